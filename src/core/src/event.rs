@@ -1,0 +1,403 @@
+//! Events: immutable facts in the past tense. The log is a list of them, and the session state is what
+//! [`crate::session`]'s `apply` makes of that list.
+//!
+//! Wire names and fields are those of docs/formats.md. Texts that are JSON themselves (tool arguments) are kept as
+//! compact JSON text and written unquoted.
+
+use crate::tool::{EffectClass, ToolCall};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Major version of the event log that this build writes.
+pub const LOG_VERSION: u64 = 1;
+
+/// A fact with its place in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Position, from 1, without gaps.
+    pub seq: u64,
+    /// Wall-clock time of the decision in milliseconds since the Unix epoch. Order is `seq`, never this.
+    pub at_ms: u64,
+    /// What happened.
+    pub body: Body,
+}
+
+/// Tokens and such, as the provider reported them; 0 where it said nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+}
+
+/// How a turn came to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnReason {
+    /// The model answered without asking for a tool.
+    Completed,
+    /// The provider or the runtime could not go on; `detail` says why.
+    Failed,
+    /// Somebody asked for it.
+    Cancelled,
+    /// A configured limit was reached; `detail` names it.
+    Limit,
+    /// The runtime crashed three times in the same step.
+    Quarantined,
+}
+
+impl TurnReason {
+    /// The wire name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Limit => "limit",
+            Self::Quarantined => "quarantined",
+        }
+    }
+
+    /// Reads a wire name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Completed, Self::Failed, Self::Cancelled, Self::Limit, Self::Quarantined]
+            .into_iter()
+            .find(|r| r.as_str() == text)
+    }
+}
+
+/// Why a model call did not give an answer. Decides whether it is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No connection: refused, unreachable, no such host.
+    Connect,
+    /// Connected, but nothing or nothing more came in time.
+    Timeout,
+    /// The stream ended before the answer did.
+    Truncated,
+    /// 408, 409, 425, 429, 5xx, or an error line in the stream that says so: later may work.
+    Overloaded,
+    /// The model produced something the server could not parse as a tool call: its mistake, asked again.
+    BadToolCall,
+    /// 401, 402, 403: final, somebody must act.
+    Refused,
+    /// 400, 404 and other answers that asking again cannot change.
+    Invalid,
+    /// The answer is not of the provider's wire format.
+    Protocol,
+}
+
+impl FailureKind {
+    const ALL: [Self; 8] = [
+        Self::Connect,
+        Self::Timeout,
+        Self::Truncated,
+        Self::Overloaded,
+        Self::BadToolCall,
+        Self::Refused,
+        Self::Invalid,
+        Self::Protocol,
+    ];
+
+    /// The wire name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Truncated => "truncated",
+            Self::Overloaded => "overloaded",
+            Self::BadToolCall => "bad_tool_call",
+            Self::Refused => "refused",
+            Self::Invalid => "invalid",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// Reads a wire name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.as_str() == text)
+    }
+
+    /// True if the same request may succeed later.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        !matches!(self, Self::Refused | Self::Invalid)
+    }
+}
+
+/// The answer to an approval request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The call may run.
+    Grant,
+    /// It may not; the model is told.
+    Deny,
+}
+
+impl Decision {
+    /// The wire name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Grant => "grant",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// Reads a wire name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Grant, Self::Deny].into_iter().find(|d| d.as_str() == text)
+    }
+}
+
+/// How far a decision reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// This call.
+    Once,
+    /// The same call (tool and argument) for the rest of the session.
+    Session,
+    /// The same call from now on: written to the agent's `policy.yaml` as well.
+    Always,
+}
+
+impl Scope {
+    /// The wire name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Session => "session",
+            Self::Always => "always",
+        }
+    }
+
+    /// Reads a wire name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Once, Self::Session, Self::Always].into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+/// What stood between a tool and the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SandboxReport {
+    /// `trust`, `bubblewrap`, `landlock`.
+    pub backend: String,
+    /// `full`, `partial`, `none`: what the kernel said it enforces.
+    pub enforcement: String,
+}
+
+/// Why a tool call was not allowed to do what it wanted; goes to the model beside the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// `policy`, `approval`, `fs`, `net`, `limit`, `timeout`.
+    pub kind: String,
+    /// The path, host, limit or pattern it was about.
+    pub what: String,
+    /// What the model or a person can do instead.
+    pub hint: String,
+}
+
+/// What a tool call came back with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ToolOutcome {
+    /// Text for the model: the whole output, or its head and tail.
+    pub result: String,
+    /// Exit code of the process, if there was one and it exited by itself.
+    pub exit_code: Option<i64>,
+    /// Set if something was refused.
+    pub denied: Option<Denied>,
+    /// True if `result` is not the whole output.
+    pub truncated: bool,
+    /// File name under the session's `artifacts/` with the whole output, if it was cut.
+    pub artifact: Option<String>,
+    /// Wall time in milliseconds, by the monotonic clock.
+    pub duration_ms: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// First line of every log.
+    SessionCreated {
+        /// [`LOG_VERSION`] of the writer.
+        v: u64,
+        /// Id of the session.
+        session: String,
+        /// Agent it talks to.
+        agent: String,
+        /// For people.
+        title: Option<String>,
+        /// Session and seq it was forked from.
+        parent: Option<(String, u64)>,
+    },
+    /// A person or program said something; it will be answered in `turn`.
+    MessageReceived {
+        /// Turn that answers it.
+        turn: u64,
+        /// `cli`, `http`, a gateway's name.
+        source: String,
+        /// What was said.
+        content: String,
+        /// Key under which the sender may send it again without a second turn.
+        idempotency_key: Option<String>,
+    },
+    /// The turn began.
+    TurnStarted {
+        /// Number, from 1.
+        turn: u64,
+    },
+    /// The turn came to rest.
+    TurnFinished {
+        /// Number.
+        turn: u64,
+        /// How.
+        reason: TurnReason,
+        /// Why, for people, if it did not complete.
+        detail: Option<String>,
+        /// Sum over the turn.
+        usage: Usage,
+    },
+    /// The model is about to be asked.
+    ModelRequested {
+        /// Turn.
+        turn: u64,
+        /// Model call within the turn, from 1.
+        step: u64,
+        /// Attempt within the step, from 1.
+        attempt: u64,
+        /// Provider name.
+        provider: String,
+        /// Model name.
+        model: String,
+    },
+    /// The model answered, whole.
+    ModelResponded {
+        /// Turn.
+        turn: u64,
+        /// Step.
+        step: u64,
+        /// Its text.
+        text: String,
+        /// Its thinking, if the provider wants it echoed.
+        thinking: Option<String>,
+        /// Calls it asks for, in order.
+        tool_calls: Vec<ToolCall>,
+        /// Tokens.
+        usage: Usage,
+        /// `stop`, `length`, `tool_calls`: as the provider said.
+        finish_reason: String,
+    },
+    /// The model call came to nothing.
+    ModelFailed {
+        /// Turn.
+        turn: u64,
+        /// Step.
+        step: u64,
+        /// Attempt that failed.
+        attempt: u64,
+        /// Why, for the machine.
+        kind: FailureKind,
+        /// Why, for people.
+        detail: String,
+        /// When it will be asked again; `None` if it will not.
+        retry_at_ms: Option<u64>,
+    },
+    /// A call waits for somebody's word.
+    ApprovalRequested {
+        /// Names the request; unique within the session.
+        approval_id: String,
+        /// The call.
+        call_id: String,
+        /// Tool name.
+        name: String,
+        /// SHA-256 over tool name, NUL and the compact arguments, lower-case hex: what is being approved, exactly.
+        digest: String,
+        /// After this it counts as denied.
+        expires_at_ms: u64,
+    },
+    /// Somebody gave it, or time did.
+    ApprovalDecided {
+        /// The request.
+        approval_id: String,
+        /// The word.
+        decision: Decision,
+        /// How far it reaches.
+        scope: Scope,
+        /// `cli`, `http`, `expiry`.
+        by: String,
+    },
+    /// A tool is about to run.
+    ToolStarted {
+        /// The call.
+        call_id: String,
+        /// Tool name.
+        name: String,
+        /// Compact JSON object.
+        arguments: String,
+        /// What a crash may do.
+        effect: EffectClass,
+        /// What it runs in.
+        sandbox: SandboxReport,
+    },
+    /// The call has its result (also when policy or an approval refused it: then nothing ran).
+    ToolFinished {
+        /// The call.
+        call_id: String,
+        /// What came of it.
+        outcome: ToolOutcome,
+    },
+    /// The call has no result and never will: crash or cancel. Counts as its result.
+    ToolInterrupted {
+        /// The call.
+        call_id: String,
+        /// `crash`, `cancelled`, `limit`.
+        reason: String,
+    },
+    /// The log was opened and something had to be settled.
+    SessionRecovered {
+        /// `torn_tail`, `unfinished_turn`.
+        reason: String,
+        /// Bytes cut off the end that were never acknowledged.
+        dropped_bytes: u64,
+        /// File beside the log that keeps them.
+        saved_as: Option<String>,
+        /// Turn that was unfinished.
+        turn: Option<u64>,
+        /// How often this step has crashed by now.
+        crashes: u64,
+    },
+    /// Part of the history was replaced by a summary for the model; the log keeps all of it.
+    SessionCompacted {
+        /// Everything up to here is replaced.
+        through_seq: u64,
+        /// By this.
+        summary: String,
+    },
+    /// New turns wait until it is resumed.
+    SessionPaused {
+        /// Why.
+        reason: String,
+    },
+    /// Goes on.
+    SessionResumed {
+        /// Why.
+        reason: String,
+    },
+    /// Takes no more messages.
+    SessionClosed {
+        /// Why.
+        reason: String,
+    },
+    /// A type this build does not know, of a major version it does: kept in the log, skipped in replay.
+    Unknown {
+        /// Its `type`.
+        kind: String,
+    },
+}

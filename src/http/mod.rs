@@ -1,0 +1,1 @@
+//! Listener, strict request head, routes, SSE and problem documents.

@@ -1,0 +1,110 @@
+//! Models behind one trait: a request built from the log goes out, deltas come back live, and a whole reply or a
+//! failure ends it. Nothing of a reply is acted on before it is whole.
+//!
+//! Absent: retries, budgets and what to do about a failure: the session machine decides those.
+
+use duragent_core::event::{FailureKind, Usage};
+use duragent_core::tool::{ToolCall, ToolDecl};
+use duragent_platform::cancel::Cancel;
+
+/// One message of the conversation, as every provider can say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// A person or program.
+    User {
+        /// What was said.
+        content: String,
+    },
+    /// The model.
+    Assistant {
+        /// Its text; may be empty if it only calls tools.
+        content: String,
+        /// Its thinking, echoed where the provider wants it.
+        thinking: Option<String>,
+        /// The calls it asked for. Each is answered by exactly one following `Tool` message.
+        tool_calls: Vec<ToolCall>,
+    },
+    /// The result of a call.
+    Tool {
+        /// The call.
+        call_id: String,
+        /// Tool name.
+        name: String,
+        /// Result text.
+        content: String,
+    },
+}
+
+/// All a provider needs for one model call.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Model name.
+    pub model: String,
+    /// System prompt; byte-stable over a session, so that the server's prompt cache works.
+    pub system: String,
+    /// The conversation, oldest first.
+    pub messages: Vec<Message>,
+    /// Tools on offer.
+    pub tools: Vec<ToolDecl>,
+    /// Sampling temperature, if the agent sets one.
+    pub temperature: Option<f64>,
+    /// Most tokens of the answer, if the agent sets it.
+    pub max_output_tokens: Option<u64>,
+    /// Context window to ask for, in tokens (Ollama's `num_ctx`).
+    pub context_tokens: u64,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reply {
+    /// Its text.
+    pub text: String,
+    /// Its thinking, if any.
+    pub thinking: Option<String>,
+    /// Calls in order. `call_id` may be empty or repeat across replies: the session gives out its own.
+    pub tool_calls: Vec<ToolCall>,
+    /// Tokens as reported.
+    pub usage: Usage,
+    /// As the provider said it.
+    pub finish_reason: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For the machine.
+    pub kind: FailureKind,
+    /// For people: what, where, expected, found, and what to do about it.
+    pub detail: String,
+    /// Milliseconds the server asked us to wait (Retry-After).
+    pub retry_after_ms: Option<u64>,
+}
+
+/// A live piece of an answer; shown, never acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delta<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Thinking.
+    Thinking(&'a str),
+}
+
+/// An endpoint that answers. Called on a blocking thread; must be usable from several at once.
+pub trait Provider: Send + Sync {
+    /// Asks the model. Deltas go to `on_delta` as they arrive. Returns soon after `cancel` is raised, with any failure.
+    ///
+    /// # Errors
+    /// [`Failure`] if the answer did not arrive whole.
+    fn complete(
+        &self,
+        request: &Request,
+        cancel: &Cancel,
+        on_delta: &mut dyn FnMut(Delta<'_>),
+    ) -> Result<Reply, Failure>;
+
+    /// Checks that the endpoint answers and knows `model`, for `doctor`; returns what it found, in one line.
+    ///
+    /// # Errors
+    /// [`Failure`] with a remedy in `detail`.
+    fn probe(&self, model: &str) -> Result<String, Failure>;
+}

@@ -1,0 +1,1 @@
+//! What a session needs from storage, and the files that give it.
