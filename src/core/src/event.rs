@@ -247,6 +247,8 @@ pub enum Body {
         content: String,
         /// Key under which the sender may send it again without a second turn.
         idempotency_key: Option<String>,
+        /// Most model calls the turn may make, if the sender set one below the configured limit.
+        steps_max: Option<u64>,
     },
     /// The turn began.
     TurnStarted {
@@ -400,4 +402,31 @@ pub enum Body {
         /// Its `type`.
         kind: String,
     },
+}
+
+impl Body {
+    /// The wire name of the type.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::SessionCreated { .. } => "session_created",
+            Self::MessageReceived { .. } => "message_received",
+            Self::TurnStarted { .. } => "turn_started",
+            Self::TurnFinished { .. } => "turn_finished",
+            Self::ModelRequested { .. } => "model_requested",
+            Self::ModelResponded { .. } => "model_responded",
+            Self::ModelFailed { .. } => "model_failed",
+            Self::ApprovalRequested { .. } => "approval_requested",
+            Self::ApprovalDecided { .. } => "approval_decided",
+            Self::ToolStarted { .. } => "tool_started",
+            Self::ToolFinished { .. } => "tool_finished",
+            Self::ToolInterrupted { .. } => "tool_interrupted",
+            Self::SessionRecovered { .. } => "session_recovered",
+            Self::SessionCompacted { .. } => "session_compacted",
+            Self::SessionPaused { .. } => "session_paused",
+            Self::SessionResumed { .. } => "session_resumed",
+            Self::SessionClosed { .. } => "session_closed",
+            Self::Unknown { kind } => kind,
+        }
+    }
 }

@@ -13,7 +13,10 @@
 
 extern crate alloc;
 
+pub mod crc;
 pub mod event;
 pub mod ids;
 pub mod json;
+pub mod line;
+pub mod time;
 pub mod tool;
