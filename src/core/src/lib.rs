@@ -18,5 +18,8 @@ pub mod event;
 pub mod ids;
 pub mod json;
 pub mod line;
+pub mod message;
+pub mod policy;
+pub mod session;
 pub mod time;
 pub mod tool;

@@ -290,4 +290,4 @@ fn write_tool(w: &mut ObjectWriter<'_>, body: &Body) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,0 +1,24 @@
+//! The session machine: `decide` says what follows from an input, `apply` makes it so.
+//!
+//! Job: turns, steps, tool calls, approvals, retries, limits and what a crash leaves, as a pure function of the log.
+//!
+//! Invariants: `apply` is the only code that changes [`State`], the same for live and replay. `decide` changes nothing
+//! and its effects are worth nothing until the events beside them are durable. Every call the model asks for gets exactly
+//! one result before the model is asked again or the turn ends.
+//!
+//! Absent: clocks (time comes with the input), ids (derived from turn, step and position), I/O.
+
+mod decide;
+mod history;
+mod recover;
+mod state;
+
+pub use decide::{Accepted, Decided, Effect, Input, InputKind, Limits, Rejection, Rules, Timer, decide};
+pub use history::{HISTORY_BYTES_MAX, History};
+pub use recover::CRASHES_MAX;
+pub use state::{
+    Call, CallStatus, FINISHED_MAX, Finished, GRANTS_MAX, KEYS_MAX, Key, Phase, Queued, State, Turn, digest,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What a crash leaves, and how it is settled when the log is opened (design.md, "What a crash leaves").
+
+use super::decide::{Draft, Effect, Timer};
+use super::state::{CallStatus, Phase, Turn};
+use crate::event::{Body, TurnReason};
+use crate::tool::EffectClass;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+
+/// Crashes in the same step after which the turn is given up.
+pub const CRASHES_MAX: u64 = 3;
+
+impl Draft<'_> {
+    /// The log was opened: settles what was in flight when it was last written.
+    pub(super) fn opened(&mut self, dropped_bytes: u64, saved_as: Option<String>) {
+        let turn = self.state.turn.clone();
+        // A turn that waits for a person has nothing in flight: being opened again is no crash of it. Nor is a stop in
+        // good order, which left `session_paused` behind.
+        let in_flight = |t: &Turn| !t.is_waiting() && !matches!(t.phase, Phase::Backoff { .. });
+        let crashed = turn.as_ref().is_some_and(in_flight) && !self.paused;
+        let crashes = self.state.crashes + u64::from(crashed);
+        if dropped_bytes > 0 || crashed {
+            let reason = if crashed { "unfinished_turn" } else { "torn_tail" }.to_owned();
+            let turn = turn.as_ref().filter(|_| crashed).map(|t| t.turn);
+            self.event(Body::SessionRecovered { reason, dropped_bytes, saved_as, turn, crashes });
+        }
+        if turn.is_some() && core::mem::replace(&mut self.paused, false) {
+            self.event(Body::SessionResumed { reason: "opened".to_owned() });
+        }
+        match turn {
+            Some(turn) if crashes >= CRASHES_MAX => {
+                let detail = format!("the runtime crashed {crashes} times in step {} of this turn", turn.step);
+                self.abort_turn(&turn, TurnReason::Quarantined, Some(&detail), "crash");
+            }
+            Some(turn) => self.resume(&turn, "crash"),
+            // Only a log cut between two lines of one commit gets here.
+            None if !self.state.closed && !self.paused => {
+                if let Some(next) = self.state.queue.front() {
+                    self.start_turn(next.turn);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Takes the turn up where it was; a `once` call that was running is closed with the reason `why`.
+    pub(super) fn resume(&mut self, turn: &Turn, why: &str) {
+        self.arm_turn_limit(turn.turn);
+        match turn.phase {
+            Phase::Starting => self.ask_model(turn.turn, 1, 1),
+            Phase::Model { attempt } => self.ask_model(turn.turn, turn.step, attempt + 1),
+            Phase::Backoff { attempt, until_ms } => {
+                // The wall clock may have jumped either way while we were gone: never wait longer than was planned.
+                let planned = until_ms.saturating_sub(self.state.last_at_ms);
+                let after_ms = until_ms.saturating_sub(self.at_ms).min(planned);
+                let timer = Timer::Retry { turn: turn.turn, step: turn.step, attempt };
+                self.effect(Effect::SetTimer { after_ms, timer });
+            }
+            Phase::Tools if turn.calls.is_empty() => {
+                // `model_responded` without calls, and the turn's end was cut off.
+                self.finish_turn(turn, turn.usage, TurnReason::Completed, None);
+            }
+            Phase::Tools => self.resume_calls(turn, why),
+        }
+    }
+
+    fn resume_calls(&mut self, turn: &Turn, why: &str) {
+        let mut statuses = alloc::vec::Vec::with_capacity(turn.calls.len());
+        for call in &turn.calls {
+            let status = match &call.status {
+                CallStatus::Running(EffectClass::Once) => {
+                    let call_id = call.call.call_id.clone();
+                    self.event(Body::ToolInterrupted { call_id, reason: why.to_owned() });
+                    CallStatus::Done
+                }
+                CallStatus::Running(effect) => {
+                    // Its `tool_started` is in the log, and `session_recovered` says why it runs again.
+                    self.effect(Effect::RunTool { call: call.call.clone() });
+                    CallStatus::Running(*effect)
+                }
+                CallStatus::Waiting { approval_id, expires_at_ms, .. } => {
+                    let after_ms = expires_at_ms.saturating_sub(self.at_ms).min(self.rules.limits.approval_ms_max);
+                    let timer = Timer::Approval { approval_id: approval_id.clone() };
+                    self.effect(Effect::SetTimer { after_ms, timer });
+                    call.status.clone()
+                }
+                other => other.clone(),
+            };
+            statuses.push(status);
+        }
+        self.advance(turn, turn.usage, turn.calls.iter().map(|c| &c.call).zip(&statuses));
+    }
+}
