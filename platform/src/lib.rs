@@ -6,4 +6,5 @@
 //! Absent: anything that knows a session, an agent or a provider.
 
 pub mod cancel;
+pub mod file;
 pub mod sandbox;

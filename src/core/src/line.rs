@@ -126,6 +126,12 @@ pub fn peek_kind(line: &str) -> Option<&str> {
     Some(&rest[..rest.find('"')?])
 }
 
+/// Offset of the first line feed. Here rather than in the store because this crate is built for speed.
+#[must_use]
+pub fn find_feed(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|b| *b == b'\n')
+}
+
 fn chain(previous: u32, body: &[u8]) -> u32 {
     Crc32c::default().update(&hex(previous)).update(body).value()
 }

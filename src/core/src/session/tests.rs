@@ -16,9 +16,7 @@ fn decl(name: &str, effect: EffectClass) -> ToolDecl {
 }
 
 fn policy(mode: Verdict) -> Policy {
-    let mut policy = Policy::default();
-    policy.mode = Some(mode);
-    policy
+    Policy { mode: Some(mode), ..Policy::default() }
 }
 
 fn rules(mode: Verdict) -> Rules {
