@@ -6,5 +6,7 @@
 //! Absent: anything that knows a session, an agent or a provider.
 
 pub mod cancel;
+pub mod clock;
 pub mod file;
+pub mod log;
 pub mod sandbox;

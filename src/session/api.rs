@@ -65,6 +65,36 @@ impl Status {
     }
 }
 
+/// An agent in a list.
+#[derive(Debug, Clone, Default)]
+pub struct AgentInfo {
+    /// Its name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Provider it asks.
+    pub provider: String,
+    /// Model it asks for.
+    pub model: String,
+    /// Its tools.
+    pub tools: Vec<String>,
+    /// Why it cannot be used, if it cannot.
+    pub error: Option<String>,
+}
+
+/// Which sessions to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this agent.
+    pub agent: Option<String>,
+    /// Doing this.
+    pub status: Option<Status>,
+    /// At most so many.
+    pub limit: usize,
+    /// Only ids behind this one.
+    pub after: Option<String>,
+}
+
 /// A session to be made.
 #[derive(Debug, Clone, Default)]
 pub struct NewSession {
@@ -112,6 +142,8 @@ pub struct NewMessage {
     pub source: String,
     /// The same key gives the same answer and one turn.
     pub idempotency_key: Option<String>,
+    /// Most model calls for its turn, if below the configured limit.
+    pub steps_max: Option<u64>,
 }
 
 /// The message is on disk.

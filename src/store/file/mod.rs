@@ -21,7 +21,7 @@ pub use summary::Cached;
 
 use super::{Damage, Log, Opened, StoreError};
 use duragent_core::event::Event;
-use duragent_core::ids;
+use duragent_core::{ids, line};
 use duragent_platform::file::{self, Lease, LeaseError};
 use log::FileLog;
 use std::fs::{self, File};
@@ -135,6 +135,16 @@ impl FileStore {
             Err(error) => return Err(io_at("cannot open", &path)(error)),
         }
         read::last_seq(&dir)
+    }
+
+    /// True if the last line of a log says that nothing was going on: a look at its end instead of a replay. False if that
+    /// cannot be told.
+    #[must_use]
+    pub fn at_rest(&self, session: &str) -> bool {
+        read::last_line(&self.dir(session)).ok().flatten().is_some_and(|line| {
+            let kind = line::peek_kind(&line);
+            matches!(kind, Some("turn_finished" | "session_created" | "session_closed"))
+        })
     }
 
     /// Ids of all sessions, sorted.

@@ -105,32 +105,43 @@ fn line_at(file: &File, from: u64, path: &Path) -> Result<Option<(u64, u64)>, St
 
 /// The seq of the last terminated line; 0 if there is none.
 pub(super) fn last_seq(dir: &Path) -> Result<u64, StoreError> {
-    for path in segments(dir)?.iter().rev() {
-        let file = File::open(path).map_err(io_at("cannot open", path))?;
-        let mut high = file.metadata().map_err(io_at("cannot stat", path))?.len();
-        let mut last = 0;
-        // Back in steps, so that one long line does not matter.
-        while high > 0 && last == 0 {
-            let low = high.saturating_sub(PROBE_BYTES as u64);
-            let start = if low == 0 { Some((0, 0)) } else { line_at(&file, low, path)? };
-            if let Some((start, _)) = start {
-                let text = tail_from(&file, start, path)?;
-                let end = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-                let line = text[..end].split(|b| *b == b'\n').rev().find(|l| !l.is_empty());
-                last = line.and_then(line::peek_seq).unwrap_or(0);
-            }
-            high = low;
-        }
-        if last > 0 {
-            return Ok(last);
-        }
-    }
-    Ok(0)
+    Ok(last_line(dir)?.and_then(|line| line::peek_seq(line.as_bytes())).unwrap_or(0))
 }
 
-fn tail_from(file: &File, start: u64, path: &Path) -> Result<Vec<u8>, StoreError> {
+/// The last terminated line of the newest segment that has one, if it is text.
+pub(super) fn last_line(dir: &Path) -> Result<Option<String>, StoreError> {
+    // Nearly always there is one segment and the line is short: no listing, one read.
+    let newest = dir.join(super::LOG_NAME);
+    if let Some(line) = last_of(&newest)? {
+        return Ok(Some(line));
+    }
+    for path in segments(dir)?.iter().rev() {
+        if let Some(line) = last_of(path)? {
+            return Ok(Some(line));
+        }
+    }
+    Ok(None)
+}
+
+fn last_of(path: &Path) -> Result<Option<String>, StoreError> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(io_at("cannot open", path))?,
+    };
     let length = file.metadata().map_err(io_at("cannot stat", path))?.len();
-    let mut text = vec![0; usize::try_from(length.saturating_sub(start)).unwrap_or(0)];
-    file.read_exact_at(&mut text, start).map_err(io_at("cannot read", path))?;
-    Ok(text)
+    let mut window = PROBE_BYTES as u64;
+    loop {
+        let low = length.saturating_sub(window);
+        let mut text = vec![0; usize::try_from(length - low).unwrap_or(0)];
+        file.read_exact_at(&mut text, low).map_err(io_at("cannot read", path))?;
+        let end = text.iter().rposition(|b| *b == b'\n');
+        let start = end.and_then(|end| text[..end].iter().rposition(|b| *b == b'\n')).map(|at| at + 1);
+        match (start, end) {
+            (Some(start), Some(end)) => return Ok(String::from_utf8(text[start..end].to_vec()).ok()),
+            (None, Some(end)) if low == 0 => return Ok(String::from_utf8(text[..end].to_vec()).ok()),
+            _ if low == 0 => return Ok(None),
+            // The line is longer than the window.
+            _ => window *= 8,
+        }
+    }
 }

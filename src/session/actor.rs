@@ -1,0 +1,321 @@
+//! One task a session. It alone owns the state and the log: takes what waits in the mailbox, decides, commits all of it at
+//! once, and only then acts, publishes and answers.
+
+use super::Counters;
+use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
+use super::runner::Runner;
+use super::views;
+use crate::store::file::FileStore;
+use crate::store::{Batch, Committed, Log, StoreError};
+use duragent_core::event::Event;
+use duragent_core::session::{self, Finished, Input, InputKind, State};
+use duragent_platform::clock;
+use smol::channel::{Receiver, Sender};
+use smol::future::FutureExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Commands that wait for a session; whoever sends more waits.
+pub const MAILBOX_MAX: usize = 64;
+/// Commands that go into one commit at most: bounds the memory of a batch.
+const BATCH_MAX: usize = 64;
+
+/// What a session can be told or asked.
+pub enum Command {
+    /// Something to decide on.
+    Input {
+        /// What.
+        kind: InputKind,
+        /// Told after the commit.
+        reply: Option<Sender<Result<Option<Accepted>, ApiError>>>,
+    },
+    /// Answered when the turn has come to rest.
+    Wait {
+        /// Which turn.
+        turn: u64,
+        /// Told then; `None` if it is too long ago to be remembered.
+        reply: Sender<Result<Option<TurnResult>, ApiError>>,
+    },
+    /// What it looks like now.
+    Summary(Sender<Summary>),
+    /// What it waits for.
+    Approvals(Sender<Vec<Approval>>),
+    /// Leave memory if nothing is going on.
+    Evict,
+    /// Stop in good order; a running turn is paused and goes on after the next start.
+    Stop,
+}
+
+impl From<InputKind> for Command {
+    fn from(kind: InputKind) -> Self {
+        Self::Input { kind, reply: None }
+    }
+}
+
+/// A live session, seen from outside.
+pub struct Handle {
+    pub(super) mailbox: Sender<Command>,
+    /// True while leaving memory would interrupt something.
+    pub(super) busy: Arc<AtomicBool>,
+    /// Closed when the log's lease has been given back.
+    pub(super) gone: Receiver<()>,
+    /// The agent's `on_disconnect: pause`.
+    pub(super) pause_on_disconnect: bool,
+}
+
+/// What ended an actor.
+#[derive(Debug)]
+pub enum End {
+    /// Nothing to do for a while, or told to stop.
+    Rest,
+    /// Something came in while it was leaving: the session has to be opened again at once.
+    Again,
+    /// A commit failed: what is on disk has to be read again.
+    Failed(StoreError),
+}
+
+pub(super) struct Actor {
+    pub state: State,
+    /// `None` while a commit is under way.
+    pub log: Option<Box<dyn Log>>,
+    pub runner: Runner,
+    pub mailbox: Receiver<Command>,
+    pub writers: super::pool::Pool,
+    pub store: FileStore,
+    pub counters: Arc<Counters>,
+    pub busy: Arc<AtomicBool>,
+    pub idle: Duration,
+    /// Those who wait for a turn.
+    pub waiters: Vec<(u64, Sender<Result<Option<TurnResult>, ApiError>>)>,
+    /// Told to stop: a running turn does not keep it.
+    pub stopping: bool,
+    /// Dropped last: tells the registry that the session may be opened again.
+    pub gone: Sender<()>,
+}
+
+/// A commit in the making.
+#[derive(Default)]
+struct Work {
+    batch: Batch,
+    replies: Vec<(Sender<Result<Option<Accepted>, ApiError>>, Option<Accepted>)>,
+    asked: Vec<Command>,
+    evict: bool,
+}
+
+impl Actor {
+    /// Lives until the session is at rest for long enough, is told to stop, or its log fails.
+    pub async fn run(mut self, first: InputKind) -> End {
+        let mut work = Work::default();
+        self.take(Command::from(first), &mut work);
+        let end = loop {
+            if let Err(error) = self.settle(&mut work).await {
+                break End::Failed(error);
+            }
+            self.busy.store(self.is_busy(), Ordering::Release);
+            if self.stopping || work.evict || self.mailbox.is_closed() {
+                if self.leave() {
+                    break if self.state.turn.is_some() && !self.stopping { End::Again } else { End::Rest };
+                }
+            }
+            work = Work::default();
+            match self.next().await {
+                Some(command) => self.take(command, &mut work),
+                None => work.evict = true,
+            }
+            while work.batch.events.len() + work.asked.len() < BATCH_MAX {
+                let Ok(command) = self.mailbox.try_recv() else { break };
+                self.take(command, &mut work);
+            }
+        };
+        self.runner.stop_work();
+        self.finish(end).await
+    }
+
+    /// The next command, what a due timer says, or `None` after a time of rest.
+    async fn next(&mut self) -> Option<Command> {
+        let resting = !self.is_busy() && self.runner.timers.is_empty();
+        let rest = resting.then(|| Instant::now() + self.idle);
+        let due = self.runner.timers.iter().map(|(at, _)| *at).chain(rest).min();
+        let Some(due) = due else { return self.mailbox.recv().await.ok() };
+        let received = async { self.mailbox.recv().await.ok() };
+        let timed = async {
+            async_io::Timer::at(due).await;
+            None
+        };
+        if let Some(command) = received.or(timed).await {
+            return Some(command);
+        }
+        let now = Instant::now();
+        let at = self.runner.timers.iter().position(|(at, _)| *at <= now)?;
+        let (_, timer) = self.runner.timers.swap_remove(at);
+        Some(Command::from(InputKind::Timer(timer)))
+    }
+
+    fn is_busy(&self) -> bool {
+        self.state.turn.is_some() || !self.waiters.is_empty() || !self.mailbox.is_empty()
+    }
+
+    /// True if the session leaves memory now; from then on nobody can send to it. What came in before that is taken first.
+    fn leave(&mut self) -> bool {
+        if self.is_busy() && !self.stopping && !self.mailbox.is_closed() {
+            return false;
+        }
+        self.mailbox.close();
+        self.mailbox.is_empty()
+    }
+
+    /// Decides on a command. Applies what follows to the state at once, so that the next command of the same commit
+    /// sees it; if the commit fails, the state is thrown away with the actor.
+    fn take(&mut self, command: Command, work: &mut Work) {
+        match command {
+            Command::Input { kind, reply } => self.input(kind, reply, work),
+            Command::Stop => {
+                self.stopping = true;
+                if self.state.turn.is_some() && !self.state.is_waiting() {
+                    self.input(InputKind::Pause { reason: "shutdown".to_owned() }, None, work);
+                }
+            }
+            Command::Evict => work.evict = true,
+            question => work.asked.push(question),
+        }
+    }
+
+    fn input(
+        &mut self,
+        kind: InputKind,
+        reply: Option<Sender<Result<Option<Accepted>, ApiError>>>,
+        work: &mut Work,
+    ) {
+        let at_ms = clock::wall_ms();
+        let decided = match session::decide(&self.state, &self.runner.agent.rules, Input { at_ms, kind }) {
+            Ok(decided) => decided,
+            Err(rejection) => {
+                if let Some(reply) = reply {
+                    reply.try_send(Err(rejection.into())).ok();
+                }
+                return;
+            }
+        };
+        for body in decided.events {
+            let event = Event { seq: self.state.last_seq + 1, at_ms, body };
+            self.state.apply(&event);
+            self.counters.count(&event.body);
+            work.batch.events.push(event);
+        }
+        work.batch.effects.extend(decided.effects);
+        if let Some(reply) = reply {
+            let accepted = decided.accepted.map(|a| Accepted { seq: a.seq, turn: a.turn });
+            work.replies.push((reply, accepted));
+        }
+    }
+
+    /// Commits, then acts, publishes and answers, in this order.
+    async fn settle(&mut self, work: &mut Work) -> Result<(), StoreError> {
+        let batch = std::mem::take(&mut work.batch);
+        let wrote = !batch.events.is_empty();
+        match self.commit(batch).await {
+            Ok(committed) => {
+                for effect in committed.effects {
+                    self.runner.run(effect, &self.state);
+                }
+                for event in committed.events {
+                    self.runner.hub.publish(event);
+                }
+            }
+            Err(error) => {
+                let told = ApiError::from(&error);
+                for (reply, _) in work.replies.drain(..) {
+                    reply.try_send(Err(told.clone())).ok();
+                }
+                return Err(error);
+            }
+        }
+        for (reply, accepted) in work.replies.drain(..) {
+            reply.try_send(Ok(accepted)).ok();
+        }
+        for question in work.asked.drain(..) {
+            self.answer(question);
+        }
+        if wrote {
+            self.runner.prune_timers(&self.state);
+            self.answer_waiters();
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, batch: Batch) -> Result<Committed, StoreError> {
+        if batch.events.is_empty() && batch.effects.is_empty() {
+            return Ok(Committed::default());
+        }
+        let lost = || StoreError::Poisoned(self.state.id.clone());
+        let mut log = self.log.take().ok_or_else(lost)?;
+        self.counters.commits.fetch_add(u64::from(!batch.events.is_empty()), Ordering::Relaxed);
+        let job = move || {
+            let result = log.commit(batch);
+            (log, result)
+        };
+        let (log, result) = self.writers.run(job).await.ok_or_else(lost)?;
+        self.log = Some(log);
+        result
+    }
+
+    fn answer(&mut self, question: Command) {
+        match question {
+            Command::Summary(reply) => drop(reply.try_send(views::summary(&self.state))),
+            Command::Approvals(reply) => drop(reply.try_send(views::approvals(&self.state))),
+            Command::Wait { turn, reply } => {
+                if turn == 0 || turn > self.state.turns {
+                    let error = ApiError::NotFound(format!("turn {turn} of session {:?}", self.state.id));
+                    reply.try_send(Err(error)).ok();
+                } else {
+                    self.waiters.push((turn, reply));
+                    self.answer_waiters();
+                }
+            }
+            Command::Input { .. } | Command::Evict | Command::Stop => {}
+        }
+    }
+
+    fn answer_waiters(&mut self) {
+        let state = &self.state;
+        self.waiters.retain(|(turn, reply)| {
+            let open = state.turn.as_ref().is_some_and(|t| t.turn == *turn) || state.queue.iter().any(|q| q.turn == *turn);
+            if open {
+                return !reply.is_closed();
+            }
+            let finished = state.finished.iter().find(|f| f.turn == *turn);
+            reply.try_send(Ok(finished.map(result_of))).ok();
+            false
+        });
+    }
+
+    /// Gives the log back and says what ended it.
+    async fn finish(mut self, end: End) -> End {
+        if self.stopping {
+            self.runner.hub.send(&Arc::new(Published::Shutdown));
+        }
+        let log = self.log.take();
+        let (store, id, cached) = (self.store.clone(), self.state.id.clone(), views::cached(&self.state));
+        let failed = matches!(end, End::Failed(_));
+        // Under the lease still, so that the cache is not written over that of the next owner.
+        self.writers
+            .run(move || {
+                if !failed {
+                    store.cache(&id, &cached);
+                }
+                drop(log);
+            })
+            .await;
+        // Questions that came too late find the mailbox closed and ask the session's successor.
+        self.mailbox.close();
+        drop(self.gone);
+        end
+    }
+}
+
+fn result_of(f: &Finished) -> TurnResult {
+    let (turn, reason, usage) = (f.turn, f.reason, f.usage);
+    TurnResult { turn, reason, detail: f.detail.clone(), reply: f.reply.clone(), usage }
+}
+

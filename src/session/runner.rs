@@ -1,0 +1,200 @@
+//! Running effects: models and tools on the worker threads, timers in the actor. What they bring back enters the same
+//! mailbox as everything else.
+
+use super::actor::Command;
+use super::api::Published;
+use super::hub::Hub;
+use super::pool::Pool;
+use super::setup::{Agent, DeviceLimits, Workdir};
+use crate::provider::{Delta, Failure, Request};
+use crate::store::Durable;
+use crate::tool::Context;
+use duragent_core::event::{FailureKind, ToolOutcome};
+use duragent_core::session::{CallStatus, Effect, InputKind, Phase, State, Timer};
+use duragent_core::tool::ToolCall;
+use duragent_platform::cancel::Cancel;
+use duragent_platform::file;
+use smol::channel::Sender;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Tokens kept free for the answer when the agent sets no limit.
+const ANSWER_TOKENS: u64 = 1024;
+/// Bytes of prompt that are taken for a token when the window is filled. English has about four; other scripts and
+/// code have fewer, and a prompt that is cut by the server costs more than an early cut by us.
+const BYTES_PER_TOKEN: u64 = 3;
+/// Least bytes of conversation that are sent whatever the window.
+const CONVERSATION_BYTES_MIN: u64 = 1024;
+
+/// Does what the session decided. Takes durable effects only.
+pub struct Runner {
+    pub(super) session: String,
+    /// `sessions/<id>`.
+    pub(super) dir: PathBuf,
+    pub(super) agent: Arc<Agent>,
+    pub(super) limits: Arc<DeviceLimits>,
+    pub(super) workers: Pool,
+    pub(super) mailbox: Sender<Command>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) counters: Arc<super::Counters>,
+    /// Raised when nobody waits for the work under way any more.
+    pub(super) cancel: Cancel,
+    /// When what comes back.
+    pub(super) timers: Vec<(Instant, Timer)>,
+}
+
+impl Runner {
+    /// Runs one effect. `state` is the session as it is now: an effect that a later event of the same commit made
+    /// pointless is not run.
+    pub fn run(&mut self, effect: Durable<Effect>, state: &State) {
+        match effect.into_inner() {
+            Effect::CallModel { turn, step, attempt } => {
+                let wanted =
+                    state.turn.as_ref().is_some_and(|t| t.turn == turn && t.step == step && t.phase == Phase::Model { attempt });
+                if wanted && state.paused.is_none() {
+                    self.call_model((turn, step, attempt), state);
+                }
+            }
+            Effect::RunTool { call } => {
+                let calls = state.turn.iter().flat_map(|t| &t.calls);
+                let running = |c: &duragent_core::session::Call| matches!(c.status, CallStatus::Running(_));
+                if calls.into_iter().any(|c| c.call == call && running(c)) && state.paused.is_none() {
+                    self.run_tool(call);
+                }
+            }
+            Effect::SetTimer { after_ms, timer } => {
+                self.timers.push((Instant::now() + Duration::from_millis(after_ms), timer));
+            }
+            Effect::StopWork => self.stop_work(),
+            Effect::AllowAlways { call } => {
+                let (agent, hub) = (Arc::clone(&self.agent), Arc::clone(&self.hub));
+                self.workers.spawn(move || {
+                    // The grant itself is in the log and holds for the session. People are told why it will be asked again.
+                    if let Err(error) = (agent.allow_always)(&call) {
+                        let text = format!("\n[the rule was not written to policy.yaml: {error}]\n");
+                        hub.send(&Arc::new(Published::Token { turn: 0, step: 0, text, thinking: false }));
+                    }
+                });
+            }
+        }
+    }
+
+    /// Stops what is under way; what comes next gets a flag of its own.
+    pub(super) fn stop_work(&mut self) {
+        std::mem::take(&mut self.cancel).raise();
+    }
+
+    /// Forgets timers that no longer matter, so that an idle session has none.
+    pub(super) fn prune_timers(&mut self, state: &State) {
+        let turn = state.turn.as_ref();
+        self.timers.retain(|(_, timer)| match timer {
+            Timer::Retry { turn: n, .. } | Timer::TurnLimit { turn: n } => turn.is_some_and(|t| t.turn == *n),
+            Timer::Approval { approval_id } => {
+                turn.is_some_and(|t| t.calls.iter().any(|c| c.status.approval_id() == Some(approval_id)))
+            }
+        });
+    }
+
+    fn call_model(&self, (turn, step, attempt): (u64, u64, u64), state: &State) {
+        let agent = Arc::clone(&self.agent);
+        let overhead: usize = agent.rules.tools.iter().map(|t| t.description.len() + t.parameters.len()).sum();
+        let tokens = agent.context_tokens.saturating_sub(agent.max_output_tokens.unwrap_or(ANSWER_TOKENS));
+        let fixed = (overhead + agent.system.len()) as u64;
+        let budget = (tokens * BYTES_PER_TOKEN).saturating_sub(fixed).max(CONVERSATION_BYTES_MIN);
+        let (messages, _) = state.history.messages(usize::try_from(budget).unwrap_or(usize::MAX));
+        let request = Request {
+            model: agent.rules.model.clone(),
+            system: agent.system.clone(),
+            messages,
+            tools: agent.rules.tools.clone(),
+            temperature: agent.temperature,
+            max_output_tokens: agent.max_output_tokens,
+            context_tokens: agent.context_tokens,
+        };
+        let (hub, mailbox, cancel) = (Arc::clone(&self.hub), self.mailbox.clone(), self.cancel.clone());
+        self.counters.model_calls.fetch_add(1, Ordering::Relaxed);
+        let started = self.workers.spawn(move || {
+            let mut on_delta = |delta: Delta<'_>| {
+                if hub.listeners() > 0 && !cancel.is_raised() {
+                    let (text, thinking) = match delta {
+                        Delta::Text(text) => (text.to_owned(), false),
+                        Delta::Thinking(text) => (text.to_owned(), true),
+                    };
+                    hub.send(&Arc::new(Published::Token { turn, step, text, thinking }));
+                }
+            };
+            let kind = match agent.provider.complete(&request, &cancel, &mut on_delta) {
+                Ok(reply) => InputKind::Replied { turn, step, attempt, reply },
+                Err(Failure { kind, detail, retry_after_ms }) => {
+                    InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms }
+                }
+            };
+            // The actor is gone: the answer is asked for again when the session is opened.
+            mailbox.send_blocking(Command::from(kind)).ok();
+        });
+        if !started {
+            let (kind, detail) = (FailureKind::Overloaded, NO_THREAD.to_owned());
+            self.back(InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms: None });
+        }
+    }
+
+    /// Puts an input into the mailbox from the actor itself.
+    fn back(&self, kind: InputKind) {
+        let (mailbox, command) = (self.mailbox.clone(), Command::from(kind));
+        // The actor reads the mailbox, so it must not wait for room in it.
+        if let Err(smol::channel::TrySendError::Full(command)) = mailbox.try_send(command) {
+            std::thread::spawn(move || mailbox.send_blocking(command).ok());
+        }
+    }
+
+    fn run_tool(&self, call: ToolCall) {
+        let (agent, limits) = (Arc::clone(&self.agent), Arc::clone(&self.limits));
+        let (session, dir) = (self.session.clone(), self.dir.clone());
+        let (mailbox, cancel) = (self.mailbox.clone(), self.cancel.clone());
+        self.counters.tool_calls.fetch_add(1, Ordering::Relaxed);
+        self.workers.spawn(move || {
+            let started = Instant::now();
+            let mut outcome = run_call(&agent, &limits, &session, &dir, &call, &cancel);
+            outcome.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            mailbox.send_blocking(Command::from(InputKind::ToolDone { call_id: call.call_id, outcome })).ok();
+        });
+    }
+}
+
+fn run_call(
+    agent: &Agent,
+    limits: &DeviceLimits,
+    session: &str,
+    dir: &std::path::Path,
+    call: &ToolCall,
+    cancel: &Cancel,
+) -> ToolOutcome {
+    let refused = |result: String| ToolOutcome { result, ..ToolOutcome::default() };
+    let Some(tool) = agent.tools.get(&call.name) else {
+        return refused(format!("the tool {:?} is no longer on offer", call.name));
+    };
+    let workdir = match &agent.workdir {
+        Workdir::Shared(path) => path.clone(),
+        Workdir::PerSession => {
+            let path = dir.join("work");
+            if let Err(error) = file::create_dir(&path) {
+                return refused(format!("cannot make the working directory {}: {error}", path.display()));
+            }
+            path
+        }
+    };
+    let context = Context {
+        sandbox: &*agent.sandbox,
+        workdir: &workdir,
+        artifacts: &dir.join("artifacts"),
+        call_id: &call.call_id,
+        session,
+        deadline: limits.tool_time_max,
+        output_bytes_max: limits.output_bytes_max,
+        artifact_bytes_max: limits.artifact_bytes_max,
+        cancel,
+    };
+    tool.run(&call.arguments, &context)
+}

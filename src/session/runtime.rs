@@ -1,0 +1,678 @@
+//! The registry of live sessions, and everything front ends can ask for.
+
+use super::actor::{Actor, Command, End, Handle, MAILBOX_MAX};
+use super::api::{
+    Accepted, AgentInfo, ApiError, Approval, EventPage, Filter, NewMessage, NewSession, Status, Summary, TurnResult, Verdict,
+};
+use super::follow::Follow;
+use super::hub::Hub;
+use super::pool::Pool;
+use super::runner::Runner;
+use super::setup::{Agent, DeviceLimits, Setup};
+use super::{Counters, views};
+use crate::store::file::FileStore;
+use crate::store::{Log, StoreError};
+use duragent_core::event::Event;
+use duragent_core::ids;
+use duragent_core::session::{InputKind, State};
+use duragent_platform::cancel::Cancel;
+use duragent_platform::log;
+use smol::Executor;
+use smol::channel::{self, Sender};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Pauses before a session whose log failed is opened again; the last one repeats for as long as the disk is bad.
+const REOPEN_AFTER: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+/// Longest title in bytes.
+const TITLE_BYTES_MAX: usize = 256;
+/// Longest idempotency key in bytes.
+const KEY_BYTES_MAX: usize = 255;
+
+type Slot = Arc<smol::lock::Mutex<Option<Arc<Handle>>>>;
+
+/// The runtime. Clones share it.
+#[derive(Clone)]
+pub struct Runtime {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    executor: Arc<Executor<'static>>,
+    pub(super) store: FileStore,
+    agents: RwLock<Agents>,
+    limits: Arc<DeviceLimits>,
+    writers: Pool,
+    pub(super) workers: Pool,
+    slots: Mutex<HashMap<String, Slot>>,
+    hubs: Mutex<HashMap<String, Arc<Hub>>>,
+    counters: Arc<Counters>,
+    ready: AtomicBool,
+    draining: AtomicBool,
+}
+
+/// Agents that work, and those that do not with the reason.
+struct Agents {
+    good: BTreeMap<String, Arc<Agent>>,
+    broken: BTreeMap<String, String>,
+}
+
+impl Runtime {
+    /// A runtime whose tasks run on `executor`. Opens nothing yet: see [`Runtime::recover`].
+    #[must_use]
+    pub fn new(executor: Arc<Executor<'static>>, setup: Setup) -> Self {
+        let Setup { sessions, agents: good, broken, limits } = setup;
+        let shared = Shared {
+            executor,
+            store: FileStore::new(sessions, limits.log_segment_bytes_max),
+            agents: RwLock::new(Agents { good, broken }),
+            writers: Pool::new("writer", limits.writers_max),
+            workers: Pool::new("worker", limits.workers_max),
+            limits: Arc::new(limits),
+            slots: Mutex::default(),
+            hubs: Mutex::default(),
+            counters: Arc::default(),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Takes other agents from now on; live sessions keep theirs until they rest.
+    pub fn replace_agents(&self, good: BTreeMap<String, Arc<Agent>>, broken: BTreeMap<String, String>) {
+        *self.shared.agents.write().unwrap_or_else(PoisonError::into_inner) = Agents { good, broken };
+    }
+
+    /// Agents by name, broken ones with their error.
+    #[must_use]
+    pub fn agents(&self) -> Vec<AgentInfo> {
+        let agents = self.shared.agents.read().unwrap_or_else(PoisonError::into_inner);
+        let good = agents.good.values().map(|a| AgentInfo {
+            name: a.name.clone(),
+            description: a.description.clone(),
+            provider: a.rules.provider.clone(),
+            model: a.rules.model.clone(),
+            tools: a.rules.tools.iter().map(|t| t.name.clone()).collect(),
+            error: None,
+        });
+        let broken = agents.broken.iter().map(|(name, error)| AgentInfo {
+            name: name.clone(),
+            error: Some(error.clone()),
+            ..AgentInfo::default()
+        });
+        let mut all: Vec<AgentInfo> = good.chain(broken).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Makes a session.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for the agent, [`ApiError::Conflict`] for the id, [`ApiError::Invalid`] for a bad one.
+    pub async fn create(&self, new: NewSession) -> Result<Summary, ApiError> {
+        let agent = self.agent(&new.agent)?;
+        if new.title.as_ref().is_some_and(|t| t.len() > TITLE_BYTES_MAX) {
+            return Err(ApiError::Invalid(format!("title: expected at most {TITLE_BYTES_MAX} bytes")));
+        }
+        let session = match new.id {
+            Some(id) if ids::is_id(&id) => id,
+            Some(id) => return Err(ApiError::Invalid(ids::InvalidId { found: id }.to_string())),
+            None => random_id(),
+        };
+        let slot = self.slot(&session);
+        let mut guard = slot.lock().await;
+        let (store, id) = (self.shared.store.clone(), session.clone());
+        let log = self.write(move || store.create(&id)).await?;
+        let first = InputKind::Create { session: session.clone(), agent: agent.name.clone(), title: new.title, parent: None };
+        let handle = self.start(&session, agent, State { id: session.clone(), ..State::default() }, log, first);
+        *guard = Some(Arc::clone(&handle));
+        drop(guard);
+        // Answered after the first commit.
+        match ask(&handle, Command::Summary).await {
+            Some(summary) => Ok(summary),
+            None => Err(ApiError::Internal(format!("session {session:?} could not be written, see the log of the server"))),
+        }
+    }
+
+    /// Sessions that match, in order of id.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub async fn sessions(&self, filter: &Filter) -> Result<Vec<Summary>, ApiError> {
+        let store = self.shared.store.clone();
+        let ids = self.read(move || store.list()).await?;
+        let mut found = Vec::new();
+        for id in ids {
+            if filter.after.as_ref().is_some_and(|after| id <= *after) {
+                continue;
+            }
+            if found.len() >= filter.limit {
+                break;
+            }
+            // Gone in between, or never acknowledged.
+            let Ok(summary) = self.session(&id).await else { continue };
+            let agent = filter.agent.as_ref().is_none_or(|a| *a == summary.agent);
+            if agent && filter.status.is_none_or(|s| s == summary.status) {
+                found.push(summary);
+            }
+        }
+        Ok(found)
+    }
+
+    /// One session. Does not bring it into memory.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]. A damaged session is found, with the damage in `detail`.
+    pub async fn session(&self, id: &str) -> Result<Summary, ApiError> {
+        if let Some(handle) = self.live_now(id)
+            && let Some(summary) = ask(&handle, Command::Summary).await
+        {
+            return Ok(summary);
+        }
+        let (store, id) = (self.shared.store.clone(), id.to_owned());
+        self.read(move || {
+            if let Some(summary) = store.cached(&id).and_then(|c| views::from_cached(&id, c)) {
+                return Ok(summary);
+            }
+            let mut state = State::default();
+            let found = store.verify(&id, &mut |event| state.apply(&event))?;
+            let mut summary = views::summary(&state);
+            if let Some(damage) = views::damage(&found) {
+                (summary.id, summary.status, summary.detail) = (id, Status::Damaged, Some(damage));
+            } else {
+                store.cache(&id, &views::cached(&state));
+            }
+            Ok(summary)
+        })
+        .await
+    }
+
+    /// Takes a message. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] for its size, [`ApiError::Conflict`] if the session is closed, [`ApiError::Busy`] if too many
+    /// wait, [`ApiError::Damaged`], [`ApiError::Leased`], [`ApiError::DiskFull`].
+    pub async fn send(&self, id: &str, message: NewMessage) -> Result<Accepted, ApiError> {
+        let max = self.shared.limits.message_bytes_max;
+        if message.content.trim().is_empty() || message.content.len() > max {
+            let found = message.content.len();
+            return Err(ApiError::Invalid(format!("content: expected 1 to {max} bytes of text, found {found}")));
+        }
+        if message.idempotency_key.as_ref().is_some_and(|k| k.is_empty() || k.len() > KEY_BYTES_MAX) {
+            return Err(ApiError::Invalid(format!("idempotency key: expected 1 to {KEY_BYTES_MAX} bytes")));
+        }
+        let NewMessage { content, source, idempotency_key, steps_max } = message;
+        let kind = InputKind::Message { content, source, idempotency_key, steps_max };
+        let accepted = self.input(id, kind).await?;
+        accepted.ok_or_else(|| ApiError::Internal("the message was not placed".to_owned()))
+    }
+
+    /// Waits until a turn has come to rest. Dropping the future stops the waiting and nothing else.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] if there is no such turn.
+    pub async fn turn_result(&self, id: &str, turn: u64) -> Result<TurnResult, ApiError> {
+        let answer = loop {
+            let handle = self.live(id).await?;
+            if let Some(answer) = ask(&handle, |reply| Command::Wait { turn, reply }).await {
+                break answer?;
+            }
+            // The session left memory, or its log failed, and is opened again: what is on disk decides.
+        };
+        match answer {
+            Some(result) => Ok(result),
+            None => self.past_turn(id, turn).await,
+        }
+    }
+
+    /// A turn that only the log remembers.
+    async fn past_turn(&self, id: &str, turn: u64) -> Result<TurnResult, ApiError> {
+        let (store, session) = (self.shared.store.clone(), id.to_owned());
+        let (mut result, mut reply) = (None, String::new());
+        let found = self
+            .read(move || {
+                store.verify(&session, &mut |event| views::find_turn(&event, turn, &mut reply, &mut result))?;
+                Ok(result)
+            })
+            .await?;
+        found.ok_or_else(|| ApiError::NotFound(format!("no turn {turn} in session {id:?}")))
+    }
+
+    /// Follows a session: everything after seq `after` from the log, then live.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], or if it cannot be read.
+    pub async fn follow(&self, id: &str, after: u64) -> Result<Follow, ApiError> {
+        let hub = self.hub(id);
+        let receiver = hub.subscribe();
+        // Whoever comes back to a paused turn wants it to go on; a session with an unfinished turn is brought to life.
+        match self.session(id).await?.status {
+            Status::Running | Status::Waiting => drop(self.live(id).await?),
+            Status::Paused => drop(self.input(id, InputKind::Resume { reason: "attached".to_owned() }).await?),
+            Status::Idle | Status::Closed | Status::Damaged => {}
+        }
+        let through = if self.live_now(id).is_some() {
+            hub.durable_seq()
+        } else {
+            let (store, session) = (self.shared.store.clone(), id.to_owned());
+            self.read(move || store.settle(&session)).await?
+        };
+        Ok(Follow::new(self.clone(), id.to_owned(), hub, receiver, after, through))
+    }
+
+    /// At most `limit` events after seq `after`.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], or if it cannot be read.
+    pub async fn events(&self, id: &str, after: u64, limit: usize) -> Result<EventPage, ApiError> {
+        let through = match self.live_now(id) {
+            Some(_) => Some(self.hub(id).durable_seq()),
+            None => None,
+        };
+        let (store, id) = (self.shared.store.clone(), id.to_owned());
+        self.read(move || {
+            let through = through.map_or_else(|| store.settle(&id), Ok)?;
+            let (mut lines, mut last) = (Vec::new(), after);
+            store.read(&id, after, through, &mut |seq, line| {
+                lines.push(Arc::from(line));
+                last = seq;
+                lines.len() < limit
+            })?;
+            Ok(EventPage { lines, next: (last < through).then_some(last) })
+        })
+        .await
+    }
+
+    /// The conversation as a JSON array.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], or if it cannot be read.
+    pub async fn messages(&self, id: &str) -> Result<String, ApiError> {
+        let (store, id) = (self.shared.store.clone(), id.to_owned());
+        self.read(move || {
+            let through = store.settle(&id)?;
+            let mut out = String::from("[");
+            store.read(&id, 0, through, &mut |_, line| {
+                if let Ok(event) = duragent_core::line::parse(line) {
+                    views::push_message(&mut out, &event);
+                }
+                true
+            })?;
+            out.push(']');
+            Ok(out)
+        })
+        .await
+    }
+
+    /// Ends the running turn; its number is the value.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] if none runs.
+    pub async fn cancel(&self, id: &str) -> Result<u64, ApiError> {
+        let turn = self.session(id).await?.turns;
+        self.input(id, InputKind::Cancel).await?;
+        Ok(turn)
+    }
+
+    /// Closes a session; a running turn is cancelled.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] if it is closed already.
+    pub async fn close(&self, id: &str, by: &str) -> Result<Summary, ApiError> {
+        self.input(id, InputKind::Close { reason: format!("closed by {by}") }).await?;
+        self.session(id).await
+    }
+
+    /// Open approval requests.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn approvals(&self, id: &str) -> Result<Vec<Approval>, ApiError> {
+        if self.session(id).await?.status != Status::Waiting && self.live_now(id).is_none() {
+            return Ok(Vec::new());
+        }
+        loop {
+            if let Some(approvals) = ask(&*self.live(id).await?, Command::Approvals).await {
+                return Ok(approvals);
+            }
+        }
+    }
+
+    /// Decides on an approval request. The first decision counts.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] if it is not open (any more).
+    pub async fn decide(&self, id: &str, approval_id: &str, verdict: Verdict) -> Result<(), ApiError> {
+        let Verdict { decision, scope, by } = verdict;
+        self.input(id, InputKind::Decide { approval_id: approval_id.to_owned(), decision, scope, by }).await?;
+        Ok(())
+    }
+
+    /// Makes a session that begins as `id` was after `seq`, or after its last finished turn before that.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::Damaged`].
+    pub async fn fork(&self, id: &str, seq: Option<u64>) -> Result<Summary, ApiError> {
+        let (store, parent, child) = (self.shared.store.clone(), id.to_owned(), random_id());
+        let new = child.clone();
+        self.read(move || super::fork::fork(&store, &parent, &new, seq)).await?;
+        self.session(&child).await
+    }
+
+    /// The log as JSON lines.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], or if it cannot be read.
+    pub async fn export(&self, id: &str) -> Result<String, ApiError> {
+        let (store, id) = (self.shared.store.clone(), id.to_owned());
+        self.read(move || {
+            let through = store.settle(&id)?;
+            let mut out = String::new();
+            store.read(&id, 0, through, &mut |_, line| {
+                out.push_str(line);
+                out.push('\n');
+                true
+            })?;
+            Ok(out)
+        })
+        .await
+    }
+
+    /// Finds sessions with an unfinished turn and takes them up. Ready when all have been looked at.
+    pub async fn recover(&self) {
+        let store = self.shared.store.clone();
+        let unfinished = self
+            .read(move || {
+                let mut found = Vec::new();
+                for id in store.list()? {
+                    if store.at_rest(&id) {
+                        continue;
+                    }
+                    let mut state = State::default();
+                    if store.verify(&id, &mut |event| state.apply(&event)).is_ok()
+                        && (state.turn.is_some() || !state.queue.is_empty())
+                        && state.paused.as_deref().is_none_or(|why| why == "shutdown")
+                    {
+                        found.push(id);
+                    }
+                }
+                Ok(found)
+            })
+            .await;
+        for id in unfinished.unwrap_or_default() {
+            // In use elsewhere, or its agent is gone: it is taken up when somebody asks for it.
+            self.live(&id).await.ok();
+        }
+        self.shared.ready.store(true, Ordering::Release);
+    }
+
+    /// True once [`Runtime::recover`] is done and until draining begins.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.ready.load(Ordering::Acquire) && !self.is_draining()
+    }
+
+    /// True once [`Runtime::drain`] has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire)
+    }
+
+    /// What has happened since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Sessions in memory.
+    #[must_use]
+    pub fn sessions_live(&self) -> usize {
+        self.shared.slots().values().filter(|slot| slot.try_lock().is_some_and(|h| is_open(&h))).count()
+    }
+
+    /// Stops in good order: takes no more messages, gives running turns `grace` to finish, pauses what is left, and waits
+    /// until every log is closed.
+    pub async fn drain(&self, grace: Duration) {
+        self.shared.draining.store(true, Ordering::Release);
+        let deadline = std::time::Instant::now() + grace;
+        while self.handles().iter().any(|h| h.busy.load(Ordering::Acquire)) && std::time::Instant::now() < deadline {
+            smol::Timer::after(Duration::from_millis(20)).await;
+        }
+        for handle in self.handles() {
+            handle.mailbox.send(Command::Stop).await.ok();
+        }
+        for handle in self.handles() {
+            handle.gone.recv().await.ok();
+        }
+        for hub in self.shared.hubs().drain().map(|(_, hub)| hub) {
+            hub.send(&Arc::new(super::api::Published::Shutdown));
+        }
+    }
+
+    /// The last client of a session left: its turn goes on, unless the agent wants it to pause.
+    pub(super) fn last_one_left(&self, id: &str) {
+        if let Some(handle) = self.live_now(id).filter(|h| h.pause_on_disconnect && h.busy.load(Ordering::Acquire)) {
+            let pause = Command::from(InputKind::Pause { reason: "disconnected".to_owned() });
+            let task = async move { drop(handle.mailbox.send(pause).await) };
+            self.shared.executor.spawn(task).detach();
+        }
+    }
+
+    fn handles(&self) -> Vec<Arc<Handle>> {
+        let slots: Vec<Slot> = self.shared.slots().values().cloned().collect();
+        slots.iter().filter_map(|slot| slot.try_lock()?.clone()).filter(|h| !h.gone.is_closed()).collect()
+    }
+
+    fn agent(&self, name: &str) -> Result<Arc<Agent>, ApiError> {
+        let agents = self.shared.agents.read().unwrap_or_else(PoisonError::into_inner);
+        match (agents.good.get(name), agents.broken.get(name)) {
+            (Some(agent), _) => Ok(Arc::clone(agent)),
+            (None, Some(error)) => Err(ApiError::Invalid(format!("agent {name:?} cannot be used: {error}"))),
+            (None, None) => {
+                let names: Vec<&str> = agents.good.keys().map(String::as_str).collect();
+                Err(ApiError::NotFound(format!("no agent {name:?}; there are: {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// Puts an input to a session and waits for the commit.
+    async fn input(&self, id: &str, kind: InputKind) -> Result<Option<Accepted>, ApiError> {
+        if self.is_draining() {
+            return Err(ApiError::Busy("the server is going down, come back after its restart".to_owned()));
+        }
+        loop {
+            let handle = self.live(id).await?;
+            let (reply, answer) = channel::bounded(1);
+            let command = Command::Input { kind: kind.clone(), reply: Some(reply) };
+            if handle.mailbox.send(command).await.is_ok()
+                && let Ok(answer) = answer.recv().await
+            {
+                return answer;
+            }
+            // It left memory before it took the input: nothing happened, and its successor is asked.
+        }
+    }
+
+    fn slot(&self, id: &str) -> Slot {
+        let mut slots = self.shared.slots();
+        if let Some(slot) = slots.get(id) {
+            return Arc::clone(slot);
+        }
+        // What nobody holds and nobody lives in is forgotten here, so that the table does not grow with the workspace.
+        slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_none_or(|h| is_open(&h)));
+        Arc::clone(slots.entry(id.to_owned()).or_default())
+    }
+
+    pub(super) fn hub(&self, id: &str) -> Arc<Hub> {
+        let mut hubs = self.shared.hubs();
+        hubs.retain(|_, hub| Arc::strong_count(hub) > 1);
+        Arc::clone(hubs.entry(id.to_owned()).or_default())
+    }
+
+    /// The handle of a session that is in memory.
+    fn live_now(&self, id: &str) -> Option<Arc<Handle>> {
+        let slot = self.shared.slots().get(id).cloned()?;
+        let handle = slot.try_lock()?.clone()?;
+        (!handle.mailbox.is_closed()).then_some(handle)
+    }
+
+    /// The handle of a session, brought into memory if it is not there.
+    async fn live(&self, id: &str) -> Result<Arc<Handle>, ApiError> {
+        let slot = self.slot(id);
+        let mut guard = slot.lock().await;
+        if let Some(handle) = guard.as_ref() {
+            if !handle.mailbox.is_closed() {
+                return Ok(Arc::clone(handle));
+            }
+            // It is leaving: its lease is given back when this ends.
+            handle.gone.recv().await.ok();
+        }
+        *guard = None;
+        self.make_room().await?;
+        let (store, session) = (self.shared.store.clone(), id.to_owned());
+        let (opened, state) = self
+            .write(move || {
+                let mut state = State::default();
+                let opened = store.open(&session, &mut |event: Event| state.apply(&event))?;
+                Ok((opened, state))
+            })
+            .await?;
+        let agent = self.agent(&state.agent)?;
+        self.hub(id).advance(state.last_seq);
+        let first = InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as };
+        let handle = self.start(id, agent, state, opened.log, first);
+        *guard = Some(Arc::clone(&handle));
+        Ok(handle)
+    }
+
+    /// Sees to it that one more session fits into memory.
+    async fn make_room(&self) -> Result<(), ApiError> {
+        let handles = self.handles();
+        if handles.len() < self.shared.limits.sessions_live_max {
+            return Ok(());
+        }
+        let Some(idle) = handles.iter().find(|h| !h.busy.load(Ordering::Acquire)) else {
+            let max = self.shared.limits.sessions_live_max;
+            return Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")));
+        };
+        idle.mailbox.send(Command::Evict).await.ok();
+        let gone = async { drop(idle.gone.recv().await) };
+        let patience = async { drop(smol::Timer::after(Duration::from_secs(5)).await) };
+        smol::future::or(gone, patience).await;
+        Ok(())
+    }
+
+    fn start(&self, id: &str, agent: Arc<Agent>, state: State, log: Box<dyn Log>, first: InputKind) -> Arc<Handle> {
+        let (sender, mailbox) = channel::bounded(MAILBOX_MAX);
+        let (gone_sender, gone) = channel::bounded(1);
+        let busy = Arc::new(AtomicBool::new(true));
+        let runner = Runner {
+            session: id.to_owned(),
+            dir: self.shared.store.dir(id),
+            agent,
+            limits: Arc::clone(&self.shared.limits),
+            workers: self.shared.workers.clone(),
+            mailbox: sender.clone(),
+            hub: self.hub(id),
+            counters: Arc::clone(&self.shared.counters),
+            cancel: Cancel::new(),
+            timers: Vec::new(),
+        };
+        let pause_on_disconnect = runner.agent.pause_on_disconnect;
+        let actor = Actor {
+            state,
+            log: Some(log),
+            runner,
+            mailbox,
+            writers: self.shared.writers.clone(),
+            store: self.shared.store.clone(),
+            counters: Arc::clone(&self.shared.counters),
+            busy: Arc::clone(&busy),
+            idle: self.shared.limits.session_idle,
+            waiters: Vec::new(),
+            stopping: false,
+            gone: gone_sender,
+        };
+        let (runtime, session) = (self.clone(), id.to_owned());
+        let task = async move {
+            match actor.run(first).await {
+                End::Rest => {}
+                End::Again => drop(runtime.live(&session).await),
+                End::Failed(error) => runtime.reopen(&session, error).await,
+            }
+        };
+        self.shared.executor.spawn(task).detach();
+        Arc::new(Handle { mailbox: sender, busy, gone, pause_on_disconnect })
+    }
+
+    /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back.
+    async fn reopen(&self, id: &str, mut error: StoreError) {
+        let mut pauses = REOPEN_AFTER.iter();
+        let mut pause = Duration::ZERO;
+        while !self.is_draining() {
+            log::warn(&format!("session {id}: {error}; it will be opened again"));
+            pause = pauses.next().copied().unwrap_or(pause);
+            smol::Timer::after(pause).await;
+            match self.live(id).await {
+                Err(ApiError::DiskFull(text) | ApiError::Internal(text)) => {
+                    error = StoreError::Io { what: text, error: std::io::ErrorKind::Other.into() };
+                }
+                _ => return,
+            }
+        }
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        finished(self.shared.writers.run(job).await)
+    }
+
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        finished(self.shared.workers.run(job).await)
+    }
+}
+
+fn finished<T>(result: Option<Result<T, StoreError>>) -> Result<T, ApiError> {
+    match result {
+        Some(result) => result.map_err(|error| ApiError::from(&error)),
+        None => Err(ApiError::Busy("no thread could be started, the machine is out of memory or processes".to_owned())),
+    }
+}
+
+/// Asks a live session; `None` if it left before it could answer.
+async fn ask<T>(handle: &Handle, question: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
+    let (reply, answer) = channel::bounded(1);
+    handle.mailbox.send(question(reply)).await.ok()?;
+    answer.recv().await.ok()
+}
+
+fn is_open(handle: &Option<Arc<Handle>>) -> bool {
+    handle.as_ref().is_some_and(|h| !h.gone.is_closed())
+}
+
+/// Eight characters of 32, from the randomness that the standard library seeds its hash maps with: short enough to type,
+/// and a name that is taken is refused by the store, never overwritten.
+fn random_id() -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let random = RandomState::new().build_hasher().finish();
+    (0..8).map(|i| char::from(ALPHABET[(random >> (5 * i)) as usize & 31])).collect()
+}
+
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hubs(&self) -> MutexGuard<'_, HashMap<String, Arc<Hub>>> {
+        self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,100 @@
+//! What the runtime is made with, as plain values: whoever reads configuration fills this in.
+
+use crate::provider::Provider;
+use crate::tool::Registry;
+use duragent_core::session::Rules;
+use duragent_platform::sandbox::Sandbox;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything the runtime needs to know.
+pub struct Setup {
+    /// `sessions/` of the workspace.
+    pub sessions: PathBuf,
+    /// Agents by name.
+    pub agents: BTreeMap<String, Arc<Agent>>,
+    /// Agents that could not be loaded, with the reason.
+    pub broken: BTreeMap<String, String>,
+    /// Limits of the device.
+    pub limits: DeviceLimits,
+}
+
+/// Limits that protect the machine, as opposed to those of a turn.
+#[derive(Debug, Clone)]
+pub struct DeviceLimits {
+    /// Sessions in memory at the same time.
+    pub sessions_live_max: usize,
+    /// How long an idle session stays in memory.
+    pub session_idle: Duration,
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+    /// Bytes of a log segment.
+    pub log_segment_bytes_max: u64,
+    /// Bytes of a tool's output that go to the model.
+    pub output_bytes_max: usize,
+    /// Bytes of one artifact.
+    pub artifact_bytes_max: u64,
+    /// Wall time of one tool call.
+    pub tool_time_max: Duration,
+    /// Threads that write logs: as many syncs run side by side.
+    pub writers_max: usize,
+    /// Threads that wait for models, tools and file reads.
+    pub workers_max: usize,
+}
+
+impl Default for DeviceLimits {
+    fn default() -> Self {
+        Self {
+            sessions_live_max: 256,
+            session_idle: Duration::from_secs(60),
+            message_bytes_max: 256 * 1024,
+            log_segment_bytes_max: 64 * 1024 * 1024,
+            output_bytes_max: 16 * 1024,
+            artifact_bytes_max: 64 * 1024 * 1024,
+            tool_time_max: Duration::from_secs(300),
+            writers_max: 16,
+            workers_max: 64,
+        }
+    }
+}
+
+/// Where an agent's tools work.
+#[derive(Debug, Clone)]
+pub enum Workdir {
+    /// One directory for all its sessions.
+    Shared(PathBuf),
+    /// `sessions/<id>/work/`.
+    PerSession,
+}
+
+/// An agent, ready to be used.
+pub struct Agent {
+    /// Its name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// What the machine decides by.
+    pub rules: Rules,
+    /// System prompt.
+    pub system: String,
+    /// Model endpoint.
+    pub provider: Arc<dyn Provider>,
+    /// Sampling temperature.
+    pub temperature: Option<f64>,
+    /// Most tokens of an answer.
+    pub max_output_tokens: Option<u64>,
+    /// Context window in tokens.
+    pub context_tokens: u64,
+    /// Its tools.
+    pub tools: Registry,
+    /// Where they run.
+    pub sandbox: Arc<dyn Sandbox>,
+    /// Where they work.
+    pub workdir: Workdir,
+    /// Whether a turn pauses when the last client leaves.
+    pub pause_on_disconnect: bool,
+    /// Writes a rule that allows a call from now on into the agent's policy file; returns what went wrong.
+    pub allow_always: Box<dyn Fn(&duragent_core::tool::ToolCall) -> Result<(), String> + Send + Sync>,
+}
