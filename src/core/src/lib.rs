@@ -16,4 +16,6 @@ extern crate alloc;
 pub mod event;
 pub mod ids;
 pub mod json;
+pub mod ndjson;
+pub mod sse;
 pub mod tool;
