@@ -42,8 +42,11 @@ pub const QUOTE_MAX: usize = 300;
 /// Connections kept for later calls. More calls may run at once; their connections are closed afterwards.
 pub const LANES_IDLE_MAX: usize = 4;
 
-/// Bytes of one of ureq's buffers, of which a connection has two, and four with TLS. Also the longest response head.
+/// Bytes of one of ureq's buffers, of which a connection has two, and four with TLS.
 const BUFFER: usize = 16 * 1024;
+
+/// Most bytes of a response head. Less than the buffer, because a full buffer looks like the end of the stream.
+const HEAD_MAX: usize = BUFFER - 1024;
 
 /// How long a kept connection is trusted; servers close theirs after 30 s or more.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(15);
@@ -155,7 +158,7 @@ impl Client {
             .user_agent(concat!("duragent/", env!("CARGO_PKG_VERSION")))
             .input_buffer_size(BUFFER)
             .output_buffer_size(BUFFER)
-            .max_response_header_size(BUFFER)
+            .max_response_header_size(HEAD_MAX)
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             .max_idle_age(CONNECTION_AGE_MAX)

@@ -307,8 +307,20 @@ impl From<Error> for Wrong {
     }
 }
 
+/// Where the next value begins.
+fn start(reader: &mut Reader<'_>) -> usize {
+    reader.peek();
+    reader.offset()
+}
+
 fn wrong<T>(reader: &Reader<'_>, what: impl Into<String>) -> Result<T, Wrong> {
     Err(Wrong { byte: reader.offset(), what: what.into() })
+}
+
+/// Points at the key, as long as no space follows it.
+fn unknown<T>(reader: &Reader<'_>, key: &str, expected: &str) -> Result<T, Wrong> {
+    let byte = reader.offset().saturating_sub(key.len() + "\"\":".len());
+    Err(Wrong { byte, what: format!("unknown key {key:?}, expected {expected}") })
 }
 
 fn read_line(line: &str, number: usize) -> Result<Line, Wrong> {
@@ -318,19 +330,20 @@ fn read_line(line: &str, number: usize) -> Result<Line, Wrong> {
         keys += 1;
         match key {
             "step" => {
-                reader.peek();
-                let at = reader.offset();
+                let byte = start(reader);
                 let found = reader.u64()?;
                 if usize::try_from(found) != Ok(number) {
-                    return Err(Wrong { byte: at, what: format!("expected step {number}, found {found}") });
+                    return Err(Wrong { byte, what: format!("expected step {number}, found {found}") });
                 }
             }
             "thinking" => step.thinking = read_strings(reader)?,
             "deltas" => step.deltas = read_strings(reader)?,
             "delay_ms" => {
+                let byte = start(reader);
                 step.delay_ms = reader.u64()?;
                 if step.delay_ms > DELAY_MAX {
-                    return wrong(reader, format!("expected at most {DELAY_MAX} ms, found {}", step.delay_ms));
+                    let what = format!("expected at most {DELAY_MAX} ms, found {}", step.delay_ms);
+                    return Err(Wrong { byte, what });
                 }
             }
             "tool_calls" => step.tool_calls = read_calls(reader)?,
@@ -340,7 +353,7 @@ fn read_line(line: &str, number: usize) -> Result<Line, Wrong> {
             "fail" => step.fail = Some(read_fail(reader)?),
             "fail_first" => step.fail_first = Some(reader.u64()?),
             "repeat" => repeat = Some(reader.bool()?),
-            _ => return wrong(reader, format!("unknown key {key:?}, expected {KEYS}")),
+            _ => return unknown(reader, key, KEYS),
         }
         Ok(())
     })?;
@@ -388,11 +401,15 @@ fn read_calls(reader: &mut Reader<'_>) -> Result<Vec<ToolCall>, Wrong> {
             match key {
                 "name" => call.name = reader.string()?.into_owned(),
                 "call_id" => call.call_id = reader.string()?.into_owned(),
-                "arguments" => match reader.value()? {
-                    value @ Value::Object(_) => call.arguments = value.to_string(),
-                    _ => return wrong(reader, "arguments: expected an object"),
-                },
-                _ => return wrong(reader, format!("unknown key {key:?}, expected name, arguments or call_id")),
+                "arguments" => {
+                    let byte = start(reader);
+                    let value = reader.value()?;
+                    if !matches!(value, Value::Object(_)) {
+                        return Err(Wrong { byte, what: "arguments: expected an object".into() });
+                    }
+                    call.arguments = value.to_string();
+                }
+                _ => return unknown(reader, key, "name, arguments or call_id"),
             }
             Ok(())
         })?;
@@ -410,7 +427,7 @@ fn read_usage(reader: &mut Reader<'_>) -> Result<Usage, Wrong> {
         match key {
             "input_tokens" => usage.input_tokens = reader.u64()?,
             "output_tokens" => usage.output_tokens = reader.u64()?,
-            _ => return wrong(reader, format!("unknown key {key:?}, expected input_tokens or output_tokens")),
+            _ => return unknown(reader, key, "input_tokens or output_tokens"),
         }
         Ok(())
     })?;
@@ -421,12 +438,16 @@ fn read_expect(reader: &mut Reader<'_>) -> Result<Expect, Wrong> {
     let mut expect = Expect::default();
     read_object(reader, |reader, key| {
         match key {
-            "last_role" => match &*reader.string()? {
-                role @ ("user" | "assistant" | "tool") => expect.last_role = Some(role.into()),
-                role => return wrong(reader, format!("expected user, assistant or tool, found {role:?}")),
-            },
+            "last_role" => {
+                let byte = start(reader);
+                let role = reader.string()?.into_owned();
+                if !["user", "assistant", "tool"].contains(&role.as_str()) {
+                    return Err(Wrong { byte, what: format!("expected user, assistant or tool, found {role:?}") });
+                }
+                expect.last_role = Some(role);
+            }
             "contains" => expect.contains = Some(reader.string()?.into_owned()),
-            _ => return wrong(reader, format!("unknown key {key:?}, expected last_role or contains")),
+            _ => return unknown(reader, key, "last_role or contains"),
         }
         Ok(())
     })?;
@@ -438,15 +459,16 @@ fn read_fail(reader: &mut Reader<'_>) -> Result<Fail, Wrong> {
     read_object(reader, |reader, key| {
         match key {
             "kind" => {
+                let byte = start(reader);
                 let text = reader.string()?;
                 kind = FailureKind::parse(&text);
                 if kind.is_none() {
-                    return wrong(reader, format!("unknown kind of failure {text:?}"));
+                    return Err(Wrong { byte, what: format!("unknown kind of failure {text:?}") });
                 }
             }
             "detail" => detail = reader.string()?.into_owned(),
             "retry_after_ms" => retry_after_ms = Some(reader.u64()?),
-            _ => return wrong(reader, format!("unknown key {key:?}, expected kind, detail or retry_after_ms")),
+            _ => return unknown(reader, key, "kind, detail or retry_after_ms"),
         }
         Ok(())
     })?;

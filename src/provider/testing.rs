@@ -1,6 +1,5 @@
 //! A server on loopback that says what a test tells it to, faults included, and a request to ask with.
 
-use super::config::Secret;
 use super::http::{Client, Timeouts};
 use super::{Delta, Failure, Message, Provider, Reply, Request};
 use duragent_core::tool::{EffectClass, PolicyArgument, ToolDecl};
@@ -73,10 +72,6 @@ impl Server {
 
     pub(super) fn client(&self, timeouts: Timeouts) -> Client {
         Client::new(&self.url, None, &[], timeouts).unwrap()
-    }
-
-    pub(super) fn client_with_key(&self, key: &str) -> Client {
-        Client::new(&self.url, Some(&Secret::new(key.into())), &[], Timeouts::LOCAL).unwrap()
     }
 }
 

@@ -103,6 +103,16 @@ impl Slot {
         self.state().raised
     }
 
+    /// True if the connection is gone, or the server has closed its side.
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        let Some(socket) = self.state().socket.upgrade() else { return true };
+        socket.set_nonblocking(true).unwrap();
+        let closed = matches!(socket.peek(&mut [0]), Ok(0));
+        socket.set_nonblocking(false).unwrap();
+        closed
+    }
+
     /// The first byte of the body is there.
     pub(super) fn answered(&self) {
         let mut state = self.state();
