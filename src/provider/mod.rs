@@ -3,6 +3,16 @@
 //!
 //! Absent: retries, budgets and what to do about a failure: the session machine decides those.
 
+pub mod config;
+pub mod http;
+pub mod ollama;
+pub mod openai;
+pub mod replay;
+mod wire;
+
+#[cfg(test)]
+mod testing;
+
 use duragent_core::event::{FailureKind, Usage};
 use duragent_core::tool::{ToolCall, ToolDecl};
 use duragent_platform::cancel::Cancel;

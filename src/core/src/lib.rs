@@ -22,4 +22,6 @@ pub mod message;
 pub mod policy;
 pub mod session;
 pub mod time;
+pub mod ndjson;
+pub mod sse;
 pub mod tool;

@@ -1,0 +1,260 @@
+//! From plain settings to a provider. The `config` module fills [`ProviderConfig`]; nothing here reads a file but the
+//! transcript of a replay, or the environment.
+
+use super::http::{SetupError, Timeouts};
+use super::ollama::Ollama;
+use super::openai::OpenAi;
+use super::replay::{Replay, TranscriptError};
+use super::{Provider, http};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where Ollama listens unless told otherwise.
+pub const OLLAMA_URL: &str = "http://127.0.0.1:11434";
+
+/// How long Ollama keeps a model loaded after a call unless told otherwise: loading costs minutes on a small board, a
+/// person's next message comes within a few.
+pub const KEEP_ALIVE: &str = "10m";
+
+/// A text that must not be shown: a key. Its `Debug` prints `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself; for the wire only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What kind of endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Ollama's own API.
+    Ollama,
+    /// Chat completions as OpenAI defined them; any compatible server.
+    OpenAi,
+    /// A recorded transcript.
+    Replay,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ollama, Self::OpenAi, Self::Replay];
+
+    /// The name in configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ollama => "ollama",
+            Self::OpenAi => "openai",
+            Self::Replay => "replay",
+        }
+    }
+
+    /// Reads a name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Where a transcript comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transcript {
+    /// A file, read once when the provider is built.
+    File(PathBuf),
+    /// Text in the binary, with a name for messages.
+    Text {
+        /// Name for messages.
+        name: &'static str,
+        /// JSON lines.
+        text: &'static str,
+    },
+}
+
+/// All settings of a provider.
+#[derive(Debug, Clone)]
+pub struct ProviderConfig {
+    /// What kind of endpoint.
+    pub kind: Kind,
+    /// `http://` or `https://`, for [`Kind::OpenAi`] with `/v1`. Not used by [`Kind::Replay`].
+    pub base_url: String,
+    /// Sent as bearer token.
+    pub api_key: Option<Secret>,
+    /// Sent with every request. Values may be secrets.
+    pub headers: Vec<(String, Secret)>,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+    /// Ollama's `keep_alive`: a duration as `10m`, or seconds; -1 is for ever.
+    pub keep_alive: String,
+    /// For [`Kind::Replay`].
+    pub transcript: Option<Transcript>,
+}
+
+impl ProviderConfig {
+    /// The settings of `kind` at `base_url`, all else as it is by default. Without a URL Ollama is the local one; the
+    /// others have no default. Timeouts are [`Timeouts::LOCAL`] if the URL names this machine or a private network.
+    #[must_use]
+    pub fn new(kind: Kind, base_url: Option<String>) -> Self {
+        let base_url = base_url.or_else(|| (kind == Kind::Ollama).then(|| OLLAMA_URL.into())).unwrap_or_default();
+        let local = kind == Kind::Ollama || http::is_local(&base_url);
+        Self {
+            kind,
+            base_url,
+            api_key: None,
+            headers: Vec::new(),
+            timeouts: if local { Timeouts::LOCAL } else { Timeouts::REMOTE },
+            keep_alive: KEEP_ALIVE.into(),
+            transcript: None,
+        }
+    }
+}
+
+/// Why a provider cannot be built from its settings.
+#[derive(Debug)]
+pub enum BuildError {
+    /// URL or header.
+    Setup(SetupError),
+    /// The transcript cannot be read.
+    Transcript(TranscriptError),
+    /// A replay without a transcript.
+    NoTranscript,
+}
+
+impl std::fmt::Display for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Setup(error) => error.fmt(f),
+            Self::Transcript(error) => error.fmt(f),
+            Self::NoTranscript => f.write_str("provider of kind \"replay\": no transcript given"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl From<SetupError> for BuildError {
+    fn from(error: SetupError) -> Self {
+        Self::Setup(error)
+    }
+}
+
+impl From<TranscriptError> for BuildError {
+    fn from(error: TranscriptError) -> Self {
+        Self::Transcript(error)
+    }
+}
+
+/// Builds the provider. Connects to nothing.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build(config: &ProviderConfig) -> Result<Arc<dyn Provider>, BuildError> {
+    let client = || http::Client::new(&config.base_url, config.api_key.as_ref(), &config.headers, config.timeouts);
+    Ok(match config.kind {
+        Kind::Ollama => Arc::new(Ollama::new(client()?, &config.keep_alive)),
+        Kind::OpenAi => Arc::new(OpenAi::new(client()?)),
+        Kind::Replay => match &config.transcript {
+            Some(Transcript::File(path)) => Arc::new(Replay::open(path)?),
+            Some(Transcript::Text { name, text }) => Arc::new(Replay::from_text(name, text)?),
+            None => return Err(BuildError::NoTranscript),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BuildError, Kind, OLLAMA_URL, ProviderConfig, Secret, Transcript, build};
+    use crate::provider::http::Timeouts;
+
+    fn error(config: &ProviderConfig) -> String {
+        build(config).err().expect("must not be built").to_string()
+    }
+
+    #[test]
+    fn kinds_have_names() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::parse(kind.as_str()), Some(kind));
+        }
+        assert_eq!(Kind::parse("Ollama"), None);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut config = ProviderConfig::new(Kind::OpenAi, Some("http://127.0.0.1:1/v1".into()));
+        config.api_key = Some(Secret::new("sk-geheim".into()));
+        config.headers = vec![("x-team".into(), Secret::new("sk-geheim-2".into()))];
+        assert!(!format!("{config:?}").contains("geheim"), "{config:?}");
+        config.headers = vec![("x-team".into(), Secret::new("sk-geheim\n2".into()))];
+        let text = error(&config);
+        assert!(text.contains("x-team") && !text.contains("geheim"), "{text}");
+        config.headers.clear();
+        config.api_key = Some(Secret::new("sk-geheim\r\n".into()));
+        let text = error(&config);
+        assert!(text.contains("authorization") && !text.contains("geheim"), "{text}");
+    }
+
+    #[test]
+    fn wrong_urls_are_refused_with_the_reason() {
+        let cases = [
+            ("", "not a URL"),
+            ("127.0.0.1:11434", "neither http:// nor https://"),
+            ("/v1", "no host"),
+            ("ftp://host/", "neither http:// nor https://"),
+            ("http://me:geheim@host/v1", "user name or password"),
+            ("http://host/v1?key=1", "a query"),
+        ];
+        for (url, want) in cases {
+            let text = error(&ProviderConfig::new(Kind::OpenAi, Some(url.into())));
+            assert!(text.contains(want) && !text.contains("geheim"), "{url}: {text}");
+        }
+        for url in ["http://host", "https://host:8443/v1/", "http://[::1]:11434"] {
+            assert!(build(&ProviderConfig::new(Kind::Ollama, Some(url.into()))).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn local_servers_may_load_a_model_first() {
+        let cases = [
+            ("http://127.0.0.1:8080/v1", true),
+            ("http://localhost:8080/v1", true),
+            ("http://[::1]/v1", true),
+            ("http://192.168.1.7/v1", true),
+            ("http://pi.local/v1", true),
+            ("https://api.example.com/v1", false),
+            ("https://8.8.8.8/v1", false),
+        ];
+        for (url, local) in cases {
+            let want = if local { Timeouts::LOCAL } else { Timeouts::REMOTE };
+            assert_eq!(ProviderConfig::new(Kind::OpenAi, Some(url.into())).timeouts, want, "{url}");
+        }
+        let ollama = ProviderConfig::new(Kind::Ollama, None);
+        assert_eq!((ollama.base_url.as_str(), ollama.timeouts), (OLLAMA_URL, Timeouts::LOCAL));
+    }
+
+    #[test]
+    fn a_replay_needs_its_transcript() {
+        let mut config = ProviderConfig::new(Kind::Replay, None);
+        assert!(matches!(build(&config), Err(BuildError::NoTranscript)));
+        config.transcript = Some(Transcript::Text { name: "demo", text: "{\"step\":2}" });
+        assert!(error(&config).starts_with("demo:1:"), "{}", error(&config));
+        config.transcript = Some(Transcript::File("/nonexistent/t.jsonl".into()));
+        assert!(error(&config).contains("/nonexistent/t.jsonl"));
+        config.transcript = Some(Transcript::Text { name: "demo", text: "{\"deltas\":[\"a\"]}" });
+        assert!(build(&config).is_ok());
+    }
+}
