@@ -13,7 +13,9 @@
 
 extern crate alloc;
 
+pub mod agent;
 pub mod event;
 pub mod ids;
 pub mod json;
+pub mod policy;
 pub mod tool;
