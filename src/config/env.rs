@@ -58,12 +58,12 @@ fn lookup(inside: &str, env: Env<'_>) -> Result<String, String> {
         return Err(format!("${{{inside}}}: expected ${{NAME}} or ${{NAME:-default}}, found the name {name:?}"));
     }
     match (env(name), default) {
-        (_, Some(default)) if default.contains("${") => Err(format!("${{{name}:-…}}: a default cannot hold another ${{")),
+        (_, Some(default)) if default.contains("${") => {
+            Err(format!("${{{name}:-…}}: a default cannot hold another ${{"))
+        }
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
-        (None, None) => {
-            Err(format!("environment variable {name} is not set; set it, or write ${{{name}:-default}}"))
-        }
+        (None, None) => Err(format!("environment variable {name} is not set; set it, or write ${{{name}:-default}}")),
     }
 }

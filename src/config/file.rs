@@ -1,6 +1,6 @@
 //! Reads `duragent.yaml`.
 
-use super::env::{self, Env};
+use super::env::Env;
 use super::problem::Problem;
 use super::read::{self, Problems, Section};
 use super::types::{
@@ -58,8 +58,7 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
 }
 
 fn server(top: &Section<'_>, dir: &Path) -> Server {
-    let empty = Section { entries: &[], ..top.clone() };
-    let section = top.section("server").unwrap_or(empty);
+    let section = top.section_or_empty("server");
     section.keys(
         &["address", "listen", "host", "port", "api_token", "api_token_file", "body_bytes_max", "connections_max"],
         &[
@@ -126,7 +125,7 @@ fn listen(section: &Section<'_>, dir: &Path) -> Listen {
 }
 
 fn limits(top: &Section<'_>) -> Limits {
-    let Some(section) = top.section("limits") else { return Limits::default() };
+    let section = top.section_or_empty("limits");
     let known: Vec<&str> = Limits::TABLE.iter().map(|(name, ..)| *name).collect();
     section.keys(&known, &[]);
     Limits::from_fn(|name, range, default| section.int(name, range, default))
@@ -144,7 +143,9 @@ fn sandbox(top: &Section<'_>) -> Option<Sandbox> {
     match section.get("mode").and_then(read::text_of) {
         _ if section.get("mode").is_none() => section.missing("mode", REMEDY),
         Some("trust") => return Some(Sandbox { mode: SandboxMode::Trust }),
-        Some(mode) if LATER.contains(&mode) => section.error("mode", &format!("{mode:?} is not in this build yet; {REMEDY}")),
+        Some(mode) if LATER.contains(&mode) => {
+            section.error("mode", &format!("{mode:?} is not in this build yet; {REMEDY}"))
+        }
         _ => {
             let _ = section.word("mode", &["trust"]);
         }
@@ -171,13 +172,7 @@ fn providers(top: &Section<'_>, dir: &Path, env: Env<'_>) -> BTreeMap<String, Pr
     all
 }
 
-fn provider(
-    section: &Section<'_>,
-    name: &str,
-    known: Option<&Provider>,
-    dir: &Path,
-    env: Env<'_>,
-) -> Option<Provider> {
+fn provider(section: &Section<'_>, name: &str, known: Option<&Provider>, dir: &Path, env: Env<'_>) -> Option<Provider> {
     const KINDS: [(&str, ProviderKind); 3] =
         [("ollama", ProviderKind::Ollama), ("openai", ProviderKind::OpenAi), ("replay", ProviderKind::Replay)];
     section.keys(
@@ -216,14 +211,16 @@ fn provider(
     endpoint(section, &mut provider, dir);
     key(section, &mut provider, dir, env);
     provider.connect_seconds_max = section.int("connect_seconds_max", 1..=600, provider.connect_seconds_max);
-    provider.first_byte_seconds_max = section.int("first_byte_seconds_max", 0..=86_400, provider.first_byte_seconds_max);
+    provider.first_byte_seconds_max =
+        section.int("first_byte_seconds_max", 0..=86_400, provider.first_byte_seconds_max);
     provider.idle_seconds_max = section.int("idle_seconds_max", 1..=86_400, provider.idle_seconds_max);
     provider.context_tokens = section.int("context_tokens", CONTEXT_TOKENS, provider.context_tokens);
     if let Some(text) = section.loose_text("keep_alive") {
         if is_keep_alive(&text) {
             provider.keep_alive = text;
         } else {
-            section.error("keep_alive", &format!("expected seconds or a time like 30m, or -1 for ever, found {text:?}"));
+            section
+                .error("keep_alive", &format!("expected seconds or a time like 30m, or -1 for ever, found {text:?}"));
         }
     }
     Some(provider)
@@ -236,7 +233,9 @@ fn endpoint(section: &Section<'_>, provider: &mut Provider, dir: &Path) {
     if provider.kind == ProviderKind::Replay {
         match section.text("file") {
             Some(path) => provider.file = Some(from_base(dir, path)),
-            None if section.get("file").is_none() => section.missing("file", "name the transcript that is to be replayed"),
+            None if section.get("file").is_none() => {
+                section.missing("file", "name the transcript that is to be replayed")
+            }
             None => {}
         }
         return;
@@ -300,8 +299,10 @@ fn key(section: &Section<'_>, provider: &mut Provider, dir: &Path, env: Env<'_>)
 
 fn key_from_variable(provider: &mut Provider, variable: &str, env: Env<'_>) {
     provider.api_key = env(variable).filter(|key| !key.trim().is_empty()).map(|key| Secret::new(key.trim().to_owned()));
-    provider.api_key_missing =
-        provider.api_key.is_none().then(|| format!("environment variable {variable} is not set; put the API key into it"));
+    provider.api_key_missing = provider
+        .api_key
+        .is_none()
+        .then(|| format!("environment variable {variable} is not set; put the API key into it"));
 }
 
 /// Checks a URL just enough to refuse what cannot be one; takes the slash at its end away.

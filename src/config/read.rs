@@ -150,7 +150,8 @@ impl<'d> Section<'d> {
             Kind::Null => &[],
             _ => {
                 let at = if path.is_empty() { "the file".to_owned() } else { path.clone() };
-                problems.error(node.id, format!("{at}: expected a mapping (key: value), found {}", found(node, problems)));
+                problems
+                    .error(node.id, format!("{at}: expected a mapping (key: value), found {}", found(node, problems)));
                 &[]
             }
         };
@@ -210,6 +211,13 @@ impl<'d> Section<'d> {
     pub fn section(&self, key: &str) -> Option<Section<'d>> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         Some(Section::of(&entry.value, self.child(key), entry.id, self.problems))
+    }
+
+    /// As [`Section::section`]; an empty mapping if it is not there.
+    #[must_use]
+    pub fn section_or_empty(&self, key: &str) -> Section<'d> {
+        let empty = || Section { path: self.child(key), entries: &[], ..self.clone() };
+        self.section(key).unwrap_or_else(empty)
     }
 
     /// Text. A number or truth value in its place is an error that says to quote it.

@@ -13,9 +13,12 @@ const FORMS_MAX: usize = 16 * 1024;
 /// Most bytes of all forms together: `sudo sudo sudo …` makes the square of its length.
 const FORMS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// What ends a command or starts another one in a shell.
+const CONTROL: [char; 10] = [';', '|', '&', '\n', '\r', '`', '<', '>', '(', ')'];
+
 /// True if a shell would do more with this text than run one program with plain arguments.
 pub(super) fn has_control(text: &str) -> bool {
-    text.contains(|c: char| matches!(c, ';' | '|' | '&' | '\n' | '\r' | '\0' | '`' | '<' | '>' | '(' | ')'))
+    text.contains(CONTROL) || text.contains('\0')
 }
 
 /// Words that may stand in front of a command.
@@ -34,8 +37,7 @@ pub(super) fn disguises(text: &str) -> Option<Vec<String>> {
     let joined = text.replace("\\\n", "").replace("\\\r\n", "").replace("${IFS}", " ").replace("$IFS", " ");
     let mut forms = Forms::default();
     forms.push(&unquoted(&joined).split_ascii_whitespace().collect::<Vec<_>>())?;
-    let separator = |c: char| matches!(c, ';' | '|' | '&' | '\n' | '\r' | '`' | '(' | ')' | '<' | '>');
-    for part in joined.split(separator) {
+    for part in joined.split(CONTROL) {
         let part = unquoted(part);
         let words: Vec<&str> = part.split_ascii_whitespace().collect();
         let mut words = words.as_slice();
