@@ -13,15 +13,16 @@
 
 extern crate alloc;
 
+pub mod agent;
 pub mod crc;
 pub mod event;
 pub mod ids;
 pub mod json;
 pub mod line;
 pub mod message;
+pub mod ndjson;
 pub mod policy;
 pub mod session;
-pub mod time;
-pub mod ndjson;
 pub mod sse;
+pub mod time;
 pub mod tool;

@@ -1,0 +1,293 @@
+//! Reads `agents/<name>/agent.yaml` and the Markdown beside it.
+//!
+//! Specs of `duragent/v1alpha1` open unchanged: what this build cannot do yet is named in a warning, at its place.
+
+use super::Config;
+use super::env::Env;
+use super::file::{CONTEXT_TOKENS, check_url};
+use super::problem::{Problem, has_errors};
+use super::read::{self, Problems, Section};
+use super::types::from_base;
+use super::yaml::{Kind, Node};
+use super::{Agent, policy};
+use duragent_core::agent::{AgentSpec, ModelSpec, OnDisconnect};
+use std::path::Path;
+
+/// The format that is read.
+pub const API_VERSION: &str = "duragent/v1alpha1";
+
+/// Most bytes of one Markdown file of a prompt. 64 KiB: twice what fits a window of 8,192 tokens.
+pub const PROMPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Placeholders that other runtimes fill in on every load. Ours stay as they are: a prompt that changes with the clock would
+/// defeat the model server's cache.
+const PLACEHOLDERS: [&str; 4] = ["{{date}}", "{{time}}", "{{agent.name}}", "{{agent.home}}"];
+
+/// Tools of the format that this build does not have.
+const TOOLS_LATER: [&str; 6] = ["web", "schedule", "background_process", "session", "reload_tools", "memory"];
+
+/// Reads the agent in `agents/<name>` of the workspace `dir`. `tools` are the names of the tools there are.
+///
+/// # Errors
+/// Everything that is wrong with it, warnings included.
+pub fn load(dir: &Path, name: &str, config: &Config, env: Env<'_>, tools: &[&str]) -> Result<Agent, Vec<Problem>> {
+    let folder = dir.join("agents").join(name);
+    let at = |file: &str| format!("agents/{name}/{file}");
+    let file = at("agent.yaml");
+    let (mut root, document) = read::document(&folder.join("agent.yaml"), &file).map_err(|p| vec![p])?;
+    let problems = Problems::new(&file, &document);
+    read::expand(&mut root, env, &problems);
+    let reader = Reader { problems: &problems, folder: &folder, name, config, tools };
+    let (spec, mut prompts) = reader.agent(&root);
+    let mut list = problems.finish();
+    list.append(&mut prompts);
+
+    let policy_file = folder.join("policy.yaml");
+    let policy = match policy::load(&policy_file, &at("policy.yaml")) {
+        Ok(Some((policy, warnings))) => {
+            list.extend(warnings);
+            Some(policy)
+        }
+        Ok(None) => None,
+        Err(errors) => {
+            list.extend(errors);
+            None
+        }
+    };
+    if folder.join("policy.local.yaml").exists() {
+        let message = "not read by this build; move its rules to policy.yaml".to_owned();
+        list.push(Problem { warning: true, ..Problem::file(&at("policy.local.yaml"), message) });
+    }
+    if has_errors(&list) { Err(list) } else { Ok(Agent { spec, policy, dir: folder, warnings: list }) }
+}
+
+struct Reader<'r> {
+    problems: &'r Problems<'r>,
+    folder: &'r Path,
+    name: &'r str,
+    config: &'r Config,
+    tools: &'r [&'r str],
+}
+
+impl<'r> Reader<'r> {
+    fn agent(&self, root: &'r Node) -> (AgentSpec, Vec<Problem>) {
+        let mut spec = AgentSpec { name: self.name.to_owned(), ..AgentSpec::default() };
+        let top = Section::top(root, self.problems);
+        top.keys(&["apiVersion", "kind", "metadata", "spec"], &[]);
+        header(&top, "Agent", true);
+        match top.section("metadata") {
+            Some(metadata) => self.metadata(&metadata, &mut spec),
+            None => top.missing("metadata", "write metadata: with a name: below it"),
+        }
+        let Some(section) = top.section("spec") else {
+            top.missing("spec", "write spec: with a model: below it");
+            return (spec, Vec::new());
+        };
+        section.keys(
+            &["model", "soul", "system_prompt", "instructions", "session", "tools", "workdir"],
+            &["memory", "skills", "skills_dir", "access", "hooks"],
+        );
+        match section.section("model") {
+            Some(model) => spec.model = self.model(&model),
+            None => section.missing("model", "write model: with provider: and name: below it"),
+        }
+        let mut prompts = Vec::new();
+        spec.soul = self.prompt(&section, "soul", "SOUL.md", &mut prompts);
+        spec.system_prompt = self.prompt(&section, "system_prompt", "SYSTEM_PROMPT.md", &mut prompts);
+        spec.instructions = self.prompt(&section, "instructions", "INSTRUCTIONS.md", &mut prompts);
+        if let Some(session) = section.section("session") {
+            session.keys(
+                &["on_disconnect", "max_tool_iterations", "ttl_hours"],
+                &["llm_timeout_seconds", "compaction", "context"],
+            );
+            if session.word("on_disconnect", &["continue", "pause"]) == Some(1) {
+                spec.on_disconnect = OnDisconnect::Pause;
+            }
+            spec.steps_max = session.int_opt("max_tool_iterations", 1..=1000);
+            if session.int("ttl_hours", 0..=876_000, 0) > 0 {
+                session.warn("ttl_hours", "not supported yet, ignored: sessions stay until they are closed");
+            }
+        }
+        spec.tools = self.tools(&section);
+        spec.workdir = section.text("workdir").map(str::to_owned);
+        (spec, prompts)
+    }
+
+    fn metadata(&self, section: &Section<'_>, spec: &mut AgentSpec) {
+        section.keys(&["name", "description", "version", "labels"], &[]);
+        match section.loose_text("name") {
+            Some(name) if name != self.name => {
+                let message = format!("{name:?} is not used: the agent is called {:?}, as its folder", self.name);
+                section.warn("name", &message);
+            }
+            None if section.get("name").is_none() => section.missing("name", &format!("write name: {}", self.name)),
+            _ => {}
+        }
+        spec.description = section.loose_text("description");
+        spec.version = section.loose_text("version");
+        if let Some(labels) = section.section("labels") {
+            for entry in labels.entries {
+                let value = labels.loose_text(&entry.key).unwrap_or_default();
+                spec.labels.push((entry.key.clone(), value));
+            }
+        }
+    }
+
+    fn model(&self, section: &Section<'_>) -> ModelSpec {
+        section.keys(
+            &["provider", "name", "temperature", "max_output_tokens", "base_url", "context_tokens"],
+            &["fallback", "max_input_tokens"],
+        );
+        let mut model = ModelSpec {
+            temperature: section.float_opt("temperature", 0.0..=2.0),
+            max_output_tokens: section.int_opt("max_output_tokens", 1..=*CONTEXT_TOKENS.end()),
+            context_tokens: section.int_opt("context_tokens", CONTEXT_TOKENS),
+            ..ModelSpec::default()
+        };
+        for (key, field, example) in
+            [("provider", &mut model.provider, "ollama"), ("name", &mut model.name, "qwen3:1.7b")]
+        {
+            match section.loose_text(key).filter(|text| !text.is_empty()) {
+                Some(text) => *field = text,
+                None if section.get(key).and_then(read::text_of).is_none_or(str::is_empty) => {
+                    section.missing(key, &format!("write something like {key}: {example}"));
+                }
+                None => {}
+            }
+        }
+        if let Some(url) = section.text("base_url") {
+            match check_url(url) {
+                Ok(url) => model.base_url = Some(url),
+                Err(message) => section.error("base_url", &message),
+            }
+        }
+        if !model.provider.is_empty() {
+            self.provider(section, &model.provider);
+        }
+        model
+    }
+
+    fn provider(&self, section: &Section<'_>, name: &str) {
+        let names = || self.config.providers.keys().map(String::as_str);
+        match self.config.providers.get(name) {
+            Some(provider) => {
+                if let Some(reason) = &provider.api_key_missing {
+                    section.warn("provider", &format!("{name} will refuse to answer: {reason}"));
+                }
+            }
+            None if name == "anthropic" => {
+                section.error("provider", "\"anthropic\" is not in this build yet; openrouter offers its models");
+            }
+            None => {
+                let hint = match read::suggest(name, &mut names()) {
+                    Some(word) => format!("did you mean {word:?}?"),
+                    None => format!(
+                        "add it to providers in duragent.yaml, or write one of {}",
+                        names().collect::<Vec<_>>().join(", ")
+                    ),
+                };
+                section.error("provider", &format!("there is no provider {name:?} ({hint})"));
+            }
+        }
+    }
+
+    /// The text of a prompt file: the one that `key` names, or `default` if it is there.
+    fn prompt(&self, section: &Section<'_>, key: &str, default: &str, prompts: &mut Vec<Problem>) -> Option<String> {
+        let named = section.text(key);
+        let path = from_base(self.folder, named.unwrap_or(default));
+        if named.is_none() && (section.get(key).is_some() || !path.exists()) {
+            return None;
+        }
+        let shown = format!("agents/{}/{}", self.name, named.map_or(default, |n| n.strip_prefix("./").unwrap_or(n)));
+        let text = read::file(&path, PROMPT_BYTES_MAX).and_then(|bytes| match bytes.len() {
+            n if n > PROMPT_BYTES_MAX => Err(format!("the file has more than {PROMPT_BYTES_MAX} bytes; shorten it")),
+            _ => String::from_utf8(bytes).map_err(|_| "not UTF-8; save the file as UTF-8".to_owned()),
+        });
+        let text = match text {
+            Ok(text) => text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text),
+            Err(message) if named.is_some() => {
+                section.error(key, &format!("{shown}: {message}"));
+                return None;
+            }
+            Err(message) => {
+                prompts.push(Problem::file(&shown, message));
+                return None;
+            }
+        };
+        for (number, line) in text.lines().enumerate() {
+            for placeholder in PLACEHOLDERS {
+                if let Some(byte) = line.find(placeholder) {
+                    let column = line.get(..byte).map_or(0, |before| before.chars().count()) + 1;
+                    let message = format!("{placeholder} is not filled in by this build, it stays as it is");
+                    prompts.push(Problem { file: shown.clone(), line: number + 1, column, message, warning: true });
+                }
+            }
+        }
+        Some(text)
+    }
+
+    /// A list of names, or of `{type: builtin, name: …}`.
+    fn tools(&self, section: &Section<'_>) -> Vec<String> {
+        let mut out: Vec<String> = Vec::new();
+        for (index, node) in section.list("tools").iter().enumerate() {
+            let path = format!("spec.tools[{index}]");
+            let (name, at) = match (&node.kind, read::text_of(node)) {
+                (_, Some(name)) => (name, node.id),
+                (Kind::Map(_), None) => {
+                    let tool = Section::of(node, path.clone(), node.id, self.problems);
+                    let kind = tool.text("type").unwrap_or("builtin");
+                    match kind {
+                        "builtin" => tool.keys(&["type", "name"], &[]),
+                        "cli" | "mcp" => {
+                            tool.warn("type", &format!("tools of type {kind} are not supported yet, ignored"));
+                            continue;
+                        }
+                        _ => {
+                            tool.error("type", &format!("expected builtin, found {kind:?}"));
+                            continue;
+                        }
+                    }
+                    match (tool.text("name"), tool.get("name")) {
+                        (Some(name), Some(node)) => (name, node.id),
+                        (None, None) => {
+                            tool.missing("name", "write the name of the tool");
+                            continue;
+                        }
+                        _ => continue,
+                    }
+                }
+                _ => {
+                    let found = read::found(node, self.problems);
+                    let message = format!("{path}: expected a tool name or {{type: builtin, name: …}}, found {found}");
+                    self.problems.error(node.id, message);
+                    continue;
+                }
+            };
+            if self.tools.contains(&name) {
+                if !out.iter().any(|known| known == name) {
+                    out.push(name.to_owned());
+                }
+            } else if TOOLS_LATER.contains(&name) {
+                self.problems.warn(at, format!("{path}: {name} is not supported yet, ignored"));
+            } else {
+                let hint = match read::suggest(name, &mut self.tools.iter().copied()) {
+                    Some(word) => format!("did you mean {word:?}?"),
+                    None => format!("expected one of {}", self.tools.join(", ")),
+                };
+                self.problems.error(at, format!("{path}: there is no tool {name:?} ({hint})"));
+            }
+        }
+        out
+    }
+}
+
+/// Checks `apiVersion` and `kind`.
+pub fn header(top: &Section<'_>, kind: &str, required: bool) {
+    for (key, expected) in [("apiVersion", API_VERSION), ("kind", kind)] {
+        match top.text(key) {
+            Some(found) if found != expected => top.error(key, &format!("expected {expected}, found {found:?}")),
+            None if required && top.get(key).is_none() => top.missing(key, &format!("write {key}: {expected}")),
+            _ => {}
+        }
+    }
+}

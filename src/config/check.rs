@@ -1,0 +1,201 @@
+//! `duragent check`: what is wrong with a workspace, and what it amounts to with all defaults filled in.
+
+use super::env::Env;
+use super::file::masked_url;
+use super::problem::Problem;
+use super::types::{Config, Provider, ProviderKind};
+use super::{Agent, Workspace};
+use duragent_core::json::write_string;
+use duragent_core::policy::{Policy, Rule};
+use std::fmt::{Display, Write as _};
+use std::path::Path;
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How many errors; 0 means that the workspace can be used.
+    pub errors: usize,
+    /// How many warnings.
+    pub warnings: usize,
+    /// One line for every problem, and a verdict as the last.
+    pub lines: Vec<String>,
+    /// The effective configuration, if it could be read, for `check -T`.
+    pub dump: Option<String>,
+}
+
+/// Checks the workspace `dir`, its agents included. Parameters as of [`Workspace::load`].
+#[must_use]
+pub fn check(dir: &Path, env: Env<'_>, tools: &[&str]) -> Report {
+    let mut problems: Vec<Problem> = Vec::new();
+    let mut dumped = None;
+    match Workspace::load(dir, env, tools) {
+        Ok(workspace) => {
+            dumped = Some(dump(&workspace));
+            problems.extend(workspace.warnings);
+            for agent in workspace.agents.into_values() {
+                problems.extend(agent.map_or_else(|errors| errors, |agent| agent.warnings));
+            }
+        }
+        Err(errors) => problems.extend(errors),
+    }
+    let warnings = problems.iter().filter(|p| p.warning).count();
+    let errors = problems.len() - warnings;
+    let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    lines.push(match (errors, warnings) {
+        (0, 0) => "configuration ok".to_owned(),
+        (0, n) => format!("configuration ok, {}", counted(n, "warning")),
+        (n, 0) => counted(n, "error"),
+        (n, m) => format!("{}, {}", counted(n, "error"), counted(m, "warning")),
+    });
+    Report { errors, warnings, lines, dump: dumped }
+}
+
+/// The effective configuration as YAML, defaults filled in, secrets as `***`.
+#[must_use]
+pub fn dump(workspace: &Workspace) -> String {
+    let mut out = Dump(String::new());
+    out.comment("duragent.yaml");
+    config(&mut out, &workspace.config);
+    if let Some(found) = &workspace.policy {
+        out.comment("policy.yaml");
+        policy(&mut out, found);
+    }
+    for (name, agent) in &workspace.agents {
+        match agent {
+            Ok(found) => {
+                out.comment(&format!("agents/{name}/agent.yaml"));
+                self::agent(&mut out, found);
+                if let Some(found) = &found.policy {
+                    out.comment(&format!("agents/{name}/policy.yaml"));
+                    policy(&mut out, found);
+                }
+            }
+            Err(_) => out.comment(&format!("agents/{name}: not usable")),
+        }
+    }
+    out.0
+}
+
+struct Dump(String);
+
+impl Dump {
+    fn comment(&mut self, text: &str) {
+        self.0.push_str("# ");
+        self.0.push_str(text);
+        self.0.push('\n');
+    }
+
+    /// `key: value`, or a heading if the value is empty.
+    fn line(&mut self, indent: usize, key: &str, value: impl Display) {
+        let start = self.0.len();
+        let _ = write!(self.0, "{:indent$}{key}: {value}", "");
+        self.0.truncate(self.0.trim_end().len().max(start));
+        self.0.push('\n');
+    }
+
+    fn text(&mut self, indent: usize, key: &str, value: &str) {
+        let mut quoted = String::new();
+        write_string(&mut quoted, value);
+        self.line(indent, key, quoted);
+    }
+
+    fn text_opt(&mut self, indent: usize, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(indent, key, value);
+        }
+    }
+}
+
+fn config(out: &mut Dump, config: &Config) {
+    out.line(0, "server", "");
+    out.text(2, "address", &config.server.listen.to_string());
+    out.text_opt(2, "api_token", config.server.api_token.as_ref().map(|_| "***"));
+    out.line(2, "body_bytes_max", config.server.body_bytes_max);
+    out.line(2, "connections_max", config.server.connections_max);
+    out.line(0, "providers", "");
+    for (name, found) in &config.providers {
+        provider(out, name, found);
+    }
+    out.line(0, "limits", "");
+    for (name, value) in config.limits.entries() {
+        out.line(2, name, value);
+    }
+    out.line(0, "sandbox", "");
+    out.line(2, "mode", "trust");
+}
+
+fn provider(out: &mut Dump, name: &str, provider: &Provider) {
+    let mut key = String::new();
+    write_string(&mut key, name);
+    out.line(2, &key, "");
+    out.line(4, "kind", provider.kind.as_str());
+    if provider.kind == ProviderKind::Replay {
+        out.text_opt(4, "file", provider.file.as_ref().and_then(|path| path.to_str()));
+        return;
+    }
+    out.text(4, "base_url", &masked_url(&provider.base_url));
+    if provider.api_key.is_some() {
+        out.comment("    api key: ***");
+    }
+    if !provider.headers.is_empty() {
+        out.line(4, "headers", "");
+        for (name, _) in &provider.headers {
+            out.text(6, name, "***");
+        }
+    }
+    out.line(4, "connect_seconds_max", provider.connect_seconds_max);
+    out.line(4, "first_byte_seconds_max", provider.first_byte_seconds_max);
+    out.line(4, "idle_seconds_max", provider.idle_seconds_max);
+    out.line(4, "context_tokens", provider.context_tokens);
+    if provider.kind == ProviderKind::Ollama {
+        out.text(4, "keep_alive", &provider.keep_alive);
+    }
+}
+
+fn policy(out: &mut Dump, policy: &Policy) {
+    if let Some(mode) = policy.mode {
+        out.line(0, "mode", mode.as_str());
+    }
+    for (key, rules) in [("deny", &policy.deny), ("ask", &policy.ask), ("allow", &policy.allow)] {
+        if !rules.is_empty() {
+            out.line(0, key, "");
+        }
+        for rule in rules.iter().map(Rule::as_str) {
+            out.0.push_str("  - ");
+            write_string(&mut out.0, rule);
+            out.0.push('\n');
+        }
+    }
+}
+
+fn agent(out: &mut Dump, agent: &Agent) {
+    let spec = &agent.spec;
+    out.line(0, "metadata", "");
+    out.line(2, "name", &spec.name);
+    out.text_opt(2, "description", spec.description.as_deref());
+    out.text_opt(2, "version", spec.version.as_deref());
+    out.line(0, "spec", "");
+    out.line(2, "model", "");
+    out.text(4, "provider", &spec.model.provider);
+    out.text(4, "name", &spec.model.name);
+    if let Some(temperature) = spec.model.temperature {
+        out.line(4, "temperature", temperature);
+    }
+    for (key, value) in
+        [("max_output_tokens", spec.model.max_output_tokens), ("context_tokens", spec.model.context_tokens)]
+    {
+        if let Some(value) = value {
+            out.line(4, key, value);
+        }
+    }
+    out.text_opt(4, "base_url", spec.model.base_url.as_deref().map(masked_url).as_deref());
+    out.line(2, "session", "");
+    out.line(4, "on_disconnect", spec.on_disconnect.as_str());
+    if let Some(steps_max) = spec.steps_max {
+        out.line(4, "max_tool_iterations", steps_max);
+    }
+    out.line(2, "tools", format_args!("[{}]", spec.tools.join(", ")));
+    out.text_opt(2, "workdir", spec.workdir.as_deref());
+    out.comment(&format!("  system prompt: {} bytes", spec.system_prompt().len()));
+}

@@ -1,0 +1,290 @@
+//! The configuration as plain data, with every limit, its unit, its default and its reason.
+//!
+//! Absent: how it is read ([`super::file`]) and who uses it. Numbers here have been checked against their ranges.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Port the server listens on if nothing else is said.
+pub const PORT_DEFAULT: u16 = 8410;
+
+/// `duragent.yaml`, with defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The HTTP front end.
+    pub server: Server,
+    /// Model endpoints by name. `ollama`, `openai` and `openrouter` are always there.
+    pub providers: BTreeMap<String, Provider>,
+    /// Bounds of everything that could grow.
+    pub limits: Limits,
+    /// Where tools run.
+    pub sandbox: Sandbox,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// TCP, address and port.
+    Tcp(SocketAddr),
+    /// A unix socket. A relative path in the configuration starts at the workspace.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Reads `HOST:PORT`, `[V6]:PORT`, `HOST`, `:PORT` (loopback) or `unix:PATH`. A host is an address or `localhost`:
+    /// what a name resolves to may change, and with it who can reach the server.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const EXPECTED: &str = "an address like 127.0.0.1:8410, [::1]:8410 or unix:/run/duragent.sock";
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() || path.contains('\0') { Err(EXPECTED) } else { Ok(Self::Unix(path.into())) };
+        }
+        let numeric = match text.strip_prefix("localhost") {
+            Some(rest) if rest.is_empty() || rest.starts_with(':') => format!("127.0.0.1{rest}"),
+            _ if text.starts_with(':') && !text.starts_with("::") => format!("127.0.0.1{text}"),
+            _ => text.to_owned(),
+        };
+        if let Ok(address) = numeric.parse() {
+            return Ok(Self::Tcp(address));
+        }
+        match numeric.trim_start_matches('[').trim_end_matches(']').parse() {
+            Ok(ip) => Ok(Self::Tcp(SocketAddr::new(ip, PORT_DEFAULT))),
+            Err(_) => Err(EXPECTED),
+        }
+    }
+
+    /// True if only this machine can connect.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes it.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one place that sends or compares it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The HTTP front end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// `server.address` (or `listen`, the word of the command line): default `127.0.0.1:8410`.
+    pub listen: Listen,
+    /// `server.api_token` or `server.api_token_file`: bearer token; required if `listen` is not local.
+    pub api_token: Option<Secret>,
+    /// `server.body_bytes_max`: most bytes of a request body. 1 MiB: a message and its JSON escapes fit.
+    pub body_bytes_max: u64,
+    /// `server.connections_max`: most open connections. 1,024: an idle event stream costs a few kB.
+    pub connections_max: u64,
+}
+
+/// How to talk to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// Ollama's own API (`/api/chat`), because its OpenAI endpoint ignores the context size.
+    Ollama,
+    /// Any endpoint that speaks OpenAI's chat completions.
+    OpenAi,
+    /// A recorded transcript; for tests and the demonstration.
+    Replay,
+}
+
+impl ProviderKind {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ollama => "ollama",
+            Self::OpenAi => "openai",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+/// A model endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// How to talk to it.
+    pub kind: ProviderKind,
+    /// Without a slash at the end. Empty for a transcript.
+    pub base_url: String,
+    /// The key, if one could be had.
+    pub api_key: Option<Secret>,
+    /// Why there is no key although one is configured: said when a model is called, not when a session is listed.
+    pub api_key_missing: Option<String>,
+    /// Sent with every request. Values are treated as secrets.
+    pub headers: Vec<(String, Secret)>,
+    /// Seconds until a connection stands. 10: a machine that is there answers within that, also over a modem.
+    pub connect_seconds_max: u64,
+    /// Seconds from the request to the first byte, 0 for no limit. Default none for Ollama, because a client that hangs up
+    /// aborts the loading of a model, which takes minutes on a small machine; else 300.
+    pub first_byte_seconds_max: u64,
+    /// Seconds between two bytes. 300 for Ollama (a swapping machine is slow, not dead), else 120.
+    pub idle_seconds_max: u64,
+    /// How long Ollama keeps the model loaded, in its own notation. `30m`: loading again costs minutes.
+    pub keep_alive: String,
+    /// Context window in tokens if the agent does not say. 8,192: Ollama's own 4,096 cuts long prompts silently.
+    pub context_tokens: u64,
+    /// The transcript of a replay.
+    pub file: Option<PathBuf>,
+}
+
+/// Where tools run. Written down by the user, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// As the user who runs Duragent, with no wall at all.
+    Trust,
+}
+
+/// `sandbox`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// `sandbox.mode`: has no default.
+    pub mode: SandboxMode,
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)*) => {
+        /// Bounds of everything that could grow; `limits` in `duragent.yaml`, keys as the fields.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Limits {
+            /// Every key with its default and its smallest and largest value.
+            pub const TABLE: &'static [(&'static str, u64, std::ops::RangeInclusive<u64>)] =
+                &[$((stringify!($name), $default, $range)),*];
+
+            /// Asks for the value of every key.
+            #[must_use]
+            pub fn from_fn(mut value: impl FnMut(&'static str, std::ops::RangeInclusive<u64>, u64) -> u64) -> Self {
+                Self { $($name: value(stringify!($name), $range, $default)),* }
+            }
+
+            /// Every key with its value.
+            #[must_use]
+            pub fn entries(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name)),*]
+            }
+        }
+    };
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+limits! {
+    /// Model calls of one turn. 20: what small models need for a chore; more is a loop.
+    steps_max: 20, 1..=1000;
+    /// Seconds of one turn, 0 for no limit; waiting for an approval does not count. 1,800: a dozen slow answers on a Pi.
+    turn_seconds_max: 1800, 0..=604_800;
+    /// Seconds of one tool call. 300: a build or a package upgrade; what takes longer belongs into the background.
+    tool_seconds_max: 300, 1..=86_400;
+    /// Attempts of one model call. 4: with doubling waits they outlast a restart of the model server.
+    model_attempts_max: 4, 1..=20;
+    /// Bytes of one tool result that go to the model; the whole is kept as an artifact. 16 KiB: half of an 8,192-token window.
+    output_bytes_max: 16 * KIB, KIB..=MIB;
+    /// Bytes of one artifact; the rest is dropped. 64 MiB: a runaway command must not fill an SD card.
+    artifact_bytes_max: 64 * MIB, 64 * KIB..=4096 * MIB;
+    /// Sessions in memory at a time. 64: at about 100 kB each they leave a 512 MB machine to the model.
+    sessions_live_max: 64, 1..=65_536;
+    /// Seconds without anything to do after which a session leaves memory. 60: people answer within that.
+    session_idle_seconds: 60, 1..=86_400;
+    /// Bytes of one message. 256 KiB: far more than a small context window takes.
+    message_bytes_max: 256 * KIB, KIB..=16 * MIB;
+    /// Bytes of one segment of an event log. 64 MiB: what is read at once in a recovery.
+    log_segment_bytes_max: 64 * MIB, 64 * KIB..=1024 * MIB;
+    /// Seconds an approval stays open. 86,400: a day, so that people may sleep.
+    approval_seconds_max: 86_400, 1..=2_592_000;
+    /// Bytes of conversation of one session that are kept in memory for the next prompt. 1 MiB: 250,000 tokens.
+    history_bytes_max: MIB, 16 * KIB..=64 * MIB;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::from_fn(|_, _, default| default)
+    }
+}
+
+impl Provider {
+    /// An endpoint of this kind with defaults.
+    #[must_use]
+    pub fn new(kind: ProviderKind, base_url: &str) -> Self {
+        let local = kind == ProviderKind::Ollama;
+        Self {
+            kind,
+            base_url: base_url.to_owned(),
+            api_key: None,
+            api_key_missing: None,
+            headers: Vec::new(),
+            connect_seconds_max: 10,
+            first_byte_seconds_max: if local { 0 } else { 300 },
+            idle_seconds_max: if local { 300 } else { 120 },
+            keep_alive: "30m".to_owned(),
+            context_tokens: 8192,
+            file: None,
+        }
+    }
+
+    /// True if the endpoint is on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let host = host_of(&self.base_url);
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+/// The host in a URL, brackets included; empty if there is none.
+#[must_use]
+pub fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.find(']') {
+        Some(end) => &host[..=end],
+        None => host.split(':').next().unwrap_or(""),
+    }
+}
+
+/// `path`, from `base` on if it is relative.
+#[must_use]
+pub fn from_base(base: &Path, path: &str) -> PathBuf {
+    base.join(path.strip_prefix("./").unwrap_or(path))
+}
