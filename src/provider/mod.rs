@@ -13,37 +13,11 @@ mod wire;
 #[cfg(test)]
 mod testing;
 
-use duragent_core::event::{FailureKind, Usage};
-use duragent_core::tool::{ToolCall, ToolDecl};
+use duragent_core::event::FailureKind;
+use duragent_core::tool::ToolDecl;
 use duragent_platform::cancel::Cancel;
 
-/// One message of the conversation, as every provider can say it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// A person or program.
-    User {
-        /// What was said.
-        content: String,
-    },
-    /// The model.
-    Assistant {
-        /// Its text; may be empty if it only calls tools.
-        content: String,
-        /// Its thinking, echoed where the provider wants it.
-        thinking: Option<String>,
-        /// The calls it asked for. Each is answered by exactly one following `Tool` message.
-        tool_calls: Vec<ToolCall>,
-    },
-    /// The result of a call.
-    Tool {
-        /// The call.
-        call_id: String,
-        /// Tool name.
-        name: String,
-        /// Result text.
-        content: String,
-    },
-}
+pub use duragent_core::message::{Message, Reply};
 
 /// All a provider needs for one model call.
 #[derive(Debug, Clone)]
@@ -62,21 +36,6 @@ pub struct Request {
     pub max_output_tokens: Option<u64>,
     /// Context window to ask for, in tokens (Ollama's `num_ctx`).
     pub context_tokens: u64,
-}
-
-/// A whole answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reply {
-    /// Its text.
-    pub text: String,
-    /// Its thinking, if any.
-    pub thinking: Option<String>,
-    /// Calls in order. `call_id` may be empty or repeat across replies: the session gives out its own.
-    pub tool_calls: Vec<ToolCall>,
-    /// Tokens as reported.
-    pub usage: Usage,
-    /// As the provider said it.
-    pub finish_reason: String,
 }
 
 /// Why there is no answer.

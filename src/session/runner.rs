@@ -25,6 +25,8 @@ const ANSWER_TOKENS: u64 = 1024;
 /// Bytes of prompt that are taken for a token when the window is filled. English has about four; other scripts and
 /// code have fewer, and a prompt that is cut by the server costs more than an early cut by us.
 const BYTES_PER_TOKEN: u64 = 3;
+/// Why there is no answer when the machine has nothing left to ask with.
+const NO_THREAD: &str = "no thread could be started for it, the machine is out of memory or processes";
 /// Least bytes of conversation that are sent whatever the window.
 const CONVERSATION_BYTES_MIN: u64 = 1024;
 

@@ -560,8 +560,8 @@ impl Runtime {
             return Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")));
         };
         idle.mailbox.send(Command::Evict).await.ok();
-        let gone = async { drop(idle.gone.recv().await) };
-        let patience = async { drop(smol::Timer::after(Duration::from_secs(5)).await) };
+        let gone = async { let _ = idle.gone.recv().await };
+        let patience = async { let _ = smol::Timer::after(Duration::from_secs(5)).await };
         smol::future::or(gone, patience).await;
         Ok(())
     }
