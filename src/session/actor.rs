@@ -181,12 +181,7 @@ impl Actor {
         }
     }
 
-    fn input(
-        &mut self,
-        kind: InputKind,
-        reply: Option<Sender<Result<Option<Accepted>, ApiError>>>,
-        work: &mut Work,
-    ) {
+    fn input(&mut self, kind: InputKind, reply: Option<Sender<Result<Option<Accepted>, ApiError>>>, work: &mut Work) {
         let at_ms = clock::wall_ms();
         let decided = match session::decide(&self.state, &self.runner.agent.rules, Input { at_ms, kind }) {
             Ok(decided) => decided,
@@ -280,7 +275,8 @@ impl Actor {
     fn answer_waiters(&mut self) {
         let state = &self.state;
         self.waiters.retain(|(turn, reply)| {
-            let open = state.turn.as_ref().is_some_and(|t| t.turn == *turn) || state.queue.iter().any(|q| q.turn == *turn);
+            let open =
+                state.turn.as_ref().is_some_and(|t| t.turn == *turn) || state.queue.iter().any(|q| q.turn == *turn);
             if open {
                 return !reply.is_closed();
             }
@@ -318,4 +314,3 @@ fn result_of(f: &Finished) -> TurnResult {
     let (turn, reason, usage) = (f.turn, f.reason, f.usage);
     TurnResult { turn, reason, detail: f.detail.clone(), reply: f.reply.clone(), usage }
 }
-

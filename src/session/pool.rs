@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn work_is_done_by_no_more_threads_than_allowed() {
         let pool = Pool::new("test", 3);
-        let (now, most, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), smol::channel::unbounded());
+        let (now, most, done) =
+            (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), smol::channel::unbounded());
         for _ in 0..50 {
             let (now, most, done) = (Arc::clone(&now), Arc::clone(&most), done.0.clone());
             pool.spawn(move || {

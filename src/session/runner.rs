@@ -53,8 +53,10 @@ impl Runner {
     pub fn run(&mut self, effect: Durable<Effect>, state: &State) {
         match effect.into_inner() {
             Effect::CallModel { turn, step, attempt } => {
-                let wanted =
-                    state.turn.as_ref().is_some_and(|t| t.turn == turn && t.step == step && t.phase == Phase::Model { attempt });
+                let wanted = state
+                    .turn
+                    .as_ref()
+                    .is_some_and(|t| t.turn == turn && t.step == step && t.phase == Phase::Model { attempt });
                 if wanted && state.paused.is_none() {
                     self.call_model((turn, step, attempt), state);
                 }

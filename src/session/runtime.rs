@@ -2,7 +2,8 @@
 
 use super::actor::{Actor, Command, End, Handle, MAILBOX_MAX};
 use super::api::{
-    Accepted, AgentInfo, ApiError, Approval, EventPage, Filter, NewMessage, NewSession, Status, Summary, TurnResult, Verdict,
+    Accepted, AgentInfo, ApiError, Approval, EventPage, Filter, NewMessage, NewSession, Status, Summary, TurnResult,
+    Verdict,
 };
 use super::follow::Follow;
 use super::hub::Hub;
@@ -127,14 +128,17 @@ impl Runtime {
         let mut guard = slot.lock().await;
         let (store, id) = (self.shared.store.clone(), session.clone());
         let log = self.write(move || store.create(&id)).await?;
-        let first = InputKind::Create { session: session.clone(), agent: agent.name.clone(), title: new.title, parent: None };
+        let first =
+            InputKind::Create { session: session.clone(), agent: agent.name.clone(), title: new.title, parent: None };
         let handle = self.start(&session, agent, State { id: session.clone(), ..State::default() }, log, first);
         *guard = Some(Arc::clone(&handle));
         drop(guard);
         // Answered after the first commit.
         match ask(&handle, Command::Summary).await {
             Some(summary) => Ok(summary),
-            None => Err(ApiError::Internal(format!("session {session:?} could not be written, see the log of the server"))),
+            None => {
+                Err(ApiError::Internal(format!("session {session:?} could not be written, see the log of the server")))
+            }
         }
     }
 
@@ -560,8 +564,12 @@ impl Runtime {
             return Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")));
         };
         idle.mailbox.send(Command::Evict).await.ok();
-        let gone = async { let _ = idle.gone.recv().await };
-        let patience = async { let _ = smol::Timer::after(Duration::from_secs(5)).await };
+        let gone = async {
+            idle.gone.recv().await.ok();
+        };
+        let patience = async {
+            smol::Timer::after(Duration::from_secs(5)).await;
+        };
         smol::future::or(gone, patience).await;
         Ok(())
     }
