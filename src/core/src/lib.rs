@@ -15,6 +15,7 @@ extern crate alloc;
 
 pub mod crc;
 pub mod event;
+pub mod http_head;
 pub mod ids;
 pub mod json;
 pub mod line;
