@@ -3,3 +3,6 @@
 //! [`Runtime`] is the one thing front ends talk to.
 
 pub mod api;
+pub mod runtime;
+
+pub use runtime::{AgentInfo, Counters, Filter, Follow, Runtime};
