@@ -122,11 +122,13 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Shared, bytes: &[u8]) -> Nex
     match api::answer(shared, &request).await {
         Ok(Answer::Whole(response)) => respond(io, response, wire).await,
         Ok(Answer::Wait(wait)) => turn(io, shared, &wait, wire).await,
-        Ok(Answer::Stream { follow, until }) => match sse::stream(io, follow, until, wire).await {
-            Ok(()) if wire.close || wire.minor == 0 => Next::Close,
-            Ok(()) => Next::Keep,
-            Err(_) => Next::Drop,
-        },
+        Ok(Answer::Stream { follow, until }) => {
+            match sse::stream(io, follow, until, shared.limits().ping_time_max, wire).await {
+                Ok(()) if wire.close || wire.minor == 0 => Next::Close,
+                Ok(()) => Next::Keep,
+                Err(_) => Next::Drop,
+            }
+        }
         Err(problem) => respond(io, problem.into(), wire).await,
     }
 }

@@ -42,6 +42,9 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(75);
 /// Longest time from the end of the head to the end of the body.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Longest silence of an event stream: proxies and NAT forget connections that say nothing for longer.
+const PING_TIME_MAX: Duration = Duration::from_secs(15);
+
 /// Pause after a failure to accept that is likely to last (no descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -119,6 +122,8 @@ pub struct Limits {
     pub body_time_max: Duration,
     /// Silence between two requests of a connection.
     pub idle_time_max: Duration,
+    /// Silence of an event stream, which a comment ends.
+    pub ping_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -129,6 +134,7 @@ impl Default for Limits {
             head_time_max: HEAD_TIME_MAX,
             body_time_max: BODY_TIME_MAX,
             idle_time_max: IDLE_TIME_MAX,
+            ping_time_max: PING_TIME_MAX,
         }
     }
 }

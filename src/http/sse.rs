@@ -12,17 +12,20 @@ use duragent_core::json::Reader;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-/// Longest silence: proxies and NAT forget connections that say nothing for longer.
-const PING_TIME_MAX: Duration = Duration::from_secs(15);
-
 /// Buffer bytes that are kept between events; what a large event took is given back.
 const BUFFER_BYTES_MAX: usize = 4096;
 
 /// Room for the size of a chunk: eight hex digits and CR LF, filled in when the size is known.
 const SIZE: &[u8; 10] = b"00000000\r\n";
 
-/// Streams `follow`: until its end, the end of the turn `until`, or until the client goes, which is an error.
-pub(super) async fn stream(io: &mut Io, mut follow: Follow, until: Option<u64>, wire: Wire) -> Result<(), Lost> {
+/// Streams `follow`, with a comment after so much silence: until its end, the end of the turn `until`, or until the client goes, which is an error.
+pub(super) async fn stream(
+    io: &mut Io,
+    mut follow: Follow,
+    until: Option<u64>,
+    ping_time_max: Duration,
+    wire: Wire,
+) -> Result<(), Lost> {
     let mut frame = Frame { out: head(wire), chunked: wire.minor >= 1 };
     if wire.head_only {
         return io.write(&frame.out).await;
@@ -33,7 +36,7 @@ pub(super) async fn stream(io: &mut Io, mut follow: Follow, until: Option<u64>, 
         let mut next = pin!(follow.next());
         let item = loop {
             frame.clear();
-            match io.attend(next.as_mut(), Instant::now() + PING_TIME_MAX).await {
+            match io.attend(next.as_mut(), Instant::now() + ping_time_max).await {
                 Ok(item) => break item,
                 Err(Lost::Late) => frame.text(&[": ping\n\n"]),
                 Err(Lost::Closed) => return Err(Lost::Closed),
