@@ -1,7 +1,7 @@
 //! One task a session. It alone owns the state and the log: takes what waits in the mailbox, decides, commits all of it at
 //! once, and only then acts, publishes and answers.
 
-use super::Counters;
+use super::Tally;
 use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
 use super::runner::Runner;
 use super::views;
@@ -83,7 +83,7 @@ pub(super) struct Actor {
     pub mailbox: Receiver<Command>,
     pub writers: super::pool::Pool,
     pub store: FileStore,
-    pub counters: Arc<Counters>,
+    pub counters: Arc<Tally>,
     pub busy: Arc<AtomicBool>,
     pub idle: Duration,
     /// Those who wait for a turn.

@@ -19,34 +19,61 @@ mod runtime;
 mod setup;
 mod views;
 
+pub use api::{AgentInfo, Filter};
 pub use follow::Follow;
 pub use hub::Hub;
 pub use pool::Pool;
 pub use runner::Runner;
 pub use runtime::Runtime;
-pub use setup::{Agent, DeviceLimits, Setup, Workdir};
+pub use setup::{Agent, Agents, DeviceLimits, Setup, Workdir};
 
 use duragent_core::event::Body;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What has happened since the runtime started.
-#[derive(Debug, Default)]
+/// What has happened since the runtime started, and what is there now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Sessions in memory.
+    pub sessions_live: u64,
     /// Commits to logs: one fdatasync each.
-    pub commits: AtomicU64,
+    pub commits: u64,
     /// Events in them.
-    pub events: AtomicU64,
+    pub events: u64,
     /// Turns begun.
-    pub turns_started: AtomicU64,
+    pub turns_started: u64,
     /// Turns that came to rest.
-    pub turns_finished: AtomicU64,
+    pub turns_finished: u64,
     /// Model calls made.
-    pub model_calls: AtomicU64,
+    pub model_calls: u64,
     /// Tool calls run.
-    pub tool_calls: AtomicU64,
+    pub tool_calls: u64,
 }
 
-impl Counters {
+/// The counters as they are counted.
+#[derive(Debug, Default)]
+struct Tally {
+    commits: AtomicU64,
+    events: AtomicU64,
+    turns_started: AtomicU64,
+    turns_finished: AtomicU64,
+    model_calls: AtomicU64,
+    tool_calls: AtomicU64,
+}
+
+impl Tally {
+    fn read(&self, sessions_live: u64) -> Counters {
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        Counters {
+            sessions_live,
+            commits: get(&self.commits),
+            events: get(&self.events),
+            turns_started: get(&self.turns_started),
+            turns_finished: get(&self.turns_finished),
+            model_calls: get(&self.model_calls),
+            tool_calls: get(&self.tool_calls),
+        }
+    }
+
     fn count(&self, body: &Body) {
         self.events.fetch_add(1, Ordering::Relaxed);
         match body {

@@ -40,7 +40,7 @@ pub struct Runner {
     pub(super) workers: Pool,
     pub(super) mailbox: Sender<Command>,
     pub(super) hub: Arc<Hub>,
-    pub(super) counters: Arc<super::Counters>,
+    pub(super) counters: Arc<super::Tally>,
     /// Raised when nobody waits for the work under way any more.
     pub(super) cancel: Cancel,
     /// When what comes back.

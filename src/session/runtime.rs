@@ -9,8 +9,8 @@ use super::follow::Follow;
 use super::hub::Hub;
 use super::pool::Pool;
 use super::runner::Runner;
-use super::setup::{Agent, DeviceLimits, Setup};
-use super::{Counters, views};
+use super::setup::{Agent, Agents, DeviceLimits, Setup};
+use super::{Counters, Tally, views};
 use crate::store::file::FileStore;
 use crate::store::{Log, StoreError};
 use duragent_core::event::Event;
@@ -18,9 +18,8 @@ use duragent_core::ids;
 use duragent_core::session::{InputKind, State};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::log;
-use smol::Executor;
 use smol::channel::{self, Sender};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -43,34 +42,28 @@ pub struct Runtime {
 }
 
 pub(super) struct Shared {
-    executor: Arc<Executor<'static>>,
     pub(super) store: FileStore,
     agents: RwLock<Agents>,
+    reload: Box<dyn Fn() -> Result<Agents, String> + Send + Sync>,
     limits: Arc<DeviceLimits>,
     writers: Pool,
     pub(super) workers: Pool,
     slots: Mutex<HashMap<String, Slot>>,
     hubs: Mutex<HashMap<String, Arc<Hub>>>,
-    counters: Arc<Counters>,
+    counters: Arc<Tally>,
     ready: AtomicBool,
     draining: AtomicBool,
 }
 
-/// Agents that work, and those that do not with the reason.
-struct Agents {
-    good: BTreeMap<String, Arc<Agent>>,
-    broken: BTreeMap<String, String>,
-}
-
 impl Runtime {
-    /// A runtime whose tasks run on `executor`. Opens nothing yet: see [`Runtime::recover`].
+    /// A runtime whose tasks run on the smol executor. Opens nothing yet: see [`Runtime::recover`].
     #[must_use]
-    pub fn new(executor: Arc<Executor<'static>>, setup: Setup) -> Self {
-        let Setup { sessions, agents: good, broken, limits } = setup;
+    pub fn new(setup: Setup) -> Self {
+        let Setup { sessions, agents, reload, limits } = setup;
         let shared = Shared {
-            executor,
             store: FileStore::new(sessions, limits.log_segment_bytes_max),
-            agents: RwLock::new(Agents { good, broken }),
+            agents: RwLock::new(agents),
+            reload,
             writers: Pool::new("writer", limits.writers_max),
             workers: Pool::new("worker", limits.workers_max),
             limits: Arc::new(limits),
@@ -83,9 +76,16 @@ impl Runtime {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Takes other agents from now on; live sessions keep theirs until they rest.
-    pub fn replace_agents(&self, good: BTreeMap<String, Arc<Agent>>, broken: BTreeMap<String, String>) {
-        *self.shared.agents.write().unwrap_or_else(PoisonError::into_inner) = Agents { good, broken };
+    /// Reads the agents anew; a configuration that is wrong keeps the old ones. Live sessions keep theirs until they rest.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] with what is wrong.
+    pub async fn reload(&self) -> Result<(), ApiError> {
+        let shared = Arc::clone(&self.shared);
+        let loaded = self.shared.workers.run(move || (shared.reload)()).await;
+        let loaded = loaded.ok_or_else(no_thread)?.map_err(ApiError::Invalid)?;
+        *self.shared.agents.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
     }
 
     /// Agents by name, broken ones with their error.
@@ -312,14 +312,21 @@ impl Runtime {
         .await
     }
 
-    /// Ends the running turn; its number is the value.
+    /// Ends the running turn; its number is the value, `None` if none runs.
     ///
     /// # Errors
-    /// [`ApiError::Conflict`] if none runs.
-    pub async fn cancel(&self, id: &str) -> Result<u64, ApiError> {
-        let turn = self.session(id).await?.turns;
-        self.input(id, InputKind::Cancel).await?;
-        Ok(turn)
+    /// [`ApiError::NotFound`].
+    pub async fn cancel(&self, id: &str) -> Result<Option<u64>, ApiError> {
+        let summary = self.session(id).await?;
+        if matches!(summary.status, Status::Idle | Status::Closed | Status::Damaged) {
+            return Ok(None);
+        }
+        match self.input(id, InputKind::Cancel).await {
+            Ok(cancelled) => Ok(cancelled.map(|c| c.turn)),
+            // It came to rest in between.
+            Err(ApiError::Conflict(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Closes a session; a running turn is cancelled.
@@ -428,14 +435,9 @@ impl Runtime {
 
     /// What has happened since the start.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
-    }
-
-    /// Sessions in memory.
-    #[must_use]
-    pub fn sessions_live(&self) -> usize {
-        self.shared.slots().values().filter(|slot| slot.try_lock().is_some_and(|h| is_open(&h))).count()
+    pub fn counters(&self) -> Counters {
+        let live = self.shared.slots().values().filter(|slot| slot.try_lock().is_some_and(|h| is_open(&h))).count();
+        self.shared.counters.read(live as u64)
     }
 
     /// Stops in good order: takes no more messages, gives running turns `grace` to finish, pauses what is left, and waits
@@ -462,7 +464,7 @@ impl Runtime {
         if let Some(handle) = self.live_now(id).filter(|h| h.pause_on_disconnect && h.busy.load(Ordering::Acquire)) {
             let pause = Command::from(InputKind::Pause { reason: "disconnected".to_owned() });
             let task = async move { drop(handle.mailbox.send(pause).await) };
-            self.shared.executor.spawn(task).detach();
+            smol::spawn(task).detach();
         }
     }
 
@@ -613,7 +615,7 @@ impl Runtime {
                 End::Failed(error) => runtime.reopen(&session, error).await,
             }
         };
-        self.shared.executor.spawn(task).detach();
+        smol::spawn(task).detach();
         Arc::new(Handle { mailbox: sender, busy, gone, pause_on_disconnect })
     }
 
@@ -652,8 +654,12 @@ impl Runtime {
 fn finished<T>(result: Option<Result<T, StoreError>>) -> Result<T, ApiError> {
     match result {
         Some(result) => result.map_err(|error| ApiError::from(&error)),
-        None => Err(ApiError::Busy("no thread could be started, the machine is out of memory or processes".to_owned())),
+        None => Err(no_thread()),
     }
+}
+
+fn no_thread() -> ApiError {
+    ApiError::Busy("no thread could be started, the machine is out of memory or processes".to_owned())
 }
 
 /// Asks a live session; `None` if it left before it could answer.

@@ -13,12 +13,21 @@ use std::time::Duration;
 pub struct Setup {
     /// `sessions/` of the workspace.
     pub sessions: PathBuf,
-    /// Agents by name.
-    pub agents: BTreeMap<String, Arc<Agent>>,
-    /// Agents that could not be loaded, with the reason.
-    pub broken: BTreeMap<String, String>,
+    /// Who can be talked to.
+    pub agents: Agents,
+    /// Reads the agents anew; what is wrong with the configuration otherwise.
+    pub reload: Box<dyn Fn() -> Result<Agents, String> + Send + Sync>,
     /// Limits of the device.
     pub limits: DeviceLimits,
+}
+
+/// Agents that work, and those that do not with the reason.
+#[derive(Default)]
+pub struct Agents {
+    /// By name.
+    pub good: BTreeMap<String, Arc<Agent>>,
+    /// By name.
+    pub broken: BTreeMap<String, String>,
 }
 
 /// Limits that protect the machine, as opposed to those of a turn.

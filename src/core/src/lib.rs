@@ -16,6 +16,7 @@ extern crate alloc;
 pub mod agent;
 pub mod crc;
 pub mod event;
+pub mod http_head;
 pub mod ids;
 pub mod json;
 pub mod line;

@@ -252,10 +252,10 @@ impl fmt::Display for Rejection {
 
 impl core::error::Error for Rejection {}
 
-/// Where a message went.
+/// What an input was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its event.
+    /// First event about it.
     pub seq: u64,
     /// Its turn.
     pub turn: u64,
@@ -269,7 +269,7 @@ pub struct Decided {
     pub events: Vec<Body>,
     /// To be run after that commit, in this order.
     pub effects: Vec<Effect>,
-    /// For a message: where it went, or where the same one went before.
+    /// For a message: where it went, or where the same one went before. For a cancel: the turn that it ended.
     pub accepted: Option<Accepted>,
 }
 
@@ -413,6 +413,7 @@ impl Draft<'_> {
 
     fn cancel(&mut self) -> Result<(), Rejection> {
         let turn = self.state.turn.as_ref().ok_or(Rejection::NothingRunning)?;
+        self.out.accepted = Some(Accepted { seq: self.state.last_seq + 1, turn: turn.turn });
         self.abort_turn(turn, TurnReason::Cancelled, None, "cancelled");
         Ok(())
     }

@@ -1,0 +1,86 @@
+//! Messages: send one, wait for or stream the turn that answers it, and read the conversation.
+
+use super::sessions::usage_json;
+use super::{Answer, EVENTS, Request};
+use crate::http::json::{Object, missing, read_object};
+use crate::http::listener::Shared;
+use crate::http::problem::{self, Problem};
+use crate::http::response::{JSON, Response};
+use crate::session::api::{Accepted, NewMessage, TurnResult, WAIT_MAX};
+use duragent_core::ids::{InvalidId, is_id};
+use std::time::Duration;
+
+/// Longest `Idempotency-Key` in bytes; it is written to the log with the message.
+const KEY_BYTES_MAX: usize = 255;
+
+/// A turn that a client waits for.
+pub(in crate::http) struct Wait {
+    pub(in crate::http) session: String,
+    pub(in crate::http) accepted: Accepted,
+    pub(in crate::http) time: Duration,
+}
+
+/// `{content, steps_max?, source?}`. Everything about the request is checked before the message is taken: after that it is durable.
+pub(super) async fn post(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
+    let streams = request.wants(&[JSON, EVENTS])? == EVENTS;
+    request.has_json()?;
+    let time = request.query().number("wait", 1..=WAIT_MAX.as_secs())?;
+    let idempotency_key = idempotency_key(request)?;
+    let (mut content, mut steps_max, mut source) = (None, None, None);
+    read_object(request.body, &["content", "steps_max", "source"], &mut |key, reader| {
+        match key {
+            "content" => content = Some(reader.string()?.into_owned()),
+            "source" => source = Some(reader.string()?.into_owned()),
+            _ => steps_max = Some(reader.u64()?),
+        }
+        Ok(())
+    })?;
+    let content = content.ok_or_else(|| missing("content"))?;
+    if content.is_empty() {
+        return Err(Problem::new(problem::INVALID, "content: expected text, found none"));
+    }
+    let source = source.unwrap_or_else(|| "http".into());
+    if !is_id(&source) {
+        return Err(Problem::new(problem::INVALID, InvalidId { found: source }.to_string()));
+    }
+    let message = NewMessage { content, source, idempotency_key, steps_max };
+    let accepted = shared.runtime.send(id, message).await?;
+    match time {
+        _ if streams => {
+            let follow = shared.runtime.follow(id, accepted.seq.saturating_sub(1)).await?;
+            Ok(Answer::Stream { follow, until: Some(accepted.turn) })
+        }
+        Some(s) => Ok(Answer::Wait(Wait { session: id.into(), accepted, time: Duration::from_secs(s) })),
+        None => Ok(Response::json(accepted_json(accepted)).status(202).into()),
+    }
+}
+
+fn idempotency_key(request: &Request<'_>) -> Result<Option<String>, Problem> {
+    let key = request.head.one("idempotency-key")?;
+    match key {
+        Some(key) if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) => {
+            let detail = format!("expected an Idempotency-Key of 1 to {KEY_BYTES_MAX} visible ASCII characters");
+            Err(Problem::new(problem::BAD_REQUEST, detail))
+        }
+        key => Ok(key.map(String::from)),
+    }
+}
+
+pub(super) async fn list(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+    request.wants_json()?;
+    let messages = shared.runtime.messages(id).await?;
+    Ok(Response::json(Object::new().raw("messages", &messages).end()))
+}
+
+/// `{seq, turn}`: the message is durable.
+pub(in crate::http) fn accepted_json(accepted: Accepted) -> String {
+    Object::new().number("seq", accepted.seq).number("turn", accepted.turn).end()
+}
+
+/// `{seq, turn, reason, reply, usage, detail?}`: the turn came to rest.
+pub(in crate::http) fn turn_json(accepted: Accepted, result: &TurnResult) -> String {
+    let mut json = Object::new();
+    json.number("seq", accepted.seq).number("turn", accepted.turn).text("reason", result.reason.as_str());
+    json.text("reply", &result.reply).raw("usage", &usage_json(&result.usage));
+    json.maybe("detail", result.detail.as_deref()).end()
+}

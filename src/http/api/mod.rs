@@ -1,0 +1,127 @@
+//! The API: from a request and its body to an answer. No socket in sight.
+
+mod admin;
+mod approvals;
+mod events;
+mod messages;
+mod sessions;
+
+pub(super) use messages::{Wait, accepted_json, turn_json};
+
+use super::accept;
+use super::listener::Shared;
+use super::problem::{self, Problem};
+use super::query::Query;
+use super::response::{JSON, Response};
+use super::route::{Resource, Verb};
+use crate::session::Follow;
+use duragent_core::http_head::Head;
+use duragent_core::ids::is_id;
+
+/// Most items of a page, and how many are given if nobody says.
+const PAGE_MAX: u64 = 1000;
+const PAGE_DEFAULT: u64 = 100;
+
+/// Media type of SSE.
+const EVENTS: &str = "text/event-stream";
+/// Media type of JSON lines.
+const LINES: &str = "application/x-ndjson";
+/// Media type of health and metrics, without parameters.
+const PLAIN: &str = "text/plain";
+
+/// A request that was let in and read whole.
+pub(super) struct Request<'a> {
+    pub(super) head: &'a Head<'a>,
+    pub(super) resource: Resource<'a>,
+    pub(super) verb: Verb,
+    pub(super) body: &'a [u8],
+}
+
+/// What to do with the connection.
+pub(super) enum Answer {
+    /// Send this.
+    Whole(Response),
+    /// Wait for a turn, then say how it went.
+    Wait(Wait),
+    /// Stream events; up to the end of the turn `until`, or for good.
+    Stream { follow: Follow, until: Option<u64> },
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Whole(response)
+    }
+}
+
+/// Answers a request.
+pub(super) async fn answer(shared: &Shared, request: &Request<'_>) -> Result<Answer, Problem> {
+    let id = match request.resource {
+        Resource::Session(id)
+        | Resource::Messages(id)
+        | Resource::Events(id)
+        | Resource::Cancel(id)
+        | Resource::Fork(id)
+        | Resource::Export(id)
+        | Resource::Approvals(id)
+        | Resource::Approval(id, _) => Some(id),
+        _ => None,
+    };
+    if let Some(id) = id.filter(|id| !is_id(id)) {
+        return Err(Problem::new(problem::NOT_FOUND, format!("no session {id:?}")));
+    }
+    let response = match (request.resource, request.verb) {
+        (Resource::Messages(id), Verb::Post) => return messages::post(shared, request, id).await,
+        (Resource::Events(id), _) => return events::get(shared, request, id).await,
+        (Resource::Livez, _) => admin::livez(request),
+        (Resource::Readyz, _) => admin::readyz(shared, request),
+        (Resource::Version, _) => admin::version(request),
+        (Resource::Metrics, _) => admin::metrics(shared, request),
+        (Resource::Reload, _) => admin::reload(shared, request).await,
+        (Resource::Shutdown, _) => admin::shutdown(shared, request),
+        (Resource::Agents, _) => sessions::agents(shared, request),
+        (Resource::Agent(name), _) => sessions::agent(shared, request, name),
+        (Resource::Sessions, Verb::Post) => sessions::create(shared, request).await,
+        (Resource::Sessions, _) => sessions::list(shared, request).await,
+        (Resource::Session(id), Verb::Delete) => sessions::close(shared, request, id).await,
+        (Resource::Session(id), _) => sessions::show(shared, request, id).await,
+        (Resource::Messages(id), _) => messages::list(shared, request, id).await,
+        (Resource::Cancel(id), _) => sessions::cancel(shared, request, id).await,
+        (Resource::Fork(id), _) => sessions::fork(shared, request, id).await,
+        (Resource::Export(id), _) => sessions::export(shared, request, id).await,
+        (Resource::Approvals(id), _) => approvals::list(shared, request, id).await,
+        (Resource::Approval(id, approval), _) => approvals::decide(shared, request, id, approval).await,
+    };
+    response.map(Answer::Whole)
+}
+
+impl Request<'_> {
+    fn query(&self) -> Query<'_> {
+        Query(self.head.query)
+    }
+
+    /// Refuses a client that cannot read JSON.
+    fn wants_json(&self) -> Result<(), Problem> {
+        self.wants(&[JSON]).map(|_| ())
+    }
+
+    fn wants(&self, offers: &[&'static str]) -> Result<&'static str, Problem> {
+        accept::choose(self.head, offers)
+    }
+
+    /// Refuses a body that does not call itself JSON. A form that a foreign page makes a browser send cannot say so.
+    fn has_json(&self) -> Result<(), Problem> {
+        let found = self.head.one("content-type")?;
+        let media = found.map(|text| text.split(';').next().unwrap_or_default().trim());
+        if media.is_some_and(|media| media.eq_ignore_ascii_case(JSON)) {
+            return Ok(());
+        }
+        let detail = format!("expected Content-Type: {JSON}, found {}", found.unwrap_or("none"));
+        Err(Problem::new(problem::MEDIA_TYPE, detail))
+    }
+
+    /// `?limit=`.
+    fn limit(&self) -> Result<usize, Problem> {
+        let limit = self.query().number("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
+        Ok(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+}

@@ -1,0 +1,133 @@
+//! Agents and sessions: list, show, make, close, cancel, fork, export.
+
+use super::{LINES, Request};
+use crate::http::json::{Object, array, missing, read_object, string};
+use crate::http::listener::Shared;
+use crate::http::problem::{self, Problem};
+use crate::http::response::Response;
+use crate::session::api::{NewSession, Status, Summary};
+use crate::session::{AgentInfo, Filter};
+use duragent_core::event::Usage;
+use duragent_core::time::rfc3339;
+
+pub(super) fn agents(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
+    request.wants_json()?;
+    let agents = array(shared.runtime.agents().iter().map(agent_json));
+    Ok(Response::json(Object::new().raw("agents", &agents).end()))
+}
+
+pub(super) fn agent(shared: &Shared, request: &Request<'_>, name: &str) -> Result<Response, Problem> {
+    request.wants_json()?;
+    match shared.runtime.agents().iter().find(|agent| agent.name == name) {
+        Some(agent) => Ok(Response::json(agent_json(agent))),
+        None => Err(Problem::new(problem::NOT_FOUND, format!("no agent {name:?}"))),
+    }
+}
+
+/// `{agent, id?, title?}`.
+pub(super) async fn create(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
+    request.wants_json()?;
+    request.has_json()?;
+    let (mut new, mut agent) = (NewSession::default(), None);
+    read_object(request.body, &["agent", "id", "title"], &mut |key, reader| {
+        let value = reader.string()?.into_owned();
+        match key {
+            "agent" => agent = Some(value),
+            "id" => new.id = Some(value),
+            _ => new.title = Some(value),
+        }
+        Ok(())
+    })?;
+    new.agent = agent.ok_or_else(|| missing("agent"))?;
+    created(&shared.runtime.create(new).await?)
+}
+
+fn created(summary: &Summary) -> Result<Response, Problem> {
+    let location = ["/api/v1/sessions/", &summary.id].concat();
+    Ok(Response::json(summary_json(summary)).status(201).header("Location", location))
+}
+
+/// `?agent=&status=&limit=&after=`; `next` is the `after` of the next page.
+pub(super) async fn list(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
+    request.wants_json()?;
+    let query = request.query();
+    let owned = |key| query.text(key).map(|text| text.map(std::borrow::Cow::into_owned));
+    let status = match query.text("status")? {
+        None => None,
+        Some(text) => Some(Status::parse(&text).ok_or_else(|| unknown_status(&text))?),
+    };
+    let limit = request.limit()?;
+    // One more than asked for says whether there is a next page.
+    let filter = Filter { agent: owned("agent")?, status, limit: limit + 1, after: owned("after")? };
+    let found = shared.runtime.sessions(&filter).await?;
+    let page = found.get(..limit).unwrap_or(&found);
+    let next = if found.len() > limit { page.last().map(|s| string(&s.id)) } else { None };
+    let mut json = Object::new();
+    json.raw("sessions", &array(page.iter().map(summary_json)));
+    json.raw("next", next.as_deref().unwrap_or("null"));
+    Ok(Response::json(json.end()))
+}
+
+fn unknown_status(found: &str) -> Problem {
+    let expected = "idle, running, waiting, paused, closed or damaged";
+    Problem::new(problem::BAD_REQUEST, format!("query key \"status\": expected {expected}, found {found:?}"))
+}
+
+pub(super) async fn show(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+    request.wants_json()?;
+    Ok(Response::json(summary_json(&shared.runtime.session(id).await?)))
+}
+
+pub(super) async fn close(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+    request.wants_json()?;
+    Ok(Response::json(summary_json(&shared.runtime.close(id, "http").await?)))
+}
+
+pub(super) async fn cancel(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+    request.wants_json()?;
+    match shared.runtime.cancel(id).await? {
+        Some(turn) => Ok(Response::json(Object::new().number("turn", turn).end()).status(202)),
+        None => Err(Problem::new(problem::CONFLICT, format!("session {id:?} has no turn under way"))),
+    }
+}
+
+/// `{seq?}`, or no body at all.
+pub(super) async fn fork(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+    request.wants_json()?;
+    let mut seq = None;
+    if !request.body.is_empty() {
+        request.has_json()?;
+        read_object(request.body, &["seq"], &mut |_, reader| {
+            seq = if reader.null()? { None } else { Some(reader.u64()?) };
+            Ok(())
+        })?;
+    }
+    created(&shared.runtime.fork(id, seq).await?)
+}
+
+/// The log as it is on disk.
+pub(super) async fn export(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+    request.wants(&[LINES])?;
+    Ok(Response::new(200, LINES, shared.runtime.export(id).await?))
+}
+
+fn agent_json(agent: &AgentInfo) -> String {
+    let mut json = Object::new();
+    json.text("name", &agent.name).text("description", &agent.description);
+    json.text("model", &agent.model).text("provider", &agent.provider);
+    json.raw("tools", &array(agent.tools.iter().map(|tool| string(tool))));
+    json.maybe("error", agent.error.as_deref()).end()
+}
+
+fn summary_json(summary: &Summary) -> String {
+    let mut json = Object::new();
+    json.text("id", &summary.id).text("agent", &summary.agent).maybe("title", summary.title.as_deref());
+    json.text("status", summary.status.as_str()).text("created_at", &rfc3339(summary.created_at_ms));
+    json.text("last_at", &rfc3339(summary.last_at_ms)).number("last_seq", summary.last_seq);
+    json.number("turns", summary.turns).raw("usage", &usage_json(&summary.usage));
+    json.number("context_tokens", summary.context_tokens).maybe("detail", summary.detail.as_deref()).end()
+}
+
+pub(super) fn usage_json(usage: &Usage) -> String {
+    Object::new().number("input_tokens", usage.input_tokens).number("output_tokens", usage.output_tokens).end()
+}

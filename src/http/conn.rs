@@ -1,0 +1,184 @@
+//! One connection: read a head, check it, read the body, answer, again.
+//!
+//! Requests are answered in the order they came (pipelining), one at a time. A refusal whose request's end is unknown
+//! ends the connection.
+
+use super::api::{self, Answer, Request, Wait};
+use super::body::{self, Failed};
+use super::guard::{self, Peer};
+use super::io::{Io, Lost};
+use super::listener::Shared;
+use super::problem::{self, Problem};
+use super::query;
+use super::response::{Response, Wire};
+use super::route::{self, Resource, Verb};
+use super::sse;
+use duragent_core::http_head::{self, Finder, Framing, Head};
+use std::borrow::Cow;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tiny_http::Method;
+
+/// What becomes of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Another request may come.
+    Keep,
+    /// Say that we are done, and close.
+    Close,
+    /// Nobody is left.
+    Drop,
+}
+
+/// Serves the connection to its end.
+pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Shared) {
+    let mut silence_max = shared.limits().head_time_max;
+    loop {
+        let next = match head(io, shared, silence_max).await {
+            // Boxed, so that an idle connection does not carry the size of the largest handler.
+            Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, &bytes)).await,
+            Ok(None) => Next::Drop,
+            Err(problem) => respond(io, problem.into(), LAST).await,
+        };
+        silence_max = shared.limits().idle_time_max;
+        match next {
+            Next::Keep if !shared.is_draining() => {}
+            Next::Keep | Next::Close => return io.linger().await,
+            Next::Drop => return,
+        }
+    }
+}
+
+/// Answers 503 to a connection that is one too many.
+pub(super) async fn refuse(io: &mut Io) {
+    let problem = Problem::new(problem::BUSY, "too many connections are open");
+    if respond(io, problem.into(), LAST).await == Next::Close {
+        io.linger().await;
+    }
+}
+
+/// For an answer after which nothing can follow, to a request of which nothing is known.
+const LAST: Wire = Wire { minor: 1, head_only: false, close: true };
+
+/// Reads one head off the connection. `None` if the client has nothing more to ask.
+async fn head(io: &mut Io, shared: &Shared, silence_max: Duration) -> Result<Option<Vec<u8>>, Problem> {
+    let mut finder = Finder::default();
+    let mut deadline = Instant::now() + silence_max;
+    let mut begun = false;
+    loop {
+        if !begun && !io.pending.is_empty() {
+            begun = true;
+            deadline = Instant::now() + shared.limits().head_time_max;
+        }
+        if let Some(end) = finder.find(&io.pending)? {
+            let rest = io.pending.split_off(end);
+            return Ok(Some(std::mem::replace(&mut io.pending, rest)));
+        }
+        io.live.idle.store(!begun, Ordering::SeqCst);
+        if !begun && shared.is_draining() {
+            return Ok(None);
+        }
+        let filled = io.fill(deadline).await;
+        io.live.idle.store(false, Ordering::SeqCst);
+        match filled {
+            Ok(()) => {}
+            Err(Lost::Late) if begun => {
+                return Err(Problem::new(problem::TIMEOUT, "the request head took too long to arrive"));
+            }
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// One request and its answer.
+async fn exchange(io: &mut Io, peer: Peer, shared: &Shared, bytes: &[u8]) -> Next {
+    shared.count_request();
+    let head = match http_head::parse(bytes) {
+        Ok(head) => head,
+        Err(refusal) => return respond(io, Problem::from(refusal).into(), LAST).await,
+    };
+    let mut wire = Wire { minor: head.minor, head_only: head.method == "HEAD", close: !head.keep_alive };
+    let path = path(&head);
+    let admitted = path.as_deref().map_err(Clone::clone).and_then(|path| admit(&head, path, peer, shared));
+    let (resource, verb) = match admitted {
+        Ok(found) => found,
+        Err(problem) => {
+            // The body was not read, so the next request cannot be found.
+            wire.close |= head.framing != Framing::Empty;
+            return respond(io, problem.into(), wire).await;
+        }
+    };
+    let awaits_word = head.expects_continue && head.framing != Framing::Empty && io.pending.is_empty();
+    if awaits_word && io.write(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
+        return Next::Drop;
+    }
+    let body = match body::read(io, head.framing, shared.limits()).await {
+        Ok(body) => body,
+        Err(Failed::Refused(problem)) => return respond(io, problem.into(), Wire { close: true, ..wire }).await,
+        Err(Failed::Closed) => return Next::Drop,
+    };
+    let request = Request { head: &head, resource, verb, body: &body };
+    match api::answer(shared, &request).await {
+        Ok(Answer::Whole(response)) => respond(io, response, wire).await,
+        Ok(Answer::Wait(wait)) => turn(io, shared, &wait, wire).await,
+        Ok(Answer::Stream { follow, until }) => {
+            match sse::stream(io, follow, until, shared.limits().ping_time_max, wire).await {
+                Ok(()) if wire.close || wire.minor == 0 => Next::Close,
+                Ok(()) => Next::Keep,
+                Err(_) => Next::Drop,
+            }
+        }
+        Err(problem) => respond(io, problem.into(), wire).await,
+    }
+}
+
+/// The decoded path. An encoded slash separates nothing, and no name has one.
+fn path<'a>(head: &Head<'a>) -> Result<Cow<'a, str>, Problem> {
+    let slashes = |text: &str| text.bytes().filter(|&b| b == b'/').count();
+    match query::decode(head.path, false)? {
+        path if slashes(&path) == slashes(head.path) => Ok(path),
+        path => Err(Problem::new(problem::NOT_FOUND, format!("nothing is at {path:?}"))),
+    }
+}
+
+/// Everything that can be said before the body is read. Who may not ask does not learn what is there.
+fn admit<'p>(head: &Head<'_>, path: &'p str, peer: Peer, shared: &Shared) -> Result<(Resource<'p>, Verb), Problem> {
+    guard::check_origin(head, peer)?;
+    let found = route::find(path);
+    match found {
+        Ok(Resource::Livez | Resource::Readyz) => {}
+        Ok(Resource::Reload | Resource::Shutdown) => guard::check_token(head, peer, shared.admin_token())?,
+        _ => guard::check_token(head, peer, shared.token())?,
+    }
+    let method = match head.method.parse() {
+        Ok(Method::NonStandard(_)) | Err(()) => {
+            return Err(Problem::new(problem::NOT_IMPLEMENTED, format!("unknown method {:?}", head.method)));
+        }
+        Ok(method) => method,
+    };
+    let resource = found?;
+    let verb = resource.verb(&method)?;
+    body::admit(head.framing, shared.limits().body_bytes_max)?;
+    Ok((resource, verb))
+}
+
+/// Waits for the turn. Whatever ends the waiting early, the message is durable, and 202 says so: also to a client that
+/// has closed its half of the connection, since nobody knows whether it still reads.
+async fn turn(io: &mut Io, shared: &Shared, wait: &Wait, wire: Wire) -> Next {
+    let result = shared.runtime.turn_result(&wait.session, wait.accepted.turn);
+    let response = match io.attend(pin!(result), Instant::now() + wait.time).await {
+        Ok(Ok(result)) => Response::json(api::turn_json(wait.accepted, &result)),
+        Ok(Err(_)) | Err(_) => Response::json(api::accepted_json(wait.accepted)).status(202),
+    };
+    respond(io, response, wire).await
+}
+
+/// Sends a whole response in one write.
+async fn respond(io: &mut Io, response: Response, wire: Wire) -> Next {
+    match io.write(&response.encode(wire)).await {
+        Ok(()) if wire.close => Next::Close,
+        Ok(()) => Next::Keep,
+        Err(_) => Next::Drop,
+    }
+}

@@ -1,0 +1,183 @@
+//! One connection's socket, the bytes that have arrived and were not asked for yet, and one timer for all deadlines.
+//!
+//! Invariants: every wait has a deadline; the timer is armed only when something really waits, and not again while it is
+//! armed for an earlier moment, so a busy keep-alive connection never touches it. While nothing has arrived, no buffer is
+//! held: an idle connection is its task, its descriptor and its timer.
+//!
+//! Absent: anything about HTTP.
+
+use async_io::{Async, Timer};
+use smol::future::poll_fn;
+use smol::io::{AsyncRead, AsyncWrite};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// Bytes that one read asks for; lives on the stack during the system call only.
+const READ_BYTES_MAX: usize = 4096;
+
+/// Bytes a client may send ahead (pipelining) while it is being answered. More is not a client we know.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Longest time without progress while we write. A client that reads nothing for so long is gone.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Longest time and most bytes we listen to after our last word, so that closing does not destroy it on its way: data
+/// that arrives at a closed socket makes the kernel send a reset, which overtakes what the client has not read yet.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Every stream socket, TCP too: once accepted, they are all just descriptors that take `recv` and `send`, and one type
+/// means that the connection code is compiled once.
+pub(super) type Socket = Async<UnixStream>;
+
+/// What the listener can see of a connection: enough to end it.
+pub(super) struct Live {
+    pub(super) socket: Socket,
+    /// True while no request is under way, so that closing it breaks nothing.
+    pub(super) idle: AtomicBool,
+}
+
+impl Live {
+    pub(super) fn new(socket: Socket) -> Arc<Self> {
+        Arc::new(Self { socket, idle: AtomicBool::new(true) })
+    }
+
+    /// Makes the connection's next read say that the client is done.
+    pub(super) fn shut(&self, how: Shutdown) {
+        // The only failure is that the peer was faster.
+        let _ = self.socket.get_ref().shutdown(how);
+    }
+}
+
+/// Why a read or write came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The deadline passed.
+    Late,
+    /// The other side closed, or the socket failed: nobody is left to tell.
+    Closed,
+}
+
+/// A timer that is moved lazily.
+struct Clock {
+    timer: Timer,
+    armed: Option<Instant>,
+}
+
+impl Clock {
+    /// Ready once `at` has passed.
+    fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        loop {
+            if self.armed.is_none_or(|armed| armed > at) {
+                self.timer.set_at(at);
+                self.armed = Some(at);
+            }
+            ready!(Pin::new(&mut self.timer).poll(cx));
+            self.armed = None;
+            if Instant::now() >= at {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+/// The connection as its task sees it.
+pub(super) struct Io {
+    pub(super) live: Arc<Live>,
+    /// Arrived, and not part of what is being answered.
+    pub(super) pending: Vec<u8>,
+    clock: Clock,
+}
+
+impl Io {
+    pub(super) fn new(live: Arc<Live>) -> Self {
+        Self { live, pending: Vec::new(), clock: Clock { timer: Timer::never(), armed: None } }
+    }
+
+    /// Waits for more bytes and appends them to `pending`.
+    pub(super) async fn fill(&mut self, deadline: Instant) -> Result<(), Lost> {
+        let Self { live, pending, clock } = self;
+        poll_fn(|cx| match poll_read(&live.socket, cx, pending) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => clock.poll(cx, deadline).map(|()| Err(Lost::Late)),
+        })
+        .await
+    }
+
+    /// Writes all of `bytes`. In the ordinary case that is one system call.
+    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Lost> {
+        while !bytes.is_empty() {
+            let mut deadline = None;
+            let written = poll_fn(|cx| match Pin::new(&mut &self.live.socket).poll_write(cx, bytes) {
+                Poll::Ready(result) => Poll::Ready(result.map_err(|_| Lost::Closed)),
+                Poll::Pending => {
+                    let at = *deadline.get_or_insert_with(|| Instant::now() + WRITE_STALL_MAX);
+                    self.clock.poll(cx, at).map(|()| Err(Lost::Late))
+                }
+            })
+            .await?;
+            bytes = bytes.get(written..).unwrap_or_default();
+            if written == 0 {
+                return Err(Lost::Closed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for `work`, but not past `deadline` and not for a client that has hung up. What the client sends meanwhile
+    /// is kept in `pending`.
+    pub(super) async fn attend<F: Future + ?Sized>(
+        &mut self,
+        mut work: Pin<&mut F>,
+        deadline: Instant,
+    ) -> Result<F::Output, Lost> {
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            if let Poll::Ready(lost) = self.poll_gone(cx) {
+                return Poll::Ready(Err(lost));
+            }
+            self.clock.poll(cx, deadline).map(|()| Err(Lost::Late))
+        })
+        .await
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        while self.pending.len() < AHEAD_BYTES_MAX {
+            if let Err(lost) = ready!(poll_read(&self.live.socket, cx, &mut self.pending)) {
+                return Poll::Ready(lost);
+            }
+        }
+        Poll::Ready(Lost::Closed)
+    }
+
+    /// Says that no more will come, then listens a little so that what was said arrives.
+    pub(super) async fn linger(&mut self) {
+        self.live.shut(Shutdown::Write);
+        let deadline = Instant::now() + LINGER_TIME_MAX;
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 && self.fill(deadline).await.is_ok() {
+            left = left.saturating_sub(self.pending.len());
+            self.pending.clear();
+        }
+    }
+}
+
+/// Appends what can be read now. The end of the stream is `Lost::Closed`.
+fn poll_read(socket: &Socket, cx: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<Result<(), Lost>> {
+    let mut scratch = [0; READ_BYTES_MAX];
+    let read = ready!(Pin::new(&mut &*socket).poll_read(cx, &mut scratch));
+    Poll::Ready(match read {
+        Ok(n) if n > 0 => {
+            into.extend_from_slice(scratch.get(..n).unwrap_or_default());
+            Ok(())
+        }
+        _ => Err(Lost::Closed),
+    })
+}

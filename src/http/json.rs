@@ -1,0 +1,166 @@
+//! JSON of the API: objects written without format machinery, and bodies read with the place of every mistake.
+
+use super::problem::{Place, Problem};
+use duragent_core::json::{self, Reader};
+
+/// Writes one object.
+pub(super) struct Object(String);
+
+impl Object {
+    pub(super) fn new() -> Self {
+        Self(String::from("{"))
+    }
+
+    /// `text` is JSON already.
+    pub(super) fn raw(&mut self, key: &'static str, text: &str) -> &mut Self {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        json::write_string(&mut self.0, key);
+        self.0.push(':');
+        self.0.push_str(text);
+        self
+    }
+
+    pub(super) fn text(&mut self, key: &'static str, text: &str) -> &mut Self {
+        self.raw(key, "");
+        json::write_string(&mut self.0, text);
+        self
+    }
+
+    /// Leaves the key out if there is no text.
+    pub(super) fn maybe(&mut self, key: &'static str, text: Option<&str>) -> &mut Self {
+        if let Some(text) = text {
+            self.text(key, text);
+        }
+        self
+    }
+
+    pub(super) fn number(&mut self, key: &'static str, n: u64) -> &mut Self {
+        self.raw(key, &n.to_string())
+    }
+
+    /// The JSON text.
+    pub(super) fn end(&mut self) -> String {
+        let mut text = std::mem::take(&mut self.0);
+        text.push('}');
+        text
+    }
+}
+
+/// An array of JSON texts.
+pub(super) fn array<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    let mut out = String::from("[");
+    for item in items {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        out.push_str(item.as_ref());
+    }
+    out.push(']');
+    out
+}
+
+/// A JSON string.
+pub(super) fn string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    json::write_string(&mut out, text);
+    out
+}
+
+type Field<'f, 'a> = &'f mut dyn FnMut(&'static str, &mut Reader<'a>) -> Result<(), json::Error>;
+
+/// Reads a body that is one object with no keys but `keys`. `take` gets each key that is there and has to read its value.
+pub(super) fn read_object<'a>(
+    body: &'a [u8],
+    keys: &'static [&'static str],
+    take: Field<'_, 'a>,
+) -> Result<(), Problem> {
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(e) => {
+            let good = body.get(..e.valid_up_to()).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or_default();
+            return Err(place(good, good.len(), "", "UTF-8", "bytes that are not"));
+        }
+    };
+    let mut reader = Reader::new(text);
+    let mut field = "";
+    read_fields(text, &mut reader, keys, &mut field, take).map_err(|wrong| match wrong {
+        Wrong::Json(error) => {
+            let (expected, found) = match error.what.strip_prefix("expected ") {
+                Some(expected) => (expected, found_at(text, error.byte)),
+                None => ("well-formed JSON", error.what.into()),
+            };
+            place(text, error.byte, field, expected, &found)
+        }
+        Wrong::UnknownKey(byte, key) => {
+            let expected = format!("one of the keys {}", keys.join(", "));
+            place(text, byte, &key, &expected, "an unknown key")
+        }
+        Wrong::SecondKey(byte) => place(text, byte, field, "each key once", "it a second time"),
+    })
+}
+
+enum Wrong {
+    Json(json::Error),
+    UnknownKey(usize, String),
+    SecondKey(usize),
+}
+
+impl From<json::Error> for Wrong {
+    fn from(error: json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+fn read_fields<'a>(
+    text: &'a str,
+    reader: &mut Reader<'a>,
+    keys: &'static [&'static str],
+    field: &mut &'static str,
+    take: Field<'_, 'a>,
+) -> Result<(), Wrong> {
+    reader.begin_object()?;
+    let (mut first, mut seen) = (true, Vec::new());
+    loop {
+        let rest = text.as_bytes().get(reader.offset()..).unwrap_or_default();
+        let byte = reader.offset() + rest.iter().take_while(|b| b" \t\r\n,".contains(b)).count();
+        let Some(key) = reader.key(&mut first)? else { break };
+        let Some(known) = keys.iter().find(|k| **k == key) else {
+            return Err(Wrong::UnknownKey(byte, key.into_owned()));
+        };
+        *field = known;
+        if seen.contains(known) {
+            return Err(Wrong::SecondKey(byte));
+        }
+        seen.push(*known);
+        take(known, reader)?;
+        *field = "";
+    }
+    Ok(reader.end()?)
+}
+
+fn place(text: &str, byte: usize, field: &str, expected: &str, found: &str) -> Problem {
+    let (line, column) = json::Error { byte, what: "" }.position(text);
+    Problem::at(Place { line, column, field: field.into(), expected: expected.into(), found: found.into() })
+}
+
+/// What stands at `byte`, in words.
+fn found_at(text: &str, byte: usize) -> String {
+    match text.get(byte..).and_then(|rest| rest.chars().next()) {
+        None => "the end".into(),
+        Some('"') => "a string".into(),
+        Some('{') => "an object".into(),
+        Some('[') => "an array".into(),
+        Some('t' | 'f') => "a truth value".into(),
+        Some('n') => "null".into(),
+        Some('-' | '0'..='9') => "a number".into(),
+        Some(other) => format!("{other:?}"),
+    }
+}
+
+/// A body that has to have the key `field`, and has not.
+pub(super) fn missing(field: &'static str) -> Problem {
+    let (expected, found) = ("the key".into(), "none".into());
+    Problem::at(Place { line: 1, column: 1, field: field.into(), expected, found })
+}

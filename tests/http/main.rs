@@ -1,0 +1,7 @@
+//! The front door from outside: raw bytes over real sockets on loopback.
+
+mod api;
+mod events;
+mod house;
+mod limits;
+mod vectors;
