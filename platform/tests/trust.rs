@@ -2,29 +2,12 @@
 
 mod common;
 
-use common::{PATIENCE, TESTBED, TempDir, eventually, marked, unique};
+use common::{PATH, PATIENCE, TESTBED, TempDir, bash, eventually, marked, trust, unique};
 use duragent_platform::cancel::Cancel;
-use duragent_platform::process::resident_bytes;
-use duragent_platform::sandbox::{Command, Enforcement, Exit, Sandbox, Stream, Trust};
+use duragent_platform::sandbox::{Enforcement, Exit, Sandbox, Stream, Trust};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-fn trust() -> Trust {
-    Trust::new(PathBuf::from(TESTBED))
-}
-
-fn bash(script: &str, mark: &str, deadline: Duration) -> Command {
-    Command {
-        program: "bash".into(),
-        args: vec!["-c".into(), script.into()],
-        cwd: std::env::temp_dir(),
-        env: vec![("PATH".into(), PATH.into()), ("MARK".into(), mark.into())],
-        deadline,
-    }
-}
 
 /// Runs a script that is not expected to meet the deadline; returns its end and its standard output.
 fn run(script: &str) -> (Exit, String) {
@@ -78,20 +61,21 @@ fn the_environment_is_the_given_one_and_no_other() {
 
 #[test]
 fn neither_descriptors_nor_signal_state_are_inherited() {
-    let script = "ls -l /proc/$$/fd | wc -l; grep -E 'Sig(Blk|Ign)' /proc/$$/status | tr -s '\\t\\n' ' '";
+    // Shells change signals for themselves, so the state of an exec'd program is looked at. Only the lowest 28 signals
+    // count: a C library keeps some of the others to itself.
+    let script = r"ls /proc/$$/fd | tr '\n' ' '; exec sed -nE 's/^Sig(Blk|Ign):.*(.{7})$/\1 \2/p' /proc/self/status";
     let leaked = std::fs::File::open("/dev/null").unwrap();
     // SAFETY: duplicates an open descriptor, without close-on-exec, and ignores a signal nobody sends.
     unsafe {
         assert!(libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&leaked), libc::F_DUPFD, 100) >= 100);
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
     }
-    // "total 0", and descriptors 0, 1 and 2.
-    assert_eq!(run(script).1, "4\nSigBlk: 0000000000000000 SigIgn: 0000000000000000 ");
+    assert_eq!(run(script).1, "0 1 2 Blk 0000000\nIgn 0000000\n");
 
     let control = std::process::Command::new("bash").args(["-c", script]).output().unwrap();
     let control = String::from_utf8(control.stdout).unwrap();
-    assert!(control.contains("SigIgn: 0000000000000001"), "a plain child inherits the ignored signal: {control}");
-    assert!(control.lines().next().unwrap().parse::<u32>().unwrap() > 4, "and the descriptor: {control}");
+    assert!(control.contains("Ign 0000001\n"), "a plain child inherits the ignored signal: {control}");
+    assert!(control.contains(" 100 "), "and the descriptor: {control}");
 }
 
 #[test]
@@ -142,7 +126,8 @@ fn end_stubborn(name: &str, script: &str, deadline: Duration, on_ready: impl Fn(
             seen.extend_from_slice(bytes.get(..16).unwrap_or(bytes));
             if !ready && seen.windows(5).any(|w| w == b"ready") {
                 ready = true;
-                assert!(marked(&mark).len() > 1, "{name}: at least guard and tool are seen alive");
+                // Not at once: while a process executes a program it has no environment to be found by.
+                eventually("guard and tool are seen alive", || marked(&mark).len() > 1);
                 on_ready(&cancel);
             }
             seen.truncate(64);
@@ -181,7 +166,7 @@ fn what_a_tool_leaves_behind_ends_with_it() {
     // Control: without a guard it stays.
     let mark = unique();
     let mut plain = std::process::Command::new("bash");
-    plain.args(["-c", "setsid -f sleep 1000 > /dev/null"]).env("MARK", &mark).output().unwrap();
+    plain.args(["-c", "setsid -f sleep 1000 > /dev/null 2>&1"]).env("MARK", &mark).output().unwrap();
     let left = marked(&mark);
     assert_eq!(left.len(), 1, "a plain child leaves its daemon: {left:?}");
     kill(left[0].0);
@@ -217,28 +202,6 @@ fn a_run_that_was_cancelled_before_it_began_starts_nothing() {
     let command = bash(&format!("touch {}", dir.join("ran").display()), &unique(), PATIENCE);
     assert_eq!(trust().run(&command, &cancel, &mut |_, _| {}).unwrap(), Exit::Cancelled);
     assert_eq!(dir.names(), [""; 0]);
-}
-
-#[test]
-fn memory_stays_flat_and_no_byte_is_lost() {
-    const OUT_BYTES: u64 = 400 << 20;
-    const ERR_BYTES: u64 = 40 << 20;
-    let script = format!("head -c {ERR_BYTES} /dev/zero >&2 & head -c {OUT_BYTES} /dev/zero; wait");
-    let before = resident_bytes().unwrap();
-    let (mut out, mut err, mut largest, mut peak) = (0u64, 0u64, 0, 0);
-    let exit = trust()
-        .run(&bash(&script, &unique(), PATIENCE * 5), &Cancel::new(), &mut |stream, bytes| {
-            *(if stream == Stream::Out { &mut out } else { &mut err }) += bytes.len() as u64;
-            largest = largest.max(bytes.len());
-            if out.is_multiple_of(64 << 20) {
-                peak = peak.max(resident_bytes().unwrap());
-            }
-        })
-        .unwrap();
-    peak = peak.max(resident_bytes().unwrap());
-    assert_eq!((exit, out, err), (Exit::Code(0), OUT_BYTES, ERR_BYTES));
-    assert!(largest <= 16 * 1024, "chunk of {largest} bytes");
-    assert!(peak < before + (24 << 20), "{before} bytes before, up to {peak} meanwhile");
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use duragent_platform::sandbox::{Command, Trust};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub const TESTBED: &str = env!("CARGO_BIN_EXE_duragent-testbed");
+
+/// `PATH` of what the tests start.
+pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Far longer than anything here takes; only a failure waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,5 +76,21 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "{what} did not happen within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Trust mode with the test bed as its guard.
+pub fn trust() -> Trust {
+    Trust::new(PathBuf::from(TESTBED))
+}
+
+/// A script that can be found by its mark, in the machine's directory for temporary files.
+pub fn bash(script: &str, mark: &str, deadline: Duration) -> Command {
+    Command {
+        program: "bash".into(),
+        args: vec!["-c".into(), script.into()],
+        cwd: std::env::temp_dir(),
+        env: vec![("PATH".into(), PATH.into()), ("MARK".into(), mark.into())],
+        deadline,
     }
 }
