@@ -71,7 +71,7 @@ mod tests {
         let (cancel, count) = (Cancel::new(), Arc::new(AtomicU32::new(0)));
         let hook = |count: &Arc<AtomicU32>| {
             let count = Arc::clone(count);
-            move || drop(count.fetch_add(1, Ordering::SeqCst))
+            move || _ = count.fetch_add(1, Ordering::SeqCst)
         };
         cancel.on_raise(hook(&count));
         assert!(!cancel.is_raised());

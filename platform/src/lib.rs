@@ -5,8 +5,17 @@
 //!
 //! Absent: anything that knows a session, an agent or a provider.
 
+#[cfg(not(unix))]
+compile_error!("duragent needs a Unix: processes, signals and durable renames are used as POSIX defines them");
+
 pub mod cancel;
 pub mod clock;
 pub mod file;
 pub mod log;
+mod poll;
+pub mod process;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod procfs;
 pub mod sandbox;
+pub mod signal;
+pub mod terminal;

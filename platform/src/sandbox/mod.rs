@@ -3,6 +3,16 @@
 //!
 //! Absent: policy on *which* calls may run (that is the core's), and any fallback.
 
+mod files;
+mod guard;
+mod run;
+mod tree;
+mod trust;
+
+pub use files::entries;
+pub use guard::{GUARD_ARG, guard_main};
+pub use trust::Trust;
+
 use crate::cancel::Cancel;
 use std::fs::File;
 use std::io;
@@ -106,4 +116,16 @@ pub trait Sandbox: Send + Sync {
     /// # Errors
     /// As the file system says; `PermissionDenied` where the sandbox refuses.
     fn replace(&self, base: &Path, path: &Path, contents: &[u8]) -> io::Result<()>;
+}
+
+/// This very binary, for guards: the one that runs, even if the file was replaced since.
+///
+/// # Errors
+/// Where the target cannot tell.
+pub fn own_binary() -> io::Result<PathBuf> {
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        Ok(PathBuf::from("/proc/self/exe"))
+    } else {
+        std::env::current_exe()
+    }
 }

@@ -1,0 +1,253 @@
+//! The guard: a small process between the runtime and a tool that ends the tool's whole tree, whatever happens to the
+//! runtime.
+//!
+//! The runtime executes itself again as `duragent __guard PROGRAM ARGS…`, with the tool's environment, working directory
+//! and output pipes, and a socket as standard input: the control channel. The guard waits for whichever comes first, the
+//! tool's end or the end of the control channel (the runtime wants an end, or is gone). Then it kills every descendant,
+//! reports in eight bytes, and ends.
+//!
+//! Invariants: single-threaded; it ends only after waitpid(2) knows of no child; nothing is printed.
+//!
+//! Absent: deadlines and output. Those are the runtime's, in [`super::run`].
+
+use super::tree;
+use crate::{poll, signal};
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// First argument that makes this program a guard. Whoever owns `main` calls [`guard_main`] then, before anything else.
+pub const GUARD_ARG: &str = "__guard";
+
+/// How long a killed process may take before the guard looks for new children again.
+const KILL_PAUSE: Duration = Duration::from_millis(5);
+
+/// Signals that ask a process politely to end or stop. The guard's end is the tool's end, so it does not listen: a service
+/// manager that signals the whole group reaches the runtime as well, and the runtime decides.
+const IGNORED: [libc::c_int; 10] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGPIPE,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
+/// What the guard tells the runtime before it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Report {
+    /// The tool could not be started: error number.
+    Failed(i32),
+    /// It ended by itself, with this code.
+    Code(i32),
+    /// It was ended by this signal, which was not the guard's.
+    Signal(i32),
+    /// The guard ended it because the control channel did.
+    Ended,
+}
+
+impl Report {
+    /// Size on the wire: a tag, three zero bytes, a little-endian number.
+    pub(super) const BYTES: usize = 8;
+
+    fn encode(self) -> [u8; Self::BYTES] {
+        let (tag, number) = match self {
+            Self::Failed(errno) => (b'F', errno),
+            Self::Code(code) => (b'C', code),
+            Self::Signal(signal) => (b'S', signal),
+            Self::Ended => (b'E', 0),
+        };
+        let [a, b, c, d] = number.to_le_bytes();
+        [tag, 0, 0, 0, a, b, c, d]
+    }
+
+    /// `None` if the bytes are no report: the guard ended before it could write one.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let &[tag, 0, 0, 0, a, b, c, d] = bytes else { return None };
+        let number = i32::from_le_bytes([a, b, c, d]);
+        match tag {
+            b'F' => Some(Self::Failed(number)),
+            b'C' => Some(Self::Code(number)),
+            b'S' => Some(Self::Signal(number)),
+            b'E' => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}
+
+/// Runs a guard to its end; `args` is what follows [`GUARD_ARG`]: the program and its arguments. Returns the exit code for
+/// the process: 0, or 1 if nothing could be reported.
+pub fn guard_main(args: impl Iterator<Item = OsString>) -> i32 {
+    tree::close_from(3);
+    let Ok(mut control) = take_control() else { return 1 };
+    let report = guard(args.collect(), &mut control)
+        .unwrap_or_else(|error| Report::Failed(error.raw_os_error().unwrap_or(libc::EINVAL)));
+    // SIGPIPE is ignored: if the runtime is gone, nobody reads this, and that is fine.
+    i32::from(control.write_all(&report.encode()).is_err())
+}
+
+/// Moves the control channel from standard input to a descriptor that no tool inherits.
+fn take_control() -> io::Result<UnixStream> {
+    let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    replace_with_null(&[0])?;
+    Ok(control)
+}
+
+fn guard(args: Vec<OsString>, control: &mut UnixStream) -> io::Result<Report> {
+    // A session of its own keeps a terminal's Ctrl-C away. Fails only for a group leader, which is alone already.
+    // SAFETY: takes nothing.
+    unsafe { libc::setsid() };
+    tree::adopt_orphans()?;
+    signal::reset_all();
+    IGNORED.into_iter().for_each(signal::ignore);
+    let mut ended_children = signal::watch(&[libc::SIGCHLD])?;
+
+    let tool = start(args)?;
+    // From here on an error is no way out: the tree has to end first. The pipes must close when that has happened, not
+    // when the guard ends, so the guard lets go of them.
+    let attended = replace_with_null(&[1, 2]).and_then(|()| await_end(tool, control, &mut ended_children));
+    let by_itself = attended.unwrap_or(false);
+    let status = end_all(tool, &mut ended_children);
+    Ok(match status {
+        Some(status) if by_itself && libc::WIFSIGNALED(status) => Report::Signal(libc::WTERMSIG(status)),
+        Some(status) if by_itself => Report::Code(libc::WEXITSTATUS(status)),
+        _ => Report::Ended,
+    })
+}
+
+/// Starts the tool with this process' environment, working directory, standard output and error.
+fn start(args: Vec<OsString>) -> io::Result<libc::pid_t> {
+    let mut args = args.into_iter();
+    let program = args.next().ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: takes nothing, cannot fail.
+    let guard = unsafe { libc::getpid() };
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).process_group(0);
+    // SAFETY: the closure calls only async-signal-safe functions and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            signal::reset_all();
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+            tree::prepare_tool(guard)
+        });
+    }
+    libc::pid_t::try_from(command.spawn()?.id()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Waits for the end of the tool (true) or of the control channel (false). Orphans that end meanwhile are reaped; the tool
+/// is not, so that its number, which is its group's too, stays taken until the group is killed.
+fn await_end(tool: libc::pid_t, control: &mut UnixStream, ended: &mut io::PipeReader) -> io::Result<bool> {
+    loop {
+        drain(ended);
+        while let Some(pid) = ended_child() {
+            if pid == tool {
+                return Ok(true);
+            }
+            reap(pid);
+        }
+        let mut sources = [poll::Source::new(Some(control.as_fd())), poll::Source::new(Some(ended.as_fd()))];
+        poll::wait(&mut sources, None)?;
+        let asked = sources[0].ready;
+        // Anything but data is an end: a reset channel too.
+        if asked && !matches!(control.read(&mut [0; 16]), Ok(1..)) {
+            return Ok(false);
+        }
+    }
+}
+
+/// Kills everything below this process and waits for it. Returns the tool's wait status.
+///
+/// The tool's group goes first, at once. What is left are children of this process, or become so when their parents die:
+/// killing children until waitpid(2) has none left reaches all of them, also such that fork faster than a list of them can
+/// be read. Only children are killed by number, whose numbers cannot pass to others before they are reaped here.
+fn end_all(tool: libc::pid_t, ended: &mut io::PipeReader) -> Option<libc::c_int> {
+    tree::kill_group(tool);
+    let mut tool_status = None;
+    loop {
+        tree::children().into_iter().for_each(tree::kill_child);
+        loop {
+            match reap(-1) {
+                Reaped::Child(pid, status) if pid == tool => tool_status = Some(status),
+                Reaped::Child(..) => {}
+                Reaped::NoneYet => break,
+                Reaped::NoChild => return tool_status,
+            }
+        }
+        let _ = poll::wait(&mut [poll::Source::new(Some(ended.as_fd()))], Some(KILL_PAUSE));
+        drain(ended);
+    }
+}
+
+/// A child that has ended and was not reaped; it stays so.
+fn ended_child() -> Option<libc::pid_t> {
+    // SAFETY: zero is a valid siginfo_t; waitid writes to it, and si_pid reads the field that waitid sets (0 if there is
+    // no such child, as it was before).
+    unsafe {
+        let mut info = std::mem::zeroed::<libc::siginfo_t>();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        let found = libc::waitid(libc::P_ALL, 0, &raw mut info, options) == 0;
+        Some(info.si_pid()).filter(|&pid| found && pid > 0)
+    }
+}
+
+enum Reaped {
+    Child(libc::pid_t, libc::c_int),
+    NoneYet,
+    NoChild,
+}
+
+/// Reaps `pid`, or any child for -1, without waiting.
+fn reap(pid: libc::pid_t) -> Reaped {
+    let mut status = 0;
+    // SAFETY: writes one status, which lives through the call.
+    match unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) } {
+        0 => Reaped::NoneYet,
+        pid if pid > 0 => Reaped::Child(pid, status),
+        // WNOHANG is never interrupted, so this is ECHILD.
+        _ => Reaped::NoChild,
+    }
+}
+
+/// Empties the pipe of signals; their numbers do not matter, waitid(2) knows better.
+fn drain(pipe: &mut io::PipeReader) {
+    while matches!(pipe.read(&mut [0; 64]), Ok(1..)) {}
+}
+
+/// Puts `/dev/null` in the place of standard descriptors.
+fn replace_with_null(numbers: &[libc::c_int]) -> io::Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    for &number in numbers {
+        // SAFETY: both descriptors are open; no OwnedFd owns one of the standard numbers.
+        if unsafe { libc::dup2(null.as_raw_fd(), number) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Report;
+
+    #[test]
+    fn reports_survive_the_wire_and_torn_ones_are_none() {
+        for report in [Report::Failed(2), Report::Code(255), Report::Code(-1), Report::Signal(9), Report::Ended] {
+            let bytes = report.encode();
+            assert_eq!(Report::decode(&bytes), Some(report));
+            for cut in 0..bytes.len() {
+                assert_eq!(Report::decode(&bytes[..cut]), None, "{report:?} cut at {cut}");
+            }
+        }
+        assert_eq!(Report::decode(b"X\0\0\0\0\0\0\0"), None);
+        assert_eq!(Report::decode(b"C\0\x01\0\0\0\0\0"), None);
+    }
+}
