@@ -1,7 +1,112 @@
 //! The command line: one file per command.
+//!
+//! Job: parse arguments, find the workspace, talk to a runtime through its HTTP interface (a server's socket, or a runtime
+//! of our own behind a socket pair), print. Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 waiting for an
+//! approval, 5 a limit was reached, 130 interrupted.
+//!
+//! Invariants: a failure leaves standard output empty and says `error: …` and `hint: …` on standard error. No colour and no
+//! cursor codes outside a terminal.
+//!
+//! Absent: anything a session does by itself.
+
+mod args;
+mod check;
+mod connect;
+mod failure;
+mod init;
+mod serve;
+mod setup;
+
+use args::Common;
+pub use failure::Failure;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// A command: its name, what it is good for, and its code.
+struct Command {
+    name: &'static str,
+    usage: &'static str,
+    summary: &'static str,
+    run: fn(Common, lexopt::Parser) -> Result<u8, Failure>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { name: "init", usage: "init [FOLDER]", summary: "make a workspace with one agent on local Ollama", run: init::run },
+    Command { name: "serve", usage: "serve [--listen ADDR|unix:PATH]", summary: "run the server", run: serve::run },
+    Command { name: "check", usage: "check [-T]", summary: "check the configuration", run: check::run },
+    Command { name: "version", usage: "version", summary: "print the version", run: version },
+];
 
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let _program = args.next();
+    let args: Vec<OsString> = args.collect();
+    if args.first().is_some_and(|first| first == "__guard") {
+        let code = duragent_platform::sandbox::guard_main(args.into_iter().skip(1));
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    match dispatch(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut common = Common::default();
+    loop {
+        match parser.next()? {
+            Some(lexopt::Arg::Long("dir")) => common.dir = Some(parser.value()?.into()),
+            Some(lexopt::Arg::Short('h') | lexopt::Arg::Long("help")) => return help(),
+            Some(lexopt::Arg::Short('V') | lexopt::Arg::Long("version")) => return version(common, parser),
+            Some(lexopt::Arg::Value(name)) => {
+                let name = name.to_string_lossy();
+                if name == "help" {
+                    return help();
+                }
+                let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
+                    let names: Vec<&str> = COMMANDS.iter().map(|c| c.name).collect();
+                    return Err(Failure::usage(format!("unknown command {name:?}"), &format!("there are: {}", names.join(", "))));
+                };
+                return (command.run)(common, parser).map_err(|failure| failure.of(command.usage));
+            }
+            Some(other) => return Err(other.unexpected().into()),
+            None => {
+                help()?;
+                return Ok(2);
+            }
+        }
+    }
+}
+
+fn help() -> Result<u8, Failure> {
+    let mut text = String::from("duragent [--dir WORKSPACE] COMMAND …\n\nDurable runtime for AI agents on small machines.\n\n");
+    let width = COMMANDS.iter().map(|c| c.usage.len()).max().unwrap_or(0);
+    for command in COMMANDS {
+        text.push_str(&format!("  {:width$}  {}\n", command.usage, command.summary));
+    }
+    text.push_str("\nWORKSPACE is a .duragent folder: --dir, else DURAGENT_DIR, else ./.duragent\n");
+    print(&text)
+}
+
+fn version(_: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
+    args::no_more(&mut parser)?;
+    print(concat!("duragent ", env!("CARGO_PKG_VERSION"), "\n"))
+}
+
+/// Writes to standard output. A reader that has gone away is no failure of ours.
+fn print(text: &str) -> Result<u8, Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(0),
+    }
 }

@@ -42,8 +42,14 @@ pub trait Tool: Send + Sync {
 }
 
 /// Stand-in until the tools branch lands.
+#[derive(Debug)]
 pub struct Registry;
 impl Registry {
+    /// n
+    pub fn new(_: &[String]) -> Result<Self, String> { Ok(Self) }
+    /// d
+    #[must_use]
+    pub fn decls(&self) -> Vec<ToolDecl> { Vec::new() }
     /// x
     #[must_use]
     pub fn get(&self, _: &str) -> Option<&dyn Tool> {

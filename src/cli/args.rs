@@ -1,0 +1,51 @@
+//! What all commands take.
+
+use super::Failure;
+use crate::config::env;
+use std::path::PathBuf;
+
+/// Options in front of the command.
+#[derive(Debug, Default)]
+pub struct Common {
+    /// `--dir`.
+    pub dir: Option<PathBuf>,
+}
+
+impl Common {
+    /// The workspace: `--dir`, else `DURAGENT_DIR`, else `./.duragent`.
+    pub fn workspace(&self) -> PathBuf {
+        let named = || env::process("DURAGENT_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        self.dir.clone().or_else(named).unwrap_or_else(|| PathBuf::from(".duragent"))
+    }
+
+    /// The workspace, which has to be there.
+    pub fn existing(&self) -> Result<PathBuf, Failure> {
+        let dir = self.workspace();
+        if dir.is_dir() {
+            // Absolute, so that messages and tools mean the same place whatever happens to the working directory.
+            return std::path::absolute(&dir)
+                .map_err(|error| Failure::config(format!("cannot find {}: {error}", dir.display())));
+        }
+        let error = format!("there is no workspace at {}", dir.display());
+        Err(Failure::config(error).hint("make one with: duragent init, or name one with --dir or DURAGENT_DIR"))
+    }
+}
+
+/// Fails if anything is left on the command line.
+pub fn no_more(parser: &mut lexopt::Parser) -> Result<(), Failure> {
+    match parser.next()? {
+        None => Ok(()),
+        Some(arg) => Err(arg.unexpected().into()),
+    }
+}
+
+/// An argument as text.
+pub fn text(value: std::ffi::OsString) -> Result<String, Failure> {
+    value.into_string().map_err(|value| Failure::usage(format!("expected UTF-8, found {value:?}"), "retype the argument"))
+}
+
+/// An argument as a whole number.
+pub fn number<T: std::str::FromStr>(value: std::ffi::OsString, option: &str) -> Result<T, Failure> {
+    let text = text(value)?;
+    text.parse().map_err(|_| Failure::usage(format!("{option}: expected a whole number, found {text:?}"), "give a number"))
+}

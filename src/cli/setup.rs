@@ -1,0 +1,184 @@
+//! From configuration as read to a runtime as it runs: the one place that knows both.
+
+use super::Failure;
+use crate::config::{self, Workspace, env, policy};
+use crate::provider::config::{Kind, ProviderConfig, Secret, Transcript};
+use crate::provider::http::Timeouts;
+use crate::provider::{self, Provider};
+use crate::session::{self, DeviceLimits, Setup, Workdir};
+use crate::tool::Registry;
+use duragent_core::agent::OnDisconnect;
+use duragent_core::event::SandboxReport;
+use duragent_core::policy::{Rule, argument};
+use duragent_core::session::{Limits, Rules};
+use duragent_core::tool::ToolCall;
+use duragent_platform::file;
+use duragent_platform::log;
+use duragent_platform::sandbox::{self, Sandbox, trust::Trust};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Names of the tools there are.
+pub const TOOLS: &[&str] = &["bash", "read_file", "write_file", "edit_file", "list_dir", "search_files"];
+
+/// Reads the workspace at `dir`; warnings go to the log.
+pub fn load(dir: &Path) -> Result<Workspace, Failure> {
+    let workspace = Workspace::load(dir, &env::process, TOOLS).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().filter(|p| !p.warning).map(ToString::to_string).collect();
+        Failure::config(lines.join("\n")).hint("see it all with: duragent check")
+    })?;
+    Ok(workspace)
+}
+
+/// A runtime's setup for the workspace at `dir`.
+pub fn setup(dir: &Path) -> Result<Setup, Failure> {
+    let workspace = load(dir)?;
+    let limits = device_limits(&workspace.config.limits);
+    let agents = agents(&workspace)?;
+    let again = dir.to_path_buf();
+    let reload = move || {
+        let told = |failure: Failure| failure.error;
+        let workspace = load(&again).map_err(told)?;
+        let agents = self::agents(&workspace).map_err(told)?;
+        log::info("configuration reloaded");
+        Ok(agents)
+    };
+    Ok(Setup { sessions: dir.join("sessions"), agents, reload: Box::new(reload), limits })
+}
+
+fn device_limits(l: &config::types::Limits) -> DeviceLimits {
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    DeviceLimits {
+        sessions_live_max: size(l.sessions_live_max),
+        session_idle: Duration::from_secs(l.session_idle_seconds),
+        message_bytes_max: size(l.message_bytes_max),
+        log_segment_bytes_max: l.log_segment_bytes_max,
+        output_bytes_max: size(l.output_bytes_max),
+        artifact_bytes_max: l.artifact_bytes_max,
+        tool_time_max: Duration::from_secs(l.tool_seconds_max),
+        ..DeviceLimits::default()
+    }
+}
+
+/// Builds every agent of the workspace; one that cannot be built does not keep the others.
+pub fn agents(workspace: &Workspace) -> Result<session::Agents, Failure> {
+    let sandbox = sandbox(workspace)?;
+    let mut providers = BTreeMap::new();
+    let mut agents = session::Agents::default();
+    for (name, read) in &workspace.agents {
+        let built = match read {
+            Ok(read) => agent(workspace, read, &sandbox, &mut providers),
+            Err(problems) => {
+                Err(problems.iter().filter(|p| !p.warning).map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            }
+        };
+        match built {
+            Ok(agent) => drop(agents.good.insert(name.clone(), Arc::new(agent))),
+            Err(error) => drop(agents.broken.insert(name.clone(), error)),
+        }
+    }
+    Ok(agents)
+}
+
+fn sandbox(workspace: &Workspace) -> Result<Arc<dyn Sandbox>, Failure> {
+    match workspace.config.sandbox.mode {
+        config::types::SandboxMode::Trust => {
+            let guard = sandbox::own_binary().map_err(|e| Failure::new(format!("cannot find this binary: {e}")))?;
+            Ok(Arc::new(Trust::new(guard)))
+        }
+    }
+}
+
+type Providers = BTreeMap<(String, Option<String>), Arc<dyn Provider>>;
+
+fn agent(
+    workspace: &Workspace,
+    read: &config::Agent,
+    sandbox: &Arc<dyn Sandbox>,
+    providers: &mut Providers,
+) -> Result<session::Agent, String> {
+    let (spec, limits) = (&read.spec, &workspace.config.limits);
+    let endpoint = workspace.config.providers.get(&spec.model.provider);
+    let endpoint = endpoint.ok_or_else(|| format!("no provider {:?} in duragent.yaml", spec.model.provider))?;
+    let key = (spec.model.provider.clone(), spec.model.base_url.clone());
+    let provider = match providers.get(&key) {
+        Some(provider) => Arc::clone(provider),
+        None => {
+            let built = build_provider(endpoint, spec.model.base_url.as_deref())?;
+            providers.insert(key, Arc::clone(&built));
+            built
+        }
+    };
+    let tools = Registry::new(&spec.tools).map_err(|error| error.to_string())?;
+    let workdir = read.workdir(&workspace.dir);
+    let report = SandboxReport { backend: sandbox.backend().into(), enforcement: sandbox.enforcement().as_str().into() };
+    let rules = Rules {
+        provider: spec.model.provider.clone(),
+        model: spec.model.name.clone(),
+        tools: tools.decls(),
+        policies: workspace.policy.iter().chain(&read.policy).cloned().collect(),
+        workdir: workdir.to_string_lossy().into_owned(),
+        sandbox: report,
+        limits: Limits {
+            steps_max: spec.steps_max.unwrap_or(limits.steps_max),
+            turn_ms_max: limits.turn_seconds_max.saturating_mul(1000),
+            attempts_max: limits.model_attempts_max,
+            approval_ms_max: limits.approval_seconds_max.saturating_mul(1000),
+        },
+    };
+    Ok(session::Agent {
+        name: spec.name.clone(),
+        description: spec.description.clone().unwrap_or_default(),
+        allow_always: Box::new(allow_always(read.dir.clone(), &rules)),
+        rules,
+        system: spec.system_prompt(),
+        provider,
+        temperature: spec.model.temperature,
+        max_output_tokens: spec.model.max_output_tokens,
+        context_tokens: spec.model.context_tokens.unwrap_or(endpoint.context_tokens),
+        tools,
+        sandbox: Arc::clone(sandbox),
+        workdir: Workdir::Shared(workdir),
+        pause_on_disconnect: spec.on_disconnect == OnDisconnect::Pause,
+    })
+}
+
+fn build_provider(endpoint: &config::types::Provider, base_url: Option<&str>) -> Result<Arc<dyn Provider>, String> {
+    let kind = match endpoint.kind {
+        config::types::ProviderKind::Ollama => Kind::Ollama,
+        config::types::ProviderKind::OpenAi => Kind::OpenAi,
+        config::types::ProviderKind::Replay => Kind::Replay,
+    };
+    let secret = |s: &config::types::Secret| Secret::new(s.reveal().to_owned());
+    let seconds = |n: u64| (n > 0).then(|| Duration::from_secs(n));
+    let config = ProviderConfig {
+        kind,
+        base_url: base_url.unwrap_or(&endpoint.base_url).to_owned(),
+        api_key: endpoint.api_key.as_ref().map(secret),
+        headers: endpoint.headers.iter().map(|(name, value)| (name.clone(), secret(value))).collect(),
+        timeouts: Timeouts {
+            connect: Duration::from_secs(endpoint.connect_seconds_max),
+            first_byte: seconds(endpoint.first_byte_seconds_max),
+            idle: Duration::from_secs(endpoint.idle_seconds_max),
+        },
+        keep_alive: endpoint.keep_alive.clone(),
+        transcript: endpoint.file.clone().map(Transcript::File),
+    };
+    provider::config::build(&config).map_err(|error| error.to_string())
+}
+
+/// What writes an approval of scope `always` into the policy beside the agent.
+fn allow_always(dir: std::path::PathBuf, rules: &Rules) -> impl Fn(&ToolCall) -> Result<(), String> + use<> {
+    let tools: Vec<_> = rules.tools.iter().map(|t| (t.name.clone(), t.policy)).collect();
+    let workdir = rules.workdir.clone();
+    move |call| {
+        let policy = tools.iter().find(|(name, _)| *name == call.name).map(|(_, policy)| policy);
+        let argument = policy.map(|policy| argument(policy, &call.arguments, &workdir));
+        let rule = argument.and_then(|argument| Rule::exact(&call.name, &argument));
+        let rule = rule.ok_or("no rule can say exactly this call")?;
+        let replace = |path: &Path, bytes: &[u8]| file::replace(path, bytes, 0o600);
+        policy::append_allow(&dir.join("policy.yaml"), &rule, &replace).map_err(|error| error.to_string())
+    }
+}
