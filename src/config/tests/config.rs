@@ -280,6 +280,24 @@ fn providers() {
 }
 
 #[test]
+fn a_server_that_is_near_is_waited_for() {
+    for (url, seconds) in [
+        ("http://127.0.0.1:8080/v1", 900),
+        ("http://localhost:8080/v1", 900),
+        ("http://192.168.1.2/v1", 900),
+        ("http://[fd00::1]:80/v1", 900),
+        ("http://box.local/v1", 900),
+        ("https://8.8.8.8/v1", 120),
+        ("https://host/v1", 120),
+    ] {
+        let config = load(&format!("providers: {{m: {{kind: openai, base_url: '{url}'}}}}\n")).config;
+        assert_eq!(config.providers.get("m").map(|p| p.first_byte_seconds_max), Some(seconds), "{url}");
+    }
+    let config = load("providers: {m: {kind: openai, base_url: 'http://[::1]', first_byte_seconds_max: 3}}\n").config;
+    assert_eq!(config.providers.get("m").map(|p| p.first_byte_seconds_max), Some(3));
+}
+
+#[test]
 fn a_well_known_key_is_not_sent_to_another_endpoint() {
     let openai = |text: &str| {
         let folder = Folder::with(&[("duragent.yaml", format!("{TRUST}{text}").as_bytes())]);
