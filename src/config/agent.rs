@@ -147,11 +147,13 @@ impl<'r> Reader<'r> {
         for (key, field, example) in
             [("provider", &mut model.provider, "ollama"), ("name", &mut model.name, "qwen3:1.7b")]
         {
-            match section.loose_text(key).filter(|text| !text.is_empty()) {
-                Some(text) => *field = text,
-                None if section.get(key).and_then(read::text_of).is_none_or(str::is_empty) => {
-                    section.missing(key, &format!("write something like {key}: {example}"));
+            let remedy = format!("write something like {key}: {example}");
+            match section.loose_text(key) {
+                Some(text) if text.is_empty() => {
+                    section.error(key, &format!("expected a name, found nothing; {remedy}"))
                 }
+                Some(text) => *field = text,
+                None if section.get(key).is_none() => section.missing(key, &remedy),
                 None => {}
             }
         }
@@ -256,6 +258,7 @@ impl<'r> Reader<'r> {
                         _ => continue,
                     }
                 }
+                (Kind::Broken, None) => continue,
                 _ => {
                     let found = read::found(node, self.problems);
                     let message = format!("{path}: expected a tool name or {{type: builtin, name: …}}, found {found}");

@@ -212,7 +212,7 @@ fn provider(section: &Section<'_>, name: &str, known: Option<&Provider>, dir: &P
     key(section, &mut provider, dir, env);
     provider.connect_seconds_max = section.int("connect_seconds_max", 1..=600, provider.connect_seconds_max);
     provider.first_byte_seconds_max =
-        section.int("first_byte_seconds_max", 0..=86_400, provider.first_byte_seconds_max);
+        section.int("first_byte_seconds_max", 1..=86_400, provider.first_byte_seconds_max);
     provider.idle_seconds_max = section.int("idle_seconds_max", 1..=86_400, provider.idle_seconds_max);
     provider.context_tokens = section.int("context_tokens", CONTEXT_TOKENS, provider.context_tokens);
     if let Some(text) = section.loose_text("keep_alive") {
@@ -250,7 +250,7 @@ fn endpoint(section: &Section<'_>, provider: &mut Provider, dir: &Path) {
                 if url != provider.base_url {
                     (provider.api_key, provider.api_key_missing) = (None, None);
                 }
-                provider.base_url = url;
+                provider.set_base_url(url);
             }
             Err(message) => section.error("base_url", &message),
         },

@@ -9,16 +9,16 @@
 //!
 //! Absent: what is done with any of it. Nothing here opens a socket or looks at a session.
 
-pub mod agent;
+mod agent;
 pub mod check;
 pub mod env;
-pub mod file;
+mod file;
 pub mod init;
 pub mod policy;
-pub mod problem;
-pub mod read;
-pub mod types;
-pub mod yaml;
+mod problem;
+mod read;
+mod types;
+mod yaml;
 
 #[cfg(test)]
 mod tests;

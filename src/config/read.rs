@@ -115,7 +115,10 @@ pub fn expand(node: &mut Node, env: Env<'_>, problems: &Problems<'_>) {
         Kind::Text(text) => match env::expand(text, env) {
             Ok(Some(expanded)) => node.kind = Kind::Expanded(expanded),
             Ok(None) => {}
-            Err(message) => problems.error(node.id, message),
+            Err(message) => {
+                problems.error(node.id, message);
+                node.kind = Kind::Broken;
+            }
         },
         Kind::List(items) => items.iter_mut().for_each(|item| expand(item, env, problems)),
         Kind::Map(entries) => entries.iter_mut().for_each(|entry| expand(&mut entry.value, env, problems)),
@@ -132,6 +135,8 @@ pub struct Section<'d> {
     pub id: u32,
     /// Keys and values.
     pub entries: &'d [Entry],
+    /// False if something else stood in its place: then nothing is missing in it.
+    whole: bool,
     problems: &'d Problems<'d>,
 }
 
@@ -145,17 +150,18 @@ impl<'d> Section<'d> {
     /// The mapping in `node`; `null` is an empty one, anything else an error.
     #[must_use]
     pub fn of(node: &'d Node, path: String, id: u32, problems: &'d Problems<'d>) -> Self {
-        let entries: &[Entry] = match &node.kind {
-            Kind::Map(entries) => entries,
-            Kind::Null => &[],
+        let (entries, whole): (&[Entry], bool) = match &node.kind {
+            Kind::Map(entries) => (entries, true),
+            Kind::Null => (&[], true),
+            Kind::Broken => (&[], false),
             _ => {
                 let at = if path.is_empty() { "the file".to_owned() } else { path.clone() };
                 problems
                     .error(node.id, format!("{at}: expected a mapping (key: value), found {}", found(node, problems)));
-                &[]
+                (&[], false)
             }
         };
-        Self { path, id, entries, problems }
+        Self { path, id, entries, whole, problems }
     }
 
     /// Reports keys that are neither `known` nor `later`; the latter are named in a warning.
@@ -202,6 +208,9 @@ impl<'d> Section<'d> {
 
     /// Says that `key` has to be there, and what to write.
     pub fn missing(&self, key: &str, remedy: &str) {
+        if !self.whole {
+            return;
+        }
         let place = if self.path.is_empty() { "at the top level" } else { "in " };
         self.problems.error(self.id, format!("missing key {key:?} {place}{}; {remedy}", self.path));
     }
@@ -285,7 +294,7 @@ impl<'d> Section<'d> {
     pub fn word(&self, key: &str, words: &[&str]) -> Option<usize> {
         let node = self.get(key)?;
         let index = text_of(node).and_then(|text| words.iter().position(|w| *w == text));
-        if index.is_none() {
+        if index.is_none() && node.kind != Kind::Broken {
             let hint = text_of(node).and_then(|text| suggest(text, &mut words.iter().copied()));
             let hint = hint.map_or_else(String::new, |word| format!(" (did you mean {word:?}?)"));
             let found = found(node, self.problems);
@@ -314,6 +323,9 @@ impl<'d> Section<'d> {
     }
 
     fn wrong(&self, key: &str, node: &Node, expected: &str) {
+        if node.kind == Kind::Broken {
+            return;
+        }
         let quote = match node.kind {
             Kind::Int(_) | Kind::Float(_) | Kind::Bool(_) if expected == "text" => " (put it in quotes)",
             _ => "",
@@ -335,7 +347,7 @@ pub fn text_of(node: &Node) -> Option<&str> {
 #[must_use]
 pub fn found(node: &Node, problems: &Problems<'_>) -> String {
     match &node.kind {
-        Kind::Null => "nothing".to_owned(),
+        Kind::Null | Kind::Broken => "nothing".to_owned(),
         Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) => token(node, problems),
         Kind::Text(text) => format!("{:?}", shortened(text)),
         Kind::Expanded(_) => "another value in the environment".to_owned(),

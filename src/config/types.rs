@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// Port the server listens on if nothing else is said.
@@ -149,14 +149,15 @@ pub struct Provider {
     pub api_key_missing: Option<String>,
     /// Sent with every request. Values are treated as secrets.
     pub headers: Vec<(String, Secret)>,
-    /// Seconds until a connection stands. 10: a machine that is there answers within that, also over a modem.
+    /// Seconds until a connection stands. 5: a machine that is there answers within that.
     pub connect_seconds_max: u64,
-    /// Seconds from the request to the first byte, 0 for no limit. Default none for Ollama, because a client that hangs up
-    /// aborts the loading of a model, which takes minutes on a small machine; else 300.
+    /// Seconds from the request to the first byte. 900 for a server that is near, because a client that hangs up aborts the
+    /// loading of a model, which takes minutes on a small machine; else 120.
     pub first_byte_seconds_max: u64,
-    /// Seconds between two bytes. 300 for Ollama (a swapping machine is slow, not dead), else 120.
+    /// Seconds between two bytes. 120: a swapping machine is slow, not dead.
     pub idle_seconds_max: u64,
-    /// How long Ollama keeps the model loaded, in its own notation. `30m`: loading again costs minutes.
+    /// How long Ollama keeps the model loaded, in its own notation. `10m`: loading again costs minutes, and a person's next
+    /// message comes within a few.
     pub keep_alive: String,
     /// Context window in tokens if the agent does not say. 8,192: Ollama's own 4,096 cuts long prompts silently.
     pub context_tokens: u64,
@@ -246,19 +247,37 @@ impl Provider {
     /// An endpoint of this kind with defaults.
     #[must_use]
     pub fn new(kind: ProviderKind, base_url: &str) -> Self {
-        let local = kind == ProviderKind::Ollama;
-        Self {
+        let mut provider = Self {
             kind,
             base_url: base_url.to_owned(),
             api_key: None,
             api_key_missing: None,
             headers: Vec::new(),
-            connect_seconds_max: 10,
-            first_byte_seconds_max: if local { 0 } else { 300 },
-            idle_seconds_max: if local { 300 } else { 120 },
-            keep_alive: "30m".to_owned(),
+            connect_seconds_max: 5,
+            first_byte_seconds_max: 120,
+            idle_seconds_max: 120,
+            keep_alive: "10m".to_owned(),
             context_tokens: 8192,
             file: None,
+        };
+        provider.set_base_url(base_url.to_owned());
+        provider
+    }
+
+    /// Takes another endpoint, and the default patience with it.
+    pub fn set_base_url(&mut self, base_url: String) {
+        self.base_url = base_url;
+        let near = self.kind == ProviderKind::Ollama || self.is_local() || self.is_private();
+        self.first_byte_seconds_max = if near { 900 } else { 120 };
+    }
+
+    /// True if the endpoint is an address of a private network.
+    fn is_private(&self) -> bool {
+        let host = host_of(&self.base_url);
+        match host.trim_start_matches('[').trim_end_matches(']').parse() {
+            Ok(IpAddr::V4(ip)) => ip.is_private() || ip.is_link_local(),
+            Ok(IpAddr::V6(ip)) => ip.is_unique_local() || ip.is_unicast_link_local(),
+            Err(_) => host.ends_with(".local"),
         }
     }
 
@@ -266,7 +285,7 @@ impl Provider {
     #[must_use]
     pub fn is_local(&self) -> bool {
         let host = host_of(&self.base_url);
-        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
     }
 }

@@ -19,6 +19,10 @@ pub const FILE_BYTES_MAX: usize = 256 * 1024;
 /// Deepest nesting; fixed in `serde_yaml`, named here for messages and tests.
 pub const DEPTH_MAX: usize = 128;
 
+/// Most brackets open at a time, those in quotes and comments included. The parser's time grows with the square of them, and
+/// it looks at its own limit only after it has read the whole file.
+const BRACKETS_OPEN_MAX: u32 = 1024;
+
 /// Most keys and values of one file after its aliases are followed. A quarter of the bytes of the largest file.
 pub const NODES_MAX: u32 = 64 * 1024;
 
@@ -27,6 +31,8 @@ pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most keys of one mapping, so that looking for duplicates one by one stays cheap.
 pub const KEYS_MAX: usize = 4096;
+
+const TOO_MANY: &str = "too many values once aliases are followed; write less, or without aliases";
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +58,8 @@ pub enum Kind {
     Text(String),
     /// Text that came out of the expansion of variables: may stand for a number, is never shown in messages.
     Expanded(String),
+    /// A value that was reported as wrong already; whoever meets it says nothing more.
+    Broken,
     /// In order.
     List(Vec<Node>),
     /// In order; the first of equal keys.
@@ -110,8 +118,22 @@ pub fn parse(bytes: &[u8]) -> Result<(Node, Document), Fault> {
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text).to_owned(),
-        Err(error) => return Err(not_utf8(bytes, error.valid_up_to())),
+        Err(error) => {
+            let byte = bytes.get(error.valid_up_to()).copied().unwrap_or(0);
+            let message = format!("not UTF-8: found byte 0x{byte:02x}; save the file as UTF-8");
+            let good = bytes.get(..error.valid_up_to()).and_then(|b| std::str::from_utf8(b).ok());
+            return Err(fault_after(good.unwrap_or(""), message));
+        }
     };
+    // serde_yaml says the same, but not where.
+    let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| control(*c)) {
+        let message = format!("found the control character U+{:04X}; remove it", u32::from(c));
+        return Err(fault_after(text.get(..at).unwrap_or(""), message));
+    }
+    if let Some(at) = brackets_too_deep(&text) {
+        return Err(fault_after(text.get(..at).unwrap_or(""), format!("nested deeper than {DEPTH_MAX} levels")));
+    }
     let pass = Pass::new(u32::MAX);
     match read(&text, &pass) {
         Ok(root) => Ok((root, Document { duplicates: pass.duplicates.into_inner(), text })),
@@ -159,7 +181,7 @@ impl Pass {
             return Err(E::custom("here"));
         }
         if id >= NODES_MAX || self.text_bytes.get() > TEXT_BYTES_MAX {
-            return Err(E::custom("too many values once aliases are followed; write less, or without aliases"));
+            return Err(E::custom(TOO_MANY));
         }
         Ok(id)
     }
@@ -287,29 +309,57 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
     }
 }
 
-fn not_utf8(bytes: &[u8], at: usize) -> Fault {
-    let good = bytes.get(..at).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("");
+/// Offset of the bracket that is one too many, if there is one.
+fn brackets_too_deep(text: &str) -> Option<usize> {
+    let mut open = 0u32;
+    text.bytes().position(|byte| {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > BRACKETS_OPEN_MAX
+    })
+}
+
+/// A fault at the character that follows `good`.
+fn fault_after(good: &str, message: String) -> Fault {
     let line = good.matches('\n').count() + 1;
     let column = good.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-    let byte = bytes.get(at).copied().unwrap_or(0);
-    Fault { line, column, message: format!("not UTF-8: found byte 0x{byte:02x}; save the file as UTF-8") }
+    Fault { line, column, message }
 }
 
 /// Turns a `serde_yaml` error into ours: the position goes to the front, and the commonest causes get a remedy.
 fn fault(error: &serde_yaml::Error, text: &str) -> Fault {
-    let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
+    let (mut line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
     let mut message = without_positions(&error.to_string());
     let found = text.lines().nth(line - 1).and_then(|l| l.chars().nth(column - 1));
     if message.contains("recursion limit") {
         message = format!("nested deeper than {DEPTH_MAX} levels");
-    } else if message.contains("repetition limit") {
-        message = "too many aliases; write less, or without aliases".to_owned();
+    } else if message.contains("repetition limit") || message.contains(TOO_MANY) {
+        message = TOO_MANY.to_owned();
     } else if message.contains("more than one document") {
+        line = second_document(text);
         message = "found a second document (---); a file holds one".to_owned();
+    } else if message.contains("unknown anchor") {
+        message = "an alias (*name) without its anchor (&name); put text that starts with * in quotes".to_owned();
     } else if found == Some('\t') {
         message = "found a tab; YAML indents with spaces".to_owned();
     }
     Fault { line, column, message }
+}
+
+/// Number of the line that opens the second document: the first marker after some content or another marker.
+fn second_document(text: &str) -> usize {
+    let mut begun = false;
+    for (index, line) in text.lines().enumerate() {
+        let marker = line.starts_with("---");
+        if marker && begun {
+            return index + 1;
+        }
+        begun |= marker || !(line.trim().is_empty() || line.starts_with(['#', '%']));
+    }
+    1
 }
 
 /// Removes every ` at line N column M`, which would contradict or repeat the position in front.
