@@ -14,7 +14,7 @@ use duragent_core::session::{Limits, Rules};
 use duragent_core::tool::ToolCall;
 use duragent_platform::file;
 use duragent_platform::log;
-use duragent_platform::sandbox::{self, Sandbox, trust::Trust};
+use duragent_platform::sandbox::{self, Sandbox, Trust};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub fn setup(dir: &Path) -> Result<Setup, Failure> {
     Ok(Setup { sessions: dir.join("sessions"), agents, reload: Box::new(reload), limits })
 }
 
-fn device_limits(l: &config::types::Limits) -> DeviceLimits {
+fn device_limits(l: &config::Limits) -> DeviceLimits {
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     DeviceLimits {
         sessions_live_max: size(l.sessions_live_max),
@@ -84,7 +84,7 @@ pub fn agents(workspace: &Workspace) -> Result<session::Agents, Failure> {
 
 fn sandbox(workspace: &Workspace) -> Result<Arc<dyn Sandbox>, Failure> {
     match workspace.config.sandbox.mode {
-        config::types::SandboxMode::Trust => {
+        config::SandboxMode::Trust => {
             let guard = sandbox::own_binary().map_err(|e| Failure::new(format!("cannot find this binary: {e}")))?;
             Ok(Arc::new(Trust::new(guard)))
         }
@@ -145,14 +145,13 @@ fn agent(
     })
 }
 
-fn build_provider(endpoint: &config::types::Provider, base_url: Option<&str>) -> Result<Arc<dyn Provider>, String> {
+fn build_provider(endpoint: &config::Provider, base_url: Option<&str>) -> Result<Arc<dyn Provider>, String> {
     let kind = match endpoint.kind {
-        config::types::ProviderKind::Ollama => Kind::Ollama,
-        config::types::ProviderKind::OpenAi => Kind::OpenAi,
-        config::types::ProviderKind::Replay => Kind::Replay,
+        config::ProviderKind::Ollama => Kind::Ollama,
+        config::ProviderKind::OpenAi => Kind::OpenAi,
+        config::ProviderKind::Replay => Kind::Replay,
     };
-    let secret = |s: &config::types::Secret| Secret::new(s.reveal().to_owned());
-    let seconds = |n: u64| (n > 0).then(|| Duration::from_secs(n));
+    let secret = |s: &config::Secret| Secret::new(s.reveal().to_owned());
     let config = ProviderConfig {
         kind,
         base_url: base_url.unwrap_or(&endpoint.base_url).to_owned(),
@@ -160,7 +159,7 @@ fn build_provider(endpoint: &config::types::Provider, base_url: Option<&str>) ->
         headers: endpoint.headers.iter().map(|(name, value)| (name.clone(), secret(value))).collect(),
         timeouts: Timeouts {
             connect: Duration::from_secs(endpoint.connect_seconds_max),
-            first_byte: seconds(endpoint.first_byte_seconds_max),
+            first_byte: Duration::from_secs(endpoint.first_byte_seconds_max),
             idle: Duration::from_secs(endpoint.idle_seconds_max),
         },
         keep_alive: endpoint.keep_alive.clone(),
