@@ -10,24 +10,26 @@
 //!
 //! Absent: retries (the session machine's), proxies, compression.
 
+mod base_url;
 mod lane;
 mod report;
 mod retry_after;
 
+pub use base_url::{SetupError, is_local};
 pub use report::{ErrorReport, kind_of_code, kind_of_status};
 
 use super::Failure;
 use super::config::Secret;
+use base_url::host_of;
 use duragent_core::event::FailureKind;
 use duragent_core::json;
 use duragent_platform::cancel::Cancel;
 use lane::{Lane, Tls};
 use std::io::{self, Read};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use ureq::http::{Method, Request, Uri};
+use ureq::http::{Method, Request};
 use ureq::{BodyReader, Timeout};
 
 /// Most bytes of one answer. A whole context window as text is a tenth of it.
@@ -77,38 +79,6 @@ impl Timeouts {
     /// For a service.
     pub const REMOTE: Self = Self { first_byte: Duration::from_secs(2 * 60), ..Self::LOCAL };
 }
-
-/// A base URL that cannot be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SetupError {
-    /// Not `http://host…` or `https://host…`.
-    BaseUrl {
-        /// The URL.
-        found: String,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// A header name or value that HTTP does not allow. The value is not shown: it may be a secret.
-    Header {
-        /// Its name.
-        name: String,
-    },
-}
-
-impl std::fmt::Display for SetupError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::BaseUrl { found, what } => {
-                write!(f, "base_url {found:?}: {what}, expected for example \"http://127.0.0.1:11434\"")
-            }
-            Self::Header { name } => {
-                write!(f, "header {name:?}: name or value holds characters that HTTP does not allow")
-            }
-        }
-    }
-}
-
-impl std::error::Error for SetupError {}
 
 /// Talks to one server. Usable from several threads at once.
 pub struct Client {
@@ -192,12 +162,6 @@ impl Client {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
-    }
-
-    /// The timeouts it was made with.
-    #[must_use]
-    pub fn timeouts(&self) -> Timeouts {
-        self.timeouts
     }
 
     /// Sends `body` to `path` below the base URL. Returns with the head of the answer, whatever its status.
@@ -284,31 +248,6 @@ fn sensitive(text: &str, bad: impl Fn() -> SetupError) -> Result<HeaderValue, Se
     let mut value = HeaderValue::from_str(text).map_err(|_| bad())?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Host and port of a base URL that can be used.
-fn host_of(base_url: &str) -> Result<String, SetupError> {
-    let bad = |what| SetupError::BaseUrl { found: base_url.split('@').next_back().unwrap_or_default().into(), what };
-    let uri: Uri = base_url.parse().map_err(|_| bad("not a URL"))?;
-    let authority = uri.authority().ok_or_else(|| bad("no host"))?;
-    match uri.scheme_str() {
-        _ if authority.as_str().contains('@') => Err(bad("user name or password in it; use api_key or headers")),
-        _ if uri.query().is_some() => Err(bad("a query in it")),
-        Some("http" | "https") if !authority.host().is_empty() => Ok(authority.to_string()),
-        _ => Err(bad("neither http:// nor https://")),
-    }
-}
-
-/// True if the URL names this machine, a private network or a `.local` host.
-#[must_use]
-pub fn is_local(base_url: &str) -> bool {
-    let uri = base_url.parse::<Uri>().unwrap_or_default();
-    let host = uri.host().unwrap_or_default();
-    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-        Err(_) => host == "localhost" || host.ends_with(".local"),
-    }
 }
 
 /// An answer whose head is there. Dropping it before its end closes the connection.
@@ -474,7 +413,15 @@ impl Answer<'_> {
                 let when = if self.status == 0 { "before its answer" } else { "within its answer" };
                 (FailureKind::Truncated, format!("the server closed the connection {when}"))
             }
-            _ => (FailureKind::Connect, self.client.quote(&error.to_string()).to_lowercase()),
+            _ => {
+                let mut what = self.client.quote(&error.to_string());
+                if error.raw_os_error().is_some() {
+                    what.make_ascii_lowercase();
+                } else if what.contains("certificate") {
+                    what.push_str("; is the clock right, and the certificate from a public authority?");
+                }
+                (FailureKind::Connect, what)
+            }
         };
         self.client.failed(kind, &what)
     }

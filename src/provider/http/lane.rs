@@ -30,6 +30,9 @@ const WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Shortest wait that is ever set on a socket: zero would mean "for ever" to the kernel.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
+/// Most bytes that wait to be sent. More is sent at once; the buffer itself grows by one of ureq's at most.
+const UNSENT_MAX: usize = 8 * 1024;
+
 /// An agent with its one connection and the slot they share.
 pub(super) struct Lane {
     pub(super) agent: Agent,
@@ -201,6 +204,8 @@ struct Tcp {
     stream: Arc<TcpStream>,
     slot: Arc<Slot>,
     buffers: LazyBuffers,
+    /// Written, but not sent before something is read: the head of a request goes out with its body.
+    unsent: Vec<u8>,
     /// As set on the socket, to spare the system call.
     read_wait: Duration,
     write_wait: Duration,
@@ -209,13 +214,30 @@ struct Tcp {
 impl Tcp {
     fn new(stream: Arc<TcpStream>, slot: Arc<Slot>, config: &Config) -> Self {
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Self { stream, slot, buffers, read_wait: Duration::ZERO, write_wait: Duration::ZERO }
+        Self { stream, slot, buffers, unsent: Vec::new(), read_wait: Duration::ZERO, write_wait: Duration::ZERO }
     }
 
     /// During a TLS handshake ureq's own deadline (connect) counts; afterwards it has none and ours do.
     fn wait(ureqs: NextTimeout, ours: (Duration, Timeout)) -> Result<(Duration, Timeout), Error> {
         let (wait, name) = if ureqs.after.is_not_happening() { ours } else { (*ureqs.after, ureqs.reason) };
         if wait.is_zero() { Err(Error::Timeout(name)) } else { Ok((wait.max(WAIT_MIN), name)) }
+    }
+
+    fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        let (wait, name) = Self::wait(timeout, (self.slot.write_wait(), Timeout::PerWrite))?;
+        if wait != self.write_wait {
+            self.stream.set_write_timeout(Some(wait))?;
+            self.write_wait = wait;
+        }
+        let sent = (&*self.stream).write_all(&self.unsent);
+        self.unsent.clear();
+        match sent {
+            Err(e) if is_timeout(&e) => Err(Error::Timeout(name)),
+            other => Ok(other?),
+        }
     }
 }
 
@@ -231,19 +253,12 @@ impl Transport for Tcp {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let (wait, name) = Self::wait(timeout, (self.slot.write_wait(), Timeout::PerWrite))?;
-        if wait != self.write_wait {
-            self.stream.set_write_timeout(Some(wait))?;
-            self.write_wait = wait;
-        }
-        let output = self.buffers.output().get(..amount).unwrap_or_default();
-        match (&*self.stream).write_all(output) {
-            Err(e) if is_timeout(&e) => Err(Error::Timeout(name)),
-            other => Ok(other?),
-        }
+        self.unsent.extend_from_slice(self.buffers.output().get(..amount).unwrap_or_default());
+        if self.unsent.len() > UNSENT_MAX { self.send(timeout) } else { Ok(()) }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.send(timeout)?;
         loop {
             let (wait, name) = Self::wait(timeout, self.slot.read_wait())?;
             if wait != self.read_wait {

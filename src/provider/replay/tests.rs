@@ -146,7 +146,7 @@ fn a_malformed_transcript_is_refused_with_its_place() {
         ("{\"usage\":{\"tokens\":1}}", "t.jsonl:1:11: unknown key \"tokens\", expected input_tokens or output_tokens"),
         ("{\"usage\":{\"input_tokens\":-1}}", "t.jsonl:1:26: expected a whole number from 0 to 2^64-1"),
         ("{\"tool_calls\":[{\"arguments\":{}}]}", "t.jsonl:1:32: tool call without a name"),
-        ("{\"tool_calls\":[{\"name\":\"a\",\"arguments\":\"x\"}]}", "t.jsonl:1:39: arguments: expected an object"),
+        ("{\"tool_calls\":[{\"name\":\"a\",\"arguments\":\"x\"}]}", "t.jsonl:1:40: arguments: expected an object"),
         (
             "{\"tool_calls\":[{\"nam\":\"a\"}]}",
             "t.jsonl:1:17: unknown key \"nam\", expected name, arguments or call_id",
