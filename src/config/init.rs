@@ -41,15 +41,14 @@ impl fmt::Display for InitError {
 
 impl std::error::Error for InitError {}
 
-/// Writes `folder/.duragent`. What is there stays as it is.
+/// Writes the workspace `dir`, a folder named `.duragent` as a rule. What is there stays as it is.
 ///
 /// # Errors
 /// [`InitError`] at the first file that cannot be written; those before it are complete.
-pub fn init(folder: &Path) -> Result<Vec<Created>, InitError> {
-    let workspace = folder.join(".duragent");
+pub fn init(dir: &Path) -> Result<Vec<Created>, InitError> {
     let mut out = Vec::new();
     for (name, contents) in FILES {
-        let path = workspace.join(name);
+        let path = dir.join(name);
         let new = write(&path, contents).map_err(|error| InitError { path: path.clone(), error })?;
         out.push(Created { path, new });
     }

@@ -7,14 +7,14 @@ use duragent_core::tool::PolicyArgument;
 #[test]
 fn init_writes_a_workspace_that_works_and_changes_nothing() {
     let folder = Folder::new();
-    let first = init(&folder.0).expect("written");
+    let first = init(&folder.0.join(".duragent")).expect("written");
     assert!(first.iter().all(|file| file.new) && first.len() == 4, "{first:?}");
     let dir = folder.0.join(".duragent");
     assert_eq!(report(&dir).lines, ["configuration ok"]);
 
     folder.write(".duragent/policy.yaml", b"mode: deny\n");
     std::fs::remove_file(dir.join("agents/assistant/SYSTEM_PROMPT.md")).expect("remove");
-    let second = init(&folder.0).expect("written");
+    let second = init(&folder.0.join(".duragent")).expect("written");
     let new: Vec<bool> = second.iter().map(|file| file.new).collect();
     assert_eq!(new, [false, false, false, true]);
     assert_eq!(folder.read(".duragent/policy.yaml"), "mode: deny\n");
@@ -28,7 +28,7 @@ fn init_writes_a_workspace_that_works_and_changes_nothing() {
 #[test]
 fn init_asks_before_anything_but_reading() {
     let folder = Folder::new();
-    init(&folder.0).expect("written");
+    init(&folder.0.join(".duragent")).expect("written");
     let workspace = Workspace::load(&folder.0.join(".duragent"), &env, &TOOLS).expect("a workspace");
     let layers = [workspace.policy.expect("a policy")];
     for (tool, verdict) in [
@@ -48,7 +48,7 @@ fn init_asks_before_anything_but_reading() {
 #[test]
 fn init_says_what_it_cannot_write() {
     let folder = Folder::with(&[(".duragent", b"a file in its place")]);
-    let error = init(&folder.0).expect_err("no folder can be made");
+    let error = init(&folder.0.join(".duragent")).expect_err("no folder can be made");
     assert!(error.to_string().contains(".duragent/duragent.yaml: cannot write: "), "{error}");
 }
 
