@@ -83,3 +83,6 @@ impl Tally {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,6 +215,21 @@ impl Runtime {
         accepted.ok_or_else(|| ApiError::Internal("the message was not placed".to_owned()))
     }
 
+    /// As [`Runtime::send`], and follows the session from the message on: not one token of the answer is missed.
+    ///
+    /// # Errors
+    /// As [`Runtime::send`].
+    pub async fn send_and_follow(&self, id: &str, message: NewMessage) -> Result<(Accepted, Follow), ApiError> {
+        let hub = self.hub(id);
+        let receiver = hub.subscribe();
+        let before = hub.durable_seq();
+        let accepted = self.send(id, message).await?;
+        let after = accepted.seq.saturating_sub(1);
+        // What came after `before` is in the receiver. Only a message that was sent before lies further back.
+        let through = before.max(after);
+        Ok((accepted, Follow::new(self.clone(), id.to_owned(), hub, receiver, after, through)))
+    }
+
     /// Waits until a turn has come to rest. Dropping the future stops the waiting and nothing else.
     ///
     /// # Errors

@@ -44,12 +44,12 @@ pub(super) async fn post(shared: &Shared, request: &Request<'_>, id: &str) -> Re
         return Err(Problem::new(problem::INVALID, InvalidId { found: source }.to_string()));
     }
     let message = NewMessage { content, source, idempotency_key, steps_max };
+    if streams {
+        let (accepted, follow) = shared.runtime.send_and_follow(id, message).await?;
+        return Ok(Answer::Stream { follow, until: Some(accepted.turn) });
+    }
     let accepted = shared.runtime.send(id, message).await?;
     match time {
-        _ if streams => {
-            let follow = shared.runtime.follow(id, accepted.seq.saturating_sub(1)).await?;
-            Ok(Answer::Stream { follow, until: Some(accepted.turn) })
-        }
         Some(s) => Ok(Answer::Wait(Wait { session: id.into(), accepted, time: Duration::from_secs(s) })),
         None => Ok(Response::json(accepted_json(accepted)).status(202).into()),
     }
