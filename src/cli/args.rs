@@ -41,11 +41,14 @@ pub fn no_more(parser: &mut lexopt::Parser) -> Result<(), Failure> {
 
 /// An argument as text.
 pub fn text(value: std::ffi::OsString) -> Result<String, Failure> {
-    value.into_string().map_err(|value| Failure::usage(format!("expected UTF-8, found {value:?}"), "retype the argument"))
+    value
+        .into_string()
+        .map_err(|value| Failure::usage(format!("expected UTF-8, found {value:?}"), "retype the argument"))
 }
 
 /// An argument as a whole number.
 pub fn number<T: std::str::FromStr>(value: std::ffi::OsString, option: &str) -> Result<T, Failure> {
     let text = text(value)?;
-    text.parse().map_err(|_| Failure::usage(format!("{option}: expected a whole number, found {text:?}"), "give a number"))
+    text.parse()
+        .map_err(|_| Failure::usage(format!("{option}: expected a whole number, found {text:?}"), "give a number"))
 }

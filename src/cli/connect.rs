@@ -106,13 +106,16 @@ pub fn problem(response: &Response) -> Failure {
     let text = std::str::from_utf8(&response.body).unwrap_or_default();
     let document = json::parse(text).ok();
     let field = |name: &str| document.as_ref().and_then(|d| d.get(name)).and_then(Value::as_str);
-    let failure = Failure::new(field("detail").or(field("title")).map_or_else(
-        || format!("the runtime answered {}", response.status),
-        str::to_owned,
-    ));
+    let failure = Failure::new(
+        field("detail")
+            .or(field("title"))
+            .map_or_else(|| format!("the runtime answered {}", response.status), str::to_owned),
+    );
     match field("type").and_then(|t| t.rsplit(':').next()) {
         Some("leased") => failure.hint("share a session between terminals through a server: duragent serve"),
-        Some("damaged") => failure.hint("look with: duragent session verify; cut off what is broken with: duragent session repair"),
+        Some("damaged") => {
+            failure.hint("look with: duragent session verify; cut off what is broken with: duragent session repair")
+        }
         Some("disk-full") => failure.hint("free some space, nothing that was acknowledged is lost"),
         _ => failure,
     }

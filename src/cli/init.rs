@@ -22,6 +22,8 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
         let word = if file.new { "made" } else { "kept" };
         text.push_str(&format!("{word} {}\n", file.path.display()));
     }
-    text.push_str("\nNext: ollama pull MODEL (see agents/assistant/agent.yaml), then: duragent run assistant \"hello\"\n");
+    text.push_str(
+        "\nNext: ollama pull MODEL (see agents/assistant/agent.yaml), then: duragent run assistant \"hello\"\n",
+    );
     print(&text)
 }

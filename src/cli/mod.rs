@@ -18,6 +18,7 @@ mod serve;
 mod setup;
 
 use args::Common;
+use duragent_platform::sandbox::{GUARD_ARG, guard_main};
 pub use failure::Failure;
 use std::ffi::OsString;
 use std::io::Write;
@@ -32,7 +33,12 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
-    Command { name: "init", usage: "init [FOLDER]", summary: "make a workspace with one agent on local Ollama", run: init::run },
+    Command {
+        name: "init",
+        usage: "init [FOLDER]",
+        summary: "make a workspace with one agent on local Ollama",
+        run: init::run,
+    },
     Command { name: "serve", usage: "serve [--listen ADDR|unix:PATH]", summary: "run the server", run: serve::run },
     Command { name: "check", usage: "check [-T]", summary: "check the configuration", run: check::run },
     Command { name: "version", usage: "version", summary: "print the version", run: version },
@@ -41,14 +47,12 @@ const COMMANDS: &[Command] = &[
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let mut args = std::env::args_os();
-    let _program = args.next();
-    let args: Vec<OsString> = args.collect();
-    if args.first().is_some_and(|first| first == "__guard") {
-        let code = duragent_platform::sandbox::guard_main(args.into_iter().skip(1));
-        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    let mut args = std::env::args_os().skip(1).peekable();
+    // Before anything else: the guard of a tool is to stay small.
+    if args.next_if(|first| first == GUARD_ARG).is_some() {
+        return ExitCode::from(u8::try_from(guard_main(args)).unwrap_or(1));
     }
-    match dispatch(args) {
+    match dispatch(args.collect()) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             failure.print();
@@ -72,7 +76,10 @@ fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
                 }
                 let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
                     let names: Vec<&str> = COMMANDS.iter().map(|c| c.name).collect();
-                    return Err(Failure::usage(format!("unknown command {name:?}"), &format!("there are: {}", names.join(", "))));
+                    return Err(Failure::usage(
+                        format!("unknown command {name:?}"),
+                        &format!("there are: {}", names.join(", ")),
+                    ));
                 };
                 return (command.run)(common, parser).map_err(|failure| failure.of(command.usage));
             }
@@ -86,7 +93,8 @@ fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
 }
 
 fn help() -> Result<u8, Failure> {
-    let mut text = String::from("duragent [--dir WORKSPACE] COMMAND …\n\nDurable runtime for AI agents on small machines.\n\n");
+    let mut text =
+        String::from("duragent [--dir WORKSPACE] COMMAND …\n\nDurable runtime for AI agents on small machines.\n\n");
     let width = COMMANDS.iter().map(|c| c.usage.len()).max().unwrap_or(0);
     for command in COMMANDS {
         text.push_str(&format!("  {:width$}  {}\n", command.usage, command.summary));

@@ -111,13 +111,17 @@ fn agent(
             built
         }
     };
-    let tools = Registry::new(&spec.tools).map_err(|error| error.to_string())?;
+    let environment =
+        ["PATH", "HOME", "LANG", "TZ"].map(|name| env::process(name).map(|value| (name.to_owned(), value)));
+    let environment: Vec<_> = environment.into_iter().flatten().collect();
+    let tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
     let workdir = read.workdir(&workspace.dir);
-    let report = SandboxReport { backend: sandbox.backend().into(), enforcement: sandbox.enforcement().as_str().into() };
+    let report =
+        SandboxReport { backend: sandbox.backend().into(), enforcement: sandbox.enforcement().as_str().into() };
     let rules = Rules {
         provider: spec.model.provider.clone(),
         model: spec.model.name.clone(),
-        tools: tools.decls(),
+        tools: tools.decls().cloned().collect(),
         policies: workspace.policy.iter().chain(&read.policy).cloned().collect(),
         workdir: workdir.to_string_lossy().into_owned(),
         sandbox: report,

@@ -92,13 +92,13 @@ impl Fixture {
 
     fn runtime(&self) -> Runtime {
         let names = ["read_file", "write_file"].map(String::from);
-        let tools = Registry::new(&names).expect("tools");
+        let tools = Registry::new(&names, &[]).expect("tools");
         let provider = Played { answer: Box::new(self.answer), gate: Arc::clone(&self.gate) };
         let sandbox: Arc<dyn Sandbox> = Arc::new(Trust::new(own_binary().expect("own binary")));
         let rules = Rules {
             provider: "played".into(),
             model: "m".into(),
-            tools: tools.decls(),
+            tools: tools.decls().cloned().collect(),
             policies: vec![Policy { mode: Some(self.mode), ..Policy::default() }],
             workdir: self.root.to_string_lossy().into_owned(),
             sandbox: SandboxReport { backend: "trust".into(), enforcement: "none".into() },

@@ -2,6 +2,15 @@
 //!
 //! Absent: whether a call may run (policy, in core) and what a crash does to it (the session machine).
 
+mod arguments;
+pub mod builtin;
+mod capture;
+mod registry;
+#[cfg(test)]
+mod testing;
+
+pub use registry::{Registry, UnknownTool};
+
 use duragent_core::event::ToolOutcome;
 use duragent_core::tool::ToolDecl;
 use duragent_platform::cancel::Cancel;
@@ -39,20 +48,4 @@ pub trait Tool: Send + Sync {
     /// Runs one call. `arguments` is the compact JSON text of an object. A call that cannot be done is a result too: it says
     /// what, expected, found and remedy in words the model can use. `duration_ms` is filled in by the caller.
     fn run(&self, arguments: &str, context: &Context<'_>) -> ToolOutcome;
-}
-
-/// Stand-in until the tools branch lands.
-#[derive(Debug)]
-pub struct Registry;
-impl Registry {
-    /// n
-    pub fn new(_: &[String]) -> Result<Self, String> { Ok(Self) }
-    /// d
-    #[must_use]
-    pub fn decls(&self) -> Vec<ToolDecl> { Vec::new() }
-    /// x
-    #[must_use]
-    pub fn get(&self, _: &str) -> Option<&dyn Tool> {
-        None
-    }
 }

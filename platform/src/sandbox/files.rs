@@ -1,6 +1,7 @@
 //! File operations for tools, shared by the backends.
 
 use super::Access;
+use crate::file::{parent_of, sync_dir};
 use crate::process::random_u64;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -51,7 +52,7 @@ pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
         None => (path, None),
     };
     let name = target.file_name().ok_or_else(|| invalid("the path does not end in a file name"))?;
-    let parent = parent_of(target);
+    let parent = &parent_of(target);
     make_directories(parent)?;
     let (temporary, mut file) = create_temporary(parent, name.as_bytes(), metadata.is_some())?;
     let written = write(&mut file, contents, metadata).and_then(|()| fs::rename(&temporary, target));
@@ -60,7 +61,7 @@ pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
-    sync_directory(parent)
+    sync_dir(parent)
 }
 
 /// What `path` leads to, if it is there: a regular file that may be written to.
@@ -95,14 +96,14 @@ fn make_directories(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    let parent = parent_of(directory);
+    let parent = &parent_of(directory);
     make_directories(parent)?;
     match DirBuilder::new().create(directory) {
         // Somebody else made it in the meantime, or it is a file: then what comes next says so.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         made => made?,
     }
-    sync_directory(parent)
+    sync_dir(parent)
 }
 
 /// `.name.duragent-<pid>-<random>` in `parent`. Private until the mode of the file it replaces is known to be set.
@@ -133,19 +134,6 @@ fn write(file: &mut File, contents: &[u8], replaced: Option<&fs::Metadata>) -> i
         file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
     }
     file.sync_all()
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// The directory that holds `path`; of a bare name, the current one.
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => Path::new("/"),
-    }
 }
 
 fn invalid(what: &str) -> io::Error {
