@@ -54,9 +54,10 @@ fn a_cancel_ends_a_call_that_would_wait_for_ever() {
 #[test]
 fn a_cancel_raised_before_the_call_ends_it_too() {
     let server = Server::start(vec![hanging(Vec::new())]);
-    let (client, cancel) = (server.client(Timeouts::LOCAL), Cancel::new());
+    let (client, cancel) = (Arc::new(server.client(Timeouts::LOCAL)), Cancel::new());
     cancel.raise();
-    assert_eq!(told(&post(&client, &cancel).unwrap_err()), "truncated: cancelled");
+    let failure = posting(&client, &cancel).recv_timeout(SOON).expect("it ends at once").unwrap_err();
+    assert_eq!(told(&failure), "truncated: cancelled");
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn calls_run_side_by_side_and_few_connections_are_kept() {
 fn each_timeout_counts_for_itself() {
     let short = Duration::from_millis(200);
     let first = Timeouts { first_byte: short, ..Timeouts::LOCAL };
-    let idle = Timeouts { idle: short, ..Timeouts::LOCAL };
+    let idle = Timeouts { idle: short, first_byte: SOON, ..Timeouts::LOCAL };
     let mut begun = chunked_head(TEXT);
     begun.extend(chunk("some"));
     let cases = [
@@ -336,7 +337,7 @@ fn https_works_over_our_transport_and_is_checked_against_the_bundled_roots() {
 #[test]
 fn https_has_the_same_timeouts_and_the_same_cancel() {
     let url = tls_server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome".to_vec());
-    let idle = Timeouts { idle: Duration::from_millis(200), ..Timeouts::LOCAL };
+    let idle = Timeouts { idle: Duration::from_millis(200), first_byte: SOON, ..Timeouts::LOCAL };
     let failure = post(&tls_client(&url, idle), &Cancel::new()).unwrap_err();
     assert_eq!(told(&failure), "timeout: stalled: nothing more within 200ms");
 

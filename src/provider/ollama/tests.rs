@@ -315,7 +315,8 @@ fn a_server_that_is_not_there_is_told_with_the_remedy() {
 
 #[test]
 fn loading_a_model_may_take_longer_than_a_stall() {
-    let timeouts = Timeouts { idle: Duration::from_millis(250), ..Timeouts::LOCAL };
+    let timeouts =
+        Timeouts { idle: Duration::from_millis(250), first_byte: Duration::from_secs(10), ..Timeouts::LOCAL };
     let slow = vec![Act::Pause(Duration::from_millis(700)), Act::Send(chunked(NDJSON, &[HELLO]))];
     let stalled = vec![Act::Send(chunked_head(NDJSON)), Act::Send(chunk(&HELLO[..50])), Act::Hang];
     let server = Server::start(vec![slow, stalled]);
