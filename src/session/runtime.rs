@@ -126,6 +126,10 @@ impl Runtime {
         };
         let slot = self.slot(&session);
         let mut guard = slot.lock().await;
+        if is_open(&guard) {
+            return Err(ApiError::from(&StoreError::Exists(session)));
+        }
+        self.make_room().await?;
         let (store, id) = (self.shared.store.clone(), session.clone());
         let log = self.write(move || store.create(&id)).await?;
         let first =
