@@ -109,6 +109,8 @@ impl Actor {
         let mut work = Work::default();
         self.take(Command::from(first), &mut work);
         let end = loop {
+            // Before anybody is answered: who hears that a turn runs must not find the session idle.
+            self.busy.store(self.is_busy(), Ordering::Release);
             if let Err(error) = self.settle(&mut work).await {
                 break End::Failed(error);
             }

@@ -28,6 +28,8 @@ use std::time::Duration;
 /// Pauses before a session whose log failed is opened again; the last one repeats for as long as the disk is bad.
 const REOPEN_AFTER: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+/// How long an idle session may take to leave memory: a write of its cache on a slow card.
+const EVICT_TIME_MAX: Duration = Duration::from_secs(2);
 /// Longest title in bytes.
 const TITLE_BYTES_MAX: usize = 256;
 /// Longest idempotency key in bytes.
@@ -580,19 +582,23 @@ impl Runtime {
         if handles.len() < self.shared.limits.sessions_live_max {
             return Ok(());
         }
-        let Some(idle) = handles.iter().find(|h| !h.busy.load(Ordering::Acquire)) else {
-            let max = self.shared.limits.sessions_live_max;
-            return Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")));
-        };
-        idle.mailbox.send(Command::Evict).await.ok();
-        let gone = async {
-            idle.gone.recv().await.ok();
-        };
-        let patience = async {
-            smol::Timer::after(Duration::from_secs(5)).await;
-        };
-        smol::future::or(gone, patience).await;
-        Ok(())
+        for idle in handles.iter().filter(|h| !h.busy.load(Ordering::Acquire)) {
+            idle.mailbox.send(Command::Evict).await.ok();
+            let gone = async {
+                idle.gone.recv().await.ok();
+                true
+            };
+            let patience = async {
+                smol::Timer::after(EVICT_TIME_MAX).await;
+                false
+            };
+            if smol::future::or(gone, patience).await {
+                return Ok(());
+            }
+            // Somebody spoke to it in the meantime: the next one.
+        }
+        let max = self.shared.limits.sessions_live_max;
+        Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")))
     }
 
     fn start(&self, id: &str, agent: Arc<Agent>, state: State, log: Box<dyn Log>, first: InputKind) -> Arc<Handle> {
