@@ -4,4 +4,5 @@ mod api;
 mod events;
 mod house;
 mod limits;
+mod model;
 mod vectors;
