@@ -1,6 +1,7 @@
 //! The front door from outside: raw bytes over real sockets on loopback.
 
 mod api;
+mod client;
 mod events;
 mod house;
 mod limits;
