@@ -6,7 +6,8 @@
 //! that is done to it is read, write and shut down.
 
 use super::chunked::Decoder;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use duragent_core::sse;
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
 /// Longest response head in bytes.
@@ -18,8 +19,8 @@ const HEADERS_MAX: usize = 64;
 /// Longest body that [`Client::request`] collects: an exported log has no other bound.
 const BODY_BYTES_MAX: u64 = 1 << 30;
 
-/// Longest line of an event stream: a log line holds at most a request body and a tool result.
-const LINE_BYTES_MAX: u64 = 16 << 20;
+/// Longest event in bytes: a log line holds at most a message or what a model said.
+const EVENT_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes read at once.
 const READ_BYTES_MAX: usize = 8 * 1024;
@@ -63,8 +64,8 @@ pub enum Stream {
 /// One server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Event {
-    /// Its seq; `None` if it is not of the log.
-    pub id: Option<u64>,
+    /// Seq of the last event of the log so far, this one included: what to come back with.
+    pub last_id: Option<u64>,
     /// Its type.
     pub kind: String,
     /// The log line, or what belongs to the type.
@@ -74,8 +75,9 @@ pub struct Event {
 /// Events as they arrive. Ends with the stream; an error is the last item.
 #[derive(Debug)]
 pub struct Events {
-    lines: BufReader<Body>,
-    failed: bool,
+    body: Body,
+    parser: sse::Events,
+    ended: bool,
 }
 
 impl Client {
@@ -103,7 +105,8 @@ impl Client {
         let exchange = self.open(method, path, &all, body)?;
         match find(&exchange.headers, "content-type") {
             Some(media) if exchange.status == 200 && media.starts_with("text/event-stream") => {
-                Ok(Stream::Events(Events { lines: BufReader::new(exchange.body), failed: false }))
+                let parser = sse::Events::new(EVENT_BYTES_MAX);
+                Ok(Stream::Events(Events { body: exchange.body, parser, ended: false }))
             }
             _ => exchange.collect().map(Stream::Other),
         }
@@ -259,6 +262,18 @@ struct Body {
 }
 
 impl Body {
+    /// Forgets what was taken and waits for more. False at the end.
+    fn refill(&mut self) -> io::Result<bool> {
+        self.ready.clear();
+        self.at = 0;
+        while self.ready.is_empty() {
+            if !self.advance()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Decodes some more. False at the end.
     fn advance(&mut self) -> io::Result<bool> {
         let done = match &self.left {
@@ -293,12 +308,8 @@ impl Body {
 
 impl Read for Body {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.ready.len() {
-            self.ready.clear();
-            self.at = 0;
-            if !self.advance()? {
-                return Ok(0);
-            }
+        if self.at == self.ready.len() && !self.refill()? {
+            return Ok(0);
         }
         let ready = self.ready.get(self.at..).unwrap_or_default();
         let n = ready.len().min(out.len());
@@ -316,38 +327,23 @@ impl Events {
     /// # Errors
     /// If the process has no descriptor left.
     pub fn handle(&self) -> io::Result<UnixStream> {
-        self.lines.get_ref().stream.try_clone()
+        self.body.stream.try_clone()
     }
 
-    /// Reads lines up to the end of an event. `None` at the end of the stream; what is unfinished then is dropped, as the
-    /// standard says.
+    /// `None` at the end of the stream.
     fn read(&mut self) -> io::Result<Option<Event>> {
-        let mut event = Event::default();
-        let mut line = Vec::new();
         loop {
-            line.clear();
-            let read = (&mut self.lines).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-            if read == 0 {
-                return Ok(None);
+            let ready = self.body.ready.get(self.body.at..).unwrap_or_default();
+            let mut input = ready;
+            let next = self.parser.next(&mut input).map_err(|e| invalid(&e.to_string()))?;
+            let event = next.map(|e| Event { last_id: e.id.parse().ok(), kind: e.event.into(), data: e.data.into() });
+            self.body.at += ready.len() - input.len();
+            if event.is_some() {
+                return Ok(event);
             }
-            if line.pop() != Some(b'\n') {
-                let whole = read as u64 == LINE_BYTES_MAX;
-                return if whole { Err(invalid("event line longer than 16 MiB")) } else { Ok(None) };
-            }
-            let text = std::str::from_utf8(&line).map_err(|_| invalid("an event is not UTF-8"))?;
-            let text = text.strip_suffix('\r').unwrap_or(text);
-            let (field, value) = text.split_once(':').unwrap_or((text, ""));
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            match field {
-                "" if text.is_empty() && event.data.is_empty() => event = Event::default(),
-                "" if text.is_empty() => {
-                    event.data.pop();
-                    return Ok(Some(event));
-                }
-                "id" => event.id = value.parse().ok(),
-                "event" => event.kind = value.into(),
-                "data" => event.data.extend([value, "\n"]),
-                _ => {}
+            if !self.body.refill()? {
+                let cut = |e: sse::Error| io::Error::new(ErrorKind::UnexpectedEof, e.to_string());
+                return self.parser.finish().map(|()| None).map_err(cut);
             }
         }
     }
@@ -357,11 +353,11 @@ impl Iterator for Events {
     type Item = io::Result<Event>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
+        if self.ended {
             return None;
         }
         let event = self.read().transpose();
-        self.failed = !matches!(event, Some(Ok(_)));
+        self.ended = !matches!(event, Some(Ok(_)));
         event
     }
 }

@@ -1,51 +1,15 @@
-//! JSON of the API: objects written without format machinery, and bodies read with the place of every mistake.
+//! JSON of the API: small helpers to write it, and bodies read with the place of every mistake.
 
 use super::problem::{Place, Problem};
-use duragent_core::json::{self, Reader};
+use duragent_core::json::{self, ObjectWriter, Reader};
 
-/// Writes one object.
-pub(super) struct Object(String);
-
-impl Object {
-    pub(super) fn new() -> Self {
-        Self(String::from("{"))
-    }
-
-    /// `text` is JSON already.
-    pub(super) fn raw(&mut self, key: &'static str, text: &str) -> &mut Self {
-        if self.0.len() > 1 {
-            self.0.push(',');
-        }
-        json::write_string(&mut self.0, key);
-        self.0.push(':');
-        self.0.push_str(text);
-        self
-    }
-
-    pub(super) fn text(&mut self, key: &'static str, text: &str) -> &mut Self {
-        self.raw(key, "");
-        json::write_string(&mut self.0, text);
-        self
-    }
-
-    /// Leaves the key out if there is no text.
-    pub(super) fn maybe(&mut self, key: &'static str, text: Option<&str>) -> &mut Self {
-        if let Some(text) = text {
-            self.text(key, text);
-        }
-        self
-    }
-
-    pub(super) fn number(&mut self, key: &'static str, n: u64) -> &mut Self {
-        self.raw(key, &n.to_string())
-    }
-
-    /// The JSON text.
-    pub(super) fn end(&mut self) -> String {
-        let mut text = std::mem::take(&mut self.0);
-        text.push('}');
-        text
-    }
+/// One object as a string.
+pub(super) fn object(fill: impl FnOnce(&mut ObjectWriter<'_>)) -> String {
+    let mut out = String::new();
+    let mut writer = ObjectWriter::new(&mut out);
+    fill(&mut writer);
+    writer.finish();
+    out
 }
 
 /// An array of JSON texts.

@@ -45,6 +45,9 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest silence of an event stream: proxies and NAT forget connections that say nothing for longer.
 const PING_TIME_MAX: Duration = Duration::from_secs(15);
 
+/// Longest time that requests under way may take once the runtime has drained: it answers nothing new any more.
+const LAST_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Pause after a failure to accept that is likely to last (no descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -124,6 +127,8 @@ pub struct Limits {
     pub idle_time_max: Duration,
     /// Silence of an event stream, which a comment ends.
     pub ping_time_max: Duration,
+    /// From the end of the runtime to the end of requests under way.
+    pub last_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -135,6 +140,7 @@ impl Default for Limits {
             body_time_max: BODY_TIME_MAX,
             idle_time_max: IDLE_TIME_MAX,
             ping_time_max: PING_TIME_MAX,
+            last_time_max: LAST_TIME_MAX,
         }
     }
 }
@@ -322,20 +328,20 @@ impl Server {
         &self.addresses
     }
 
-    /// Stops accepting and closes idle connections at once; tells the runtime to go down, which ends event streams; waits
-    /// up to `limit` for requests under way, then cuts them off. True if none had to be.
-    pub async fn drain(&self, limit: Duration) -> bool {
+    /// Stops accepting and closes idle connections at once; drains the runtime, which gives turns `grace` to finish and
+    /// then ends event streams; waits a little for requests under way, then cuts them off. True if none had to be.
+    pub async fn drain(&self, grace: Duration) -> bool {
         self.shared.draining.store(true, Ordering::SeqCst);
         let accepting = std::mem::take(&mut *self.accepting.lock().unwrap_or_else(PoisonError::into_inner));
         for task in accepting {
             // Closes the listener.
             task.cancel().await;
         }
-        self.shared.runtime.drain(limit).await;
         for live in self.shared.connections().open.values().filter(|live| live.idle.load(Ordering::SeqCst)) {
             live.shut(Shutdown::Read);
         }
-        let deadline = Instant::now() + limit;
+        self.shared.runtime.drain(grace).await;
+        let deadline = Instant::now() + self.shared.limits.last_time_max;
         while !self.shared.connections().open.is_empty() {
             let ended = async { self.shared.ended.1.recv().await.is_ok() };
             let late = async {
@@ -454,7 +460,10 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 async fn accept(door: Door, shared: Arc<Shared>) {
     loop {
         match door.accept().await {
-            Ok(stream) => smol::spawn(serve_stream(stream, door.peer, Arc::clone(&shared))).detach(),
+            Ok(stream) => {
+                let served = serve_stream(stream, door.peer, Arc::clone(&shared));
+                smol::spawn(served).detach();
+            }
             Err(error) => {
                 shared.accept_errors.fetch_add(1, Ordering::Relaxed);
                 // Of these only one connection died, not the listener.

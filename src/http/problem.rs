@@ -2,7 +2,7 @@
 //!
 //! `type` is stable and what programs compare; `title` and `detail` are for people.
 
-use super::json::Object;
+use super::json::object;
 use super::response::{PROBLEM, Response};
 use crate::session::api::ApiError;
 use duragent_core::http_head::Refusal;
@@ -34,6 +34,7 @@ pub(super) const TIMEOUT: Kind = kind(408, "timeout", "The request took too long
 pub(super) const CONFLICT: Kind = kind(409, "conflict", "It contradicts what is there");
 pub(super) const DAMAGED: Kind = kind(409, "damaged", "The session's log is damaged and read-only");
 pub(super) const LEASED: Kind = kind(409, "leased", "Another process holds the session");
+pub(super) const CONFIGURATION: Kind = kind(409, "configuration", "The new configuration cannot be used");
 pub(super) const TOO_LARGE: Kind = kind(413, "too-large", "The body is too large");
 pub(super) const TARGET: Kind = kind(414, "target-too-long", "The request target is too long");
 pub(super) const MEDIA_TYPE: Kind = kind(415, "media-type", "The media type of the body is not supported");
@@ -88,14 +89,15 @@ impl Problem {
 
     pub(super) fn into_response(self) -> Response {
         let Kind { status, name, title } = self.kind;
-        let mut json = Object::new();
-        json.text("type", &["urn:duragent:problem:", name].concat());
-        json.text("title", title).number("status", u64::from(status)).text("detail", &self.detail);
-        if let Some(place) = &self.place {
-            json.number("line", place.line as u64).number("column", place.column as u64).text("field", &place.field);
-            json.text("expected", &place.expected).text("found", &place.found);
-        }
-        let response = Response::new(status, PROBLEM, json.end());
+        let body = object(|json| {
+            json.str("type", &["urn:duragent:problem:", name].concat()).str("title", title);
+            json.u64("status", u64::from(status)).str("detail", &self.detail);
+            if let Some(place) = &self.place {
+                json.u64("line", place.line as u64).u64("column", place.column as u64).str("field", &place.field);
+                json.str("expected", &place.expected).str("found", &place.found);
+            }
+        });
+        let response = Response::new(status, PROBLEM, body);
         match (self.allow, status) {
             (Some(methods), _) => response.header("Allow", methods.into()),
             (None, 401) => response.header("WWW-Authenticate", "Bearer".into()),

@@ -4,7 +4,7 @@
 //! comes back with its last id misses nothing and gets nothing twice.
 
 use super::io::{Io, Lost};
-use super::json::Object;
+use super::json::object;
 use super::response::Wire;
 use crate::session::Follow;
 use crate::session::api::Published;
@@ -113,12 +113,13 @@ impl Frame {
                 false
             }
             Published::Token { turn, step, text, thinking } => {
-                let mut json = Object::new();
-                json.number("turn", *turn).number("step", *step).text("text", text);
-                if *thinking {
-                    json.raw("thinking", "true");
-                }
-                self.text(&["event: token\ndata: ", &json.end(), "\n\n"]);
+                let data = object(|json| {
+                    json.u64("turn", *turn).u64("step", *step).str("text", text);
+                    if *thinking {
+                        json.bool("thinking", true);
+                    }
+                });
+                self.text(&["event: token\ndata: ", &data, "\n\n"]);
                 false
             }
             // Browsers drop events without data.

@@ -509,7 +509,7 @@ impl Runtime {
     /// Puts an input to a session and waits for the commit.
     async fn input(&self, id: &str, kind: InputKind) -> Result<Option<Accepted>, ApiError> {
         if self.is_draining() {
-            return Err(ApiError::Busy("the server is going down, come back after its restart".to_owned()));
+            return Err(going_down());
         }
         loop {
             let handle = self.live(id).await?;
@@ -559,6 +559,10 @@ impl Runtime {
             handle.gone.recv().await.ok();
         }
         *guard = None;
+        if self.is_draining() {
+            // Whoever still waits for a session that was just closed would bring it back.
+            return Err(going_down());
+        }
         self.make_room().await?;
         let (store, session) = (self.shared.store.clone(), id.to_owned());
         let (opened, state) = self
@@ -674,6 +678,10 @@ impl Runtime {
     ) -> Result<T, ApiError> {
         finished(self.shared.workers.run(job).await)
     }
+}
+
+fn going_down() -> ApiError {
+    ApiError::Busy("the server is going down, come back after its restart".to_owned())
 }
 
 fn finished<T>(result: Option<Result<T, StoreError>>) -> Result<T, ApiError> {

@@ -1,6 +1,6 @@
 //! Sessions, messages, approvals, health: paths, codes and bodies.
 
-use crate::house::{House, JSON, Reply, house, house_with, metric};
+use crate::house::{JSON, Reply, eventually, house, house_with, metric};
 use duragent::http::{Access, Limits, Token};
 
 #[test]
@@ -60,8 +60,15 @@ fn a_mistake_in_a_body_is_named_with_its_place() {
         ("", "1", "1", "", "an object", "the end"),
         ("[]", "1", "1", "", "an object", "an array"),
         ("{\"content\":1}", "1", "12", "content", "a string", "a number"),
-        ("{\n  \"contnt\": \"x\"}", "2", "3", "contnt", "one of the keys content", "an unknown key"),
-        ("{\"content\":\"x\", \"é\":1}", "1", "17", "é", "one of the keys content", "an unknown key"),
+        ("{\n  \"contnt\": \"x\"}", "2", "3", "contnt", "one of the keys content, steps_max, source", "an unknown key"),
+        (
+            "{\"content\":\"x\", \"é\":1}",
+            "1",
+            "17",
+            "é",
+            "one of the keys content, steps_max, source",
+            "an unknown key",
+        ),
         ("{\"content\":\"x\",\"content\":\"y\"}", "1", "16", "content", "each key once", "it a second time"),
         ("{\"content\":\"x\"", "1", "15", "", "',' or '}'", "the end"),
         ("{\"content\":\"x\"}x", "1", "16", "", "well-formed JSON", "unexpected text after the value"),
@@ -152,18 +159,23 @@ fn an_approval_is_decided_once() {
     let house = house();
     house.session("a");
     house.say("a", "approve");
-    let open = house.ask("GET", "/api/v1/sessions/a/approvals", "", "").field("approvals");
-    assert!(open.contains("\"approval_id\":\"ap-1\"") && open.contains("\"arguments\":{"), "{open}");
-    let decide = |id: &str, body: &str| house.ask("POST", &format!("/api/v1/sessions/a/approvals/{id}"), JSON, body);
-    let wrong = decide("ap-1", r#"{"decision":"maybe"}"#);
+    let path = "/api/v1/sessions/a/approvals";
+    let mut open = String::new();
+    eventually("the turn waits for a word", || {
+        open = house.ask("GET", path, "", "").field("approvals");
+        open != "[]"
+    });
+    assert!(open.contains("\"name\":\"bash\"") && open.contains("\"arguments\":{\"command\":\"ls\"}"), "{open}");
+    assert_eq!(house.ask("GET", "/api/v1/sessions/a", "", "").field("status"), "waiting");
+    let id = open.split('"').nth(3).expect("the first value");
+    let decide = |id: &str, body: &str| house.ask("POST", &format!("{path}/{id}"), JSON, body);
+    let wrong = decide(id, r#"{"decision":"maybe"}"#);
     assert_eq!((wrong.status, wrong.field("expected").as_str()), (400, "\"grant\" or \"deny\""), "{wrong:?}");
-    assert_eq!(decide("ap-1", r#"{"decision":"grant","scope":"twice"}"#).field("column"), "29");
-    assert_eq!(decide("ap-1", r#"{"scope":"once"}"#).field("field"), "decision");
-    assert_eq!(decide("ap-9", r#"{"decision":"grant"}"#).status, 404);
-    house.say("a", "approve");
-    let granted = decide("ap-1", r#"{"decision":"grant","scope":"session"}"#);
+    assert_eq!(decide(id, r#"{"decision":"grant","scope":"twice"}"#).field("column"), "29");
+    assert_eq!(decide(id, r#"{"scope":"once"}"#).field("field"), "decision");
+    let granted = decide(id, r#"{"decision":"grant","scope":"session"}"#);
     assert_eq!((granted.status, granted.field("scope").as_str()), (200, "session"), "{granted:?}");
-    assert_eq!(decide("ap-1", r#"{"decision":"deny"}"#).status, 409);
+    assert_eq!(decide(id, r#"{"decision":"deny"}"#).status, 409);
 }
 
 #[test]
@@ -182,13 +194,19 @@ fn health_and_metrics_are_told() {
         let typed = metrics.body.lines().any(|l| l.strip_prefix("# TYPE ").is_some_and(|l| l.starts_with(name)));
         assert!(typed && metrics.body.contains(&format!("# HELP {name} ")), "{line}");
     }
-    assert_eq!(wire.ask("POST", "/api/admin/v1/reload", "", "").status, 200);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_named() {
+    let reply = house().ask("POST", "/api/admin/v1/reload", "", "");
+    assert_eq!((reply.status, reply.field("detail").as_str()), (409, "duragent.yaml:1:1: no"));
+    assert_eq!(reply.field("type"), "urn:duragent:problem:configuration");
 }
 
 #[test]
 fn a_configured_token_is_required() {
     let access = Access { token: Token::new("secret"), admin_token: Token::new("admin") };
-    let house: House = house_with(Limits::default(), access);
+    let house = house_with(access, Limits::default());
     let ask = |method, path, token: &str| house.ask(method, path, token, "");
     let bearer = |token| format!("Authorization: bearer {token}\r\n");
     for wrong in [
@@ -208,5 +226,5 @@ fn a_configured_token_is_required() {
     assert_eq!(ask("GET", "/nope", &bearer("secret")).status, 404);
     assert_eq!(ask("GET", "/livez", "").status, 200, "a probe has no token");
     assert_eq!(ask("POST", "/api/admin/v1/reload", &bearer("secret")).status, 401);
-    assert_eq!(ask("POST", "/api/admin/v1/reload", &bearer("admin")).status, 200);
+    assert_eq!(ask("POST", "/api/admin/v1/reload", &bearer("admin")).status, 409, "let in, and told why not");
 }

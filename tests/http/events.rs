@@ -90,7 +90,7 @@ fn a_durable_event_is_its_log_line_and_a_token_has_no_id() {
 fn a_sender_streams_its_turn_and_the_connection_goes_on() {
     let house = house();
     house.session("a");
-    house.say("a", "before");
+    house.say_and_wait("a", "before");
     for content in ["one", "two"] {
         let mut wire = house.wire();
         let body = format!("{{\"content\":\"{content}\"}}");
@@ -139,7 +139,7 @@ fn subscribers_that_go_away_leave_nothing_behind() {
 #[test]
 fn a_silent_stream_says_that_it_lives() {
     let limits = Limits { ping_time_max: Duration::from_millis(20), ..Limits::default() };
-    let house = house_with(limits, Access::default());
+    let house = house_with(Access::default(), limits);
     house.session("a");
     let mut wire = open(&house, PATH, "");
     assert!(wire.event().is_some_and(|event| event.contains("session_created")));
@@ -154,7 +154,7 @@ fn a_silent_stream_says_that_it_lives() {
 fn events_come_in_pages_too() {
     let house = house();
     house.session("a");
-    house.say("a", "one");
+    house.say_and_wait("a", "one");
     let get = |query: &str, headers: &str| house.ask("GET", &format!("{PATH}?{query}"), headers, "");
     let all = get("follow=false", "");
     assert_eq!((all.status, all.field("next").as_str()), (200, "null"));

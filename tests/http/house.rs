@@ -1,40 +1,117 @@
 //! A server in this process, and a client that sends exactly the bytes it is told.
 
+use crate::model::{Model, NoSandbox};
 use duragent::http::{Access, Limits, Listen, Server, Shared};
-use duragent::session::Runtime;
+use duragent::session::{Agent, Agents, DeviceLimits, Runtime, Setup, Workdir};
+use duragent::tool::Registry;
+use duragent_core::event::SandboxReport;
+use duragent_core::policy::{Policy, Verdict};
+use duragent_core::session::{Limits as TurnLimits, Rules};
+use duragent_core::tool::{EffectClass, PolicyArgument, ToolDecl};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Far above anything that works; a test that gets here has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A runtime on a folder of its own, which goes when this is dropped.
+pub struct Cellar {
+    pub runtime: Runtime,
+    folder: PathBuf,
+}
+
+/// The runtime behind the door, with one agent whose model is [`Model`].
+pub fn cellar() -> Cellar {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("duragent-http-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(folder.join("sessions")).expect("a temporary folder");
+    let good = BTreeMap::from([("assistant".to_owned(), Arc::new(assistant(&folder)))]);
+    let agents = Agents { good, broken: BTreeMap::new() };
+    let reload = Box::new(|| Err("duragent.yaml:1:1: no".to_owned()));
+    let setup = Setup { sessions: folder.join("sessions"), agents, reload, limits: device() };
+    let runtime = Runtime::new(setup);
+    smol::block_on(runtime.recover());
+    Cellar { runtime, folder }
+}
+
+fn device() -> DeviceLimits {
+    DeviceLimits { message_bytes_max: 2 << 20, ..DeviceLimits::default() }
+}
+
+fn assistant(folder: &std::path::Path) -> Agent {
+    let tool = ToolDecl {
+        name: "bash".to_owned(),
+        description: "x".to_owned(),
+        parameters: "{}".to_owned(),
+        effect: EffectClass::Once,
+        policy: PolicyArgument::Command("command"),
+    };
+    let rules = Rules {
+        provider: "test".to_owned(),
+        model: "test".to_owned(),
+        tools: vec![tool],
+        policies: vec![Policy { mode: Some(Verdict::Ask), ..Policy::default() }],
+        workdir: folder.display().to_string(),
+        sandbox: SandboxReport { backend: "trust".to_owned(), enforcement: "none".to_owned() },
+        limits: TurnLimits { steps_max: 10, turn_ms_max: 0, attempts_max: 1, approval_ms_max: 600_000 },
+    };
+    Agent {
+        name: "assistant".to_owned(),
+        description: "Answers at once".to_owned(),
+        rules,
+        system: String::new(),
+        provider: Arc::new(Model),
+        temperature: None,
+        max_output_tokens: None,
+        context_tokens: 4 << 20,
+        tools: Registry,
+        sandbox: Arc::new(NoSandbox),
+        workdir: Workdir::Shared(folder.to_owned()),
+        pause_on_disconnect: false,
+        allow_always: Box::new(|_| Ok(())),
+    }
+}
+
+impl Cellar {
+    pub fn shared(&self, access: Access, limits: Limits) -> Arc<Shared> {
+        Shared::new(self.runtime.clone(), access, limits)
+    }
+}
+
+impl Drop for Cellar {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
 
 /// A running server.
 pub struct House {
     pub server: Server,
     pub shared: Arc<Shared>,
     pub address: SocketAddr,
-}
-
-/// The runtime behind the door. The only place that knows how one is made.
-pub fn runtime() -> Runtime {
-    Runtime::default()
+    _cellar: Cellar,
 }
 
 pub fn house() -> House {
-    house_with(Limits::default(), Access::default())
+    house_with(Access::default(), Limits::default())
 }
 
-pub fn house_with(limits: Limits, access: Access) -> House {
-    let shared = Shared::new(runtime(), access, limits);
+pub fn house_with(access: Access, limits: Limits) -> House {
+    let cellar = cellar();
+    let shared = cellar.shared(access, limits);
     let listen = Listen::parse("127.0.0.1:0").expect("an address");
     let server = Server::bind(&[listen], Arc::clone(&shared)).expect("loopback can be had");
     let address = match server.addresses() {
         [Listen::Tcp(address)] => *address,
         other => panic!("expected one TCP address, found {other:?}"),
     };
-    House { server, shared, address }
+    House { server, shared, address, _cellar: cellar }
 }
 
 /// A whole response.
@@ -93,6 +170,13 @@ impl House {
         let reply = self.ask("POST", &path, JSON, &format!("{{\"content\":\"{content}\"}}"));
         assert_eq!(reply.status, 202, "{reply:?}");
         reply
+    }
+
+    /// Sends a message and waits until its turn has come to rest.
+    pub fn say_and_wait(&self, id: &str, content: &str) {
+        let path = format!("/api/v1/sessions/{id}/messages?wait=600");
+        let reply = self.ask("POST", &path, JSON, &format!("{{\"content\":\"{content}\"}}"));
+        assert_eq!((reply.status, reply.field("reason").as_str()), (200, "completed"), "{reply:?}");
     }
 
     /// A sample of /metrics.

@@ -1,6 +1,6 @@
 //! Limits, deadlines, the end, unix sockets and the client of the command line.
 
-use crate::house::{JSON, PATIENCE, Wire, eventually, house, house_with, metric, runtime};
+use crate::house::{Cellar, House, JSON, PATIENCE, Wire, cellar, eventually, house, house_with, metric};
 use duragent::http::client::{Client, Stream};
 use duragent::http::{Access, BindError, Limits, Listen, Peer, Server, Shared, serve_stream};
 use std::fs::{self, File};
@@ -10,9 +10,17 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+fn bounded(limits: Limits) -> House {
+    house_with(Access::default(), limits)
+}
+
+fn open_to_all(cellar: &Cellar) -> Arc<Shared> {
+    cellar.shared(Access::default(), Limits::default())
+}
+
 #[test]
 fn one_connection_too_many_is_told_so() {
-    let house = house_with(Limits { connections_max: 3, ..Limits::default() }, Access::default());
+    let house = bounded(Limits { connections_max: 3, ..Limits::default() });
     let mut wires: Vec<Wire> = (0..3).map(|_| house.wire()).collect();
     for wire in &mut wires {
         assert_eq!(wire.ask("GET", "/livez", "", "").status, 200);
@@ -35,7 +43,7 @@ fn one_connection_too_many_is_told_so() {
 fn what_takes_too_long_is_given_up() {
     let short = Duration::from_millis(100);
     let limits = Limits { head_time_max: short, body_time_max: short, idle_time_max: short, ..Limits::default() };
-    let house = house_with(limits, Access::default());
+    let house = bounded(limits);
     assert!(house.wire().is_closed(), "silence from the start is closed without a word");
     let mut kept = house.wire();
     assert_eq!(kept.ask("GET", "/livez", "", "").status, 200);
@@ -56,7 +64,7 @@ fn what_takes_too_long_is_given_up() {
 
 #[test]
 fn a_body_over_the_limit_is_refused_however_it_is_framed() {
-    let house = house_with(Limits { body_bytes_max: 100, ..Limits::default() }, Access::default());
+    let house = bounded(Limits { body_bytes_max: 100, ..Limits::default() });
     let ask = |framing: &str, body: &str| {
         let mut wire = house.wire();
         wire.send(format!("POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\n{JSON}{framing}\r\n{body}").as_bytes());
@@ -89,8 +97,7 @@ fn draining_ends_idle_connections_and_streams_and_lets_requests_finish() {
     streaming.send(b"GET /api/v1/sessions/a/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(streaming.head().map(|h| h.0), Some(200));
     let mut busy = house.wire();
-    let head = format!("POST /api/v1/sessions/a/messages HTTP/1.1\r\nHost: localhost\r\n{JSON}");
-    busy.send(format!("{head}Content-Length: 15\r\n\r\n{{").as_bytes());
+    busy.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{");
     eventually("all are seen", || house.metric("http_connections") == 4);
     std::thread::scope(|scope| {
         let draining = scope.spawn(|| smol::block_on(house.server.drain(PATIENCE)));
@@ -98,9 +105,9 @@ fn draining_ends_idle_connections_and_streams_and_lets_requests_finish() {
         while streaming.event().expect("an event") != "event: shutdown\ndata: {}" {}
         assert_eq!(streaming.event(), None);
         assert!(streaming.is_closed());
-        busy.send(b"\"content\":\"x\"}");
+        busy.send(b"}");
         let reply = busy.reply().expect("an answer");
-        assert_eq!(reply.status, 202, "{reply:?}");
+        assert_eq!(reply.status, 200, "{reply:?}");
         assert!(busy.is_closed());
         assert!(draining.join().expect("no panic"), "nothing was cut off");
     });
@@ -109,13 +116,25 @@ fn draining_ends_idle_connections_and_streams_and_lets_requests_finish() {
 
 #[test]
 fn draining_cuts_off_what_does_not_end() {
+    let house = bounded(Limits { last_time_max: Duration::from_millis(100), ..Limits::default() });
+    let mut busy = house.wire();
+    busy.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{");
+    eventually("it is seen", || house.metric("http_connections") == 2 && house.metric("http_requests_total") > 1);
+    assert!(!smol::block_on(house.server.drain(PATIENCE)));
+    assert!(busy.is_closed());
+}
+
+#[test]
+fn draining_does_not_wait_for_turns_beyond_the_grace() {
     let house = house();
     house.session("a");
-    let mut busy = house.wire();
-    busy.send(b"POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{");
-    eventually("it is seen", || house.metric("http_requests_total") >= 2 && house.metric("http_connections") == 2);
-    assert!(!smol::block_on(house.server.drain(Duration::from_millis(100))));
-    assert!(busy.is_closed());
+    let mut waiting = house.wire();
+    let head = format!("POST /api/v1/sessions/a/messages?wait=600 HTTP/1.1\r\nHost: localhost\r\n{JSON}");
+    waiting.send(format!("{head}Content-Length: 18\r\n\r\n{{\"content\":\"slow\"}}").as_bytes());
+    eventually("the turn runs", || house.metric("model_calls_total") == 1);
+    assert!(smol::block_on(house.server.drain(Duration::from_millis(50))));
+    let reply = waiting.reply().expect("an answer");
+    assert_eq!((reply.status, reply.field("turn").as_str()), (202, "1"), "the message is durable: {reply:?}");
 }
 
 #[test]
@@ -153,7 +172,7 @@ fn without_descriptors() {
 
 #[test]
 fn others_can_reach_it_only_with_a_token() {
-    let shared = Shared::new(runtime(), Access::default(), Limits::default());
+    let shared = open_to_all(&cellar());
     let open = Listen::parse("0.0.0.0:0").expect("an address");
     match Server::bind(&[open], shared) {
         Err(error @ BindError::TokenRequired(_)) => assert!(error.to_string().contains("configure a token")),
@@ -183,10 +202,8 @@ impl Drop for Folder {
 fn a_unix_socket_is_private_replaced_when_stale_and_removed() {
     let folder = Folder::new("unix");
     let path = folder.0.join("s.sock");
-    let bind = || {
-        let shared = Shared::new(runtime(), Access::default(), Limits::default());
-        Server::bind(&[Listen::Unix(path.clone())], shared)
-    };
+    let cellar = cellar();
+    let bind = || Server::bind(&[Listen::Unix(path.clone())], open_to_all(&cellar));
     drop(UnixListener::bind(&path).expect("a stale socket"));
     let server = bind().expect("a stale socket is replaced");
     let mode = fs::metadata(&path).expect("a socket").permissions().mode();
@@ -204,8 +221,8 @@ fn a_unix_socket_is_private_replaced_when_stale_and_removed() {
     assert_eq!(fs::read_to_string(&path).expect("still there"), "precious");
 }
 
-fn in_process() -> Client {
-    let shared = Shared::new(runtime(), Access::default(), Limits::default());
+fn in_process(cellar: &Cellar) -> Client {
+    let shared = open_to_all(cellar);
     Client::new(Box::new(move || {
         let (ours, theirs) = UnixStream::pair()?;
         smol::spawn(serve_stream(theirs, Peer::Unix, Arc::clone(&shared))).detach();
@@ -215,7 +232,8 @@ fn in_process() -> Client {
 
 #[test]
 fn the_client_works_without_a_listener() {
-    let client = in_process();
+    let cellar = cellar();
+    let client = in_process(&cellar);
     let json = [("Content-Type", "application/json")];
     let made =
         client.request("POST", "/api/v1/sessions", &json, br#"{"agent":"assistant","id":"a"}"#).expect("an answer");
@@ -228,9 +246,13 @@ fn the_client_works_without_a_listener() {
     let last = events.last().expect("events");
     assert_eq!((last.kind.as_str(), events[0].kind.as_str()), ("turn_finished", "message_received"));
     for event in &events {
-        assert_eq!(event.id.is_none(), event.kind == "token", "{event:?}");
+        assert!(
+            event.kind == "token" || event.data.starts_with(&format!("{{\"seq\":{},", event.last_id.unwrap_or(0))),
+            "{event:?}"
+        );
     }
-    let Stream::Events(mut events) = client.events("/api/v1/sessions/a/events", last.id).expect("an answer") else {
+    let Stream::Events(mut events) = client.events("/api/v1/sessions/a/events", last.last_id).expect("an answer")
+    else {
         panic!("expected events");
     };
     let handle = events.handle().expect("a second handle");
@@ -252,7 +274,7 @@ fn the_client_works_without_a_listener() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    let shared = Shared::new(runtime(), Access::default(), Limits::default());
+    let shared = open_to_all(&cellar());
     let (_ours, theirs) = UnixStream::pair().expect("a pair");
     let size = size_of_val(&serve_stream(theirs, Peer::Unix, shared));
     assert!(size <= 1024, "the task of a connection takes {size} bytes");

@@ -1,10 +1,11 @@
 //! Health, build, metrics, and what an operator can ask of the process.
 
 use super::{PLAIN, Request};
-use crate::http::json::Object;
+use crate::http::json::object;
 use crate::http::listener::Shared;
-use crate::http::problem::Problem;
+use crate::http::problem::{self, Problem};
 use crate::http::response::{Response, TEXT};
+use crate::session::api::ApiError;
 
 /// The process answers: this connection is the proof.
 pub(super) fn livez(request: &Request<'_>) -> Result<Response, Problem> {
@@ -22,10 +23,10 @@ pub(super) fn readyz(shared: &Shared, request: &Request<'_>) -> Result<Response,
 
 pub(super) fn version(request: &Request<'_>) -> Result<Response, Problem> {
     request.wants_json()?;
-    let mut json = Object::new();
-    json.text("name", "duragent").text("version", env!("CARGO_PKG_VERSION"));
-    json.maybe("commit", option_env!("DURAGENT_COMMIT"));
-    Ok(Response::json(json.end()))
+    Ok(Response::json(object(|json| {
+        json.str("name", "duragent").str("version", env!("CARGO_PKG_VERSION"));
+        json.str_opt("commit", option_env!("DURAGENT_COMMIT"));
+    })))
 }
 
 /// Prometheus text format 0.0.4.
@@ -36,10 +37,10 @@ pub(super) fn metrics(shared: &Shared, request: &Request<'_>) -> Result<Response
         ("sessions_live", GAUGE, "Sessions in memory.", runtime.sessions_live),
         ("turns_started_total", COUNTER, "Turns begun.", runtime.turns_started),
         ("turns_finished_total", COUNTER, "Turns that came to rest.", runtime.turns_finished),
-        ("model_calls_total", COUNTER, "Calls of a model.", runtime.model_calls),
-        ("tool_calls_total", COUNTER, "Tools run.", runtime.tool_calls),
-        ("commits_total", COUNTER, "Times a log was synced to disk.", runtime.commits),
-        ("events_total", COUNTER, "Events appended to logs.", runtime.events),
+        ("model_calls_total", COUNTER, "Model calls made.", runtime.model_calls),
+        ("tool_calls_total", COUNTER, "Tool calls run.", runtime.tool_calls),
+        ("commits_total", COUNTER, "Commits to logs, one fdatasync each.", runtime.commits),
+        ("events_total", COUNTER, "Events in them.", runtime.events),
         ("http_connections", GAUGE, "Open connections.", http.connections),
         ("http_connections_total", COUNTER, "Connections taken.", http.accepted),
         ("http_connections_refused_total", COUNTER, "Connections over the limit.", http.refused),
@@ -62,7 +63,12 @@ const GAUGE: &str = "gauge";
 /// Reads the configuration anew; a bad one keeps the old.
 pub(super) async fn reload(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
     request.wants_json()?;
-    shared.runtime.reload().await?;
+    if let Err(error) = shared.runtime.reload().await {
+        return Err(match error {
+            ApiError::Invalid(detail) => Problem::new(problem::CONFIGURATION, detail),
+            other => other.into(),
+        });
+    }
     Ok(Response::json("{\"status\":\"reloaded\"}".into()))
 }
 

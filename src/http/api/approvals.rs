@@ -1,7 +1,7 @@
 //! Approvals: what waits for somebody's word, and the word.
 
 use super::Request;
-use crate::http::json::{Object, array, missing, read_object};
+use crate::http::json::{array, missing, object, read_object};
 use crate::http::listener::Shared;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
@@ -13,7 +13,10 @@ use duragent_core::time::rfc3339;
 pub(super) async fn list(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
     request.wants_json()?;
     let approvals = shared.runtime.approvals(id).await?;
-    Ok(Response::json(Object::new().raw("approvals", &array(approvals.iter().map(approval_json))).end()))
+    let list = array(approvals.iter().map(approval_json));
+    Ok(Response::json(object(|json| {
+        json.raw("approvals", &list);
+    })))
 }
 
 /// `{decision: grant|deny, scope?: once|session|always}`; `once` if nobody says.
@@ -41,14 +44,15 @@ pub(super) async fn decide(
     })?;
     let decision = decision.ok_or_else(|| missing("decision"))?;
     shared.runtime.decide(id, approval, Verdict { decision, scope, by: "http".into() }).await?;
-    let mut json = Object::new();
-    json.text("approval_id", approval).text("decision", decision.as_str()).text("scope", scope.as_str());
-    Ok(Response::json(json.end()))
+    Ok(Response::json(object(|json| {
+        json.str("approval_id", approval).str("decision", decision.as_str()).str("scope", scope.as_str());
+    })))
 }
 
 fn approval_json(approval: &Approval) -> String {
-    let mut json = Object::new();
-    json.text("approval_id", &approval.approval_id).text("call_id", &approval.call_id);
-    json.text("name", &approval.name).raw("arguments", &approval.arguments).text("digest", &approval.digest);
-    json.text("expires_at", &rfc3339(approval.expires_at_ms)).end()
+    object(|json| {
+        json.str("approval_id", &approval.approval_id).str("call_id", &approval.call_id);
+        json.str("name", &approval.name).raw("arguments", &approval.arguments).str("digest", &approval.digest);
+        json.str("expires_at", &rfc3339(approval.expires_at_ms));
+    })
 }

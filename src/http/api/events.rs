@@ -1,7 +1,7 @@
 //! Events of a session: streamed, or a page at a time.
 
 use super::{Answer, EVENTS, Request};
-use crate::http::json::{Object, array};
+use crate::http::json::{array, object};
 use crate::http::listener::Shared;
 use crate::http::problem::{self, Problem};
 use crate::http::query::whole_number;
@@ -23,13 +23,14 @@ pub(super) async fn get(shared: &Shared, request: &Request<'_>, id: &str) -> Res
         return Ok(Answer::Stream { follow: shared.runtime.follow(id, after).await?, until: None });
     }
     let page = shared.runtime.events(id, after, limit).await?;
-    let mut json = Object::new();
-    json.raw("events", &array(&page.lines));
-    match page.next {
-        Some(seq) => json.number("next", seq),
-        None => json.raw("next", "null"),
-    };
-    Ok(Response::json(json.end()).into())
+    let body = object(|json| {
+        json.raw("events", &array(&page.lines));
+        match page.next {
+            Some(seq) => json.u64("next", seq),
+            None => json.raw("next", "null"),
+        };
+    });
+    Ok(Response::json(body).into())
 }
 
 fn last_event_id(request: &Request<'_>) -> Result<Option<u64>, Problem> {

@@ -2,7 +2,7 @@
 
 use super::sessions::usage_json;
 use super::{Answer, EVENTS, Request};
-use crate::http::json::{Object, missing, read_object};
+use crate::http::json::{missing, object, read_object};
 use crate::http::listener::Shared;
 use crate::http::problem::{self, Problem};
 use crate::http::response::{JSON, Response};
@@ -20,7 +20,8 @@ pub(in crate::http) struct Wait {
     pub(in crate::http) time: Duration,
 }
 
-/// `{content, steps_max?, source?}`. Everything about the request is checked before the message is taken: after that it is durable.
+/// `{content, steps_max?, source?}`. Everything about the request is checked before the message is taken: after that it
+/// is durable.
 pub(super) async fn post(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     let streams = request.wants(&[JSON, EVENTS])? == EVENTS;
     request.has_json()?;
@@ -69,18 +70,23 @@ fn idempotency_key(request: &Request<'_>) -> Result<Option<String>, Problem> {
 pub(super) async fn list(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
     request.wants_json()?;
     let messages = shared.runtime.messages(id).await?;
-    Ok(Response::json(Object::new().raw("messages", &messages).end()))
+    Ok(Response::json(object(|json| {
+        json.raw("messages", &messages);
+    })))
 }
 
 /// `{seq, turn}`: the message is durable.
 pub(in crate::http) fn accepted_json(accepted: Accepted) -> String {
-    Object::new().number("seq", accepted.seq).number("turn", accepted.turn).end()
+    object(|json| {
+        json.u64("seq", accepted.seq).u64("turn", accepted.turn);
+    })
 }
 
 /// `{seq, turn, reason, reply, usage, detail?}`: the turn came to rest.
 pub(in crate::http) fn turn_json(accepted: Accepted, result: &TurnResult) -> String {
-    let mut json = Object::new();
-    json.number("seq", accepted.seq).number("turn", accepted.turn).text("reason", result.reason.as_str());
-    json.text("reply", &result.reply).raw("usage", &usage_json(&result.usage));
-    json.maybe("detail", result.detail.as_deref()).end()
+    object(|json| {
+        json.u64("seq", accepted.seq).u64("turn", accepted.turn).str("reason", result.reason.as_str());
+        json.str("reply", &result.reply).raw("usage", &usage_json(&result.usage));
+        json.str_opt("detail", result.detail.as_deref());
+    })
 }

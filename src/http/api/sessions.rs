@@ -1,19 +1,20 @@
 //! Agents and sessions: list, show, make, close, cancel, fork, export.
 
 use super::{LINES, Request};
-use crate::http::json::{Object, array, missing, read_object, string};
+use crate::http::json::{array, missing, object, read_object, string};
 use crate::http::listener::Shared;
 use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
-use crate::session::api::{NewSession, Status, Summary};
-use crate::session::{AgentInfo, Filter};
+use crate::session::api::{AgentInfo, Filter, NewSession, Status, Summary};
 use duragent_core::event::Usage;
 use duragent_core::time::rfc3339;
 
 pub(super) fn agents(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
     request.wants_json()?;
     let agents = array(shared.runtime.agents().iter().map(agent_json));
-    Ok(Response::json(Object::new().raw("agents", &agents).end()))
+    Ok(Response::json(object(|json| {
+        json.raw("agents", &agents);
+    })))
 }
 
 pub(super) fn agent(shared: &Shared, request: &Request<'_>, name: &str) -> Result<Response, Problem> {
@@ -62,10 +63,10 @@ pub(super) async fn list(shared: &Shared, request: &Request<'_>) -> Result<Respo
     let found = shared.runtime.sessions(&filter).await?;
     let page = found.get(..limit).unwrap_or(&found);
     let next = if found.len() > limit { page.last().map(|s| string(&s.id)) } else { None };
-    let mut json = Object::new();
-    json.raw("sessions", &array(page.iter().map(summary_json)));
-    json.raw("next", next.as_deref().unwrap_or("null"));
-    Ok(Response::json(json.end()))
+    Ok(Response::json(object(|json| {
+        json.raw("sessions", &array(page.iter().map(summary_json)));
+        json.raw("next", next.as_deref().unwrap_or("null"));
+    })))
 }
 
 fn unknown_status(found: &str) -> Problem {
@@ -85,10 +86,13 @@ pub(super) async fn close(shared: &Shared, request: &Request<'_>, id: &str) -> R
 
 pub(super) async fn cancel(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
     request.wants_json()?;
-    match shared.runtime.cancel(id).await? {
-        Some(turn) => Ok(Response::json(Object::new().number("turn", turn).end()).status(202)),
-        None => Err(Problem::new(problem::CONFLICT, format!("session {id:?} has no turn under way"))),
-    }
+    let Some(turn) = shared.runtime.cancel(id).await? else {
+        return Err(Problem::new(problem::CONFLICT, format!("session {id:?} has no turn under way")));
+    };
+    Ok(Response::json(object(|json| {
+        json.u64("turn", turn);
+    }))
+    .status(202))
 }
 
 /// `{seq?}`, or no body at all.
@@ -112,22 +116,26 @@ pub(super) async fn export(shared: &Shared, request: &Request<'_>, id: &str) -> 
 }
 
 fn agent_json(agent: &AgentInfo) -> String {
-    let mut json = Object::new();
-    json.text("name", &agent.name).text("description", &agent.description);
-    json.text("model", &agent.model).text("provider", &agent.provider);
-    json.raw("tools", &array(agent.tools.iter().map(|tool| string(tool))));
-    json.maybe("error", agent.error.as_deref()).end()
+    object(|json| {
+        json.str("name", &agent.name).str("description", &agent.description);
+        json.str("model", &agent.model).str("provider", &agent.provider);
+        json.raw("tools", &array(agent.tools.iter().map(|tool| string(tool))));
+        json.str_opt("error", agent.error.as_deref());
+    })
 }
 
 fn summary_json(summary: &Summary) -> String {
-    let mut json = Object::new();
-    json.text("id", &summary.id).text("agent", &summary.agent).maybe("title", summary.title.as_deref());
-    json.text("status", summary.status.as_str()).text("created_at", &rfc3339(summary.created_at_ms));
-    json.text("last_at", &rfc3339(summary.last_at_ms)).number("last_seq", summary.last_seq);
-    json.number("turns", summary.turns).raw("usage", &usage_json(&summary.usage));
-    json.number("context_tokens", summary.context_tokens).maybe("detail", summary.detail.as_deref()).end()
+    object(|json| {
+        json.str("id", &summary.id).str("agent", &summary.agent).str_opt("title", summary.title.as_deref());
+        json.str("status", summary.status.as_str()).str("created_at", &rfc3339(summary.created_at_ms));
+        json.str("last_at", &rfc3339(summary.last_at_ms)).u64("last_seq", summary.last_seq);
+        json.u64("turns", summary.turns).raw("usage", &usage_json(&summary.usage));
+        json.u64("context_tokens", summary.context_tokens).str_opt("detail", summary.detail.as_deref());
+    })
 }
 
 pub(super) fn usage_json(usage: &Usage) -> String {
-    Object::new().number("input_tokens", usage.input_tokens).number("output_tokens", usage.output_tokens).end()
+    object(|json| {
+        json.u64("input_tokens", usage.input_tokens).u64("output_tokens", usage.output_tokens);
+    })
 }

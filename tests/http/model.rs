@@ -1,0 +1,72 @@
+//! A model that does what it is told: `slow` is answered when somebody cancels, `approve` asks for a tool first, anything
+//! else is answered at once.
+
+use duragent::provider::{Delta, Failure, Message, Provider, Reply, Request};
+use duragent_core::event::{FailureKind, Usage};
+use duragent_core::tool::ToolCall;
+use duragent_platform::cancel::Cancel;
+use duragent_platform::sandbox::{Access, Command, Enforcement, Exit, Sandbox, Stream};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc;
+
+pub struct Model;
+
+impl Provider for Model {
+    fn complete(
+        &self,
+        request: &Request,
+        cancel: &Cancel,
+        on_delta: &mut dyn FnMut(Delta<'_>),
+    ) -> Result<Reply, Failure> {
+        let mut reply = Reply { usage: Usage { input_tokens: 1, output_tokens: 2 }, ..Reply::default() };
+        match request.messages.last() {
+            Some(Message::User { content }) if content == "slow" => {
+                let (raised, wait) = mpsc::channel();
+                cancel.on_raise(move || raised.send(()).unwrap_or(()));
+                wait.recv().unwrap_or(());
+                return Err(Failure { kind: FailureKind::Timeout, detail: "cancelled".into(), retry_after_ms: None });
+            }
+            Some(Message::User { content }) if content == "approve" => {
+                let (call_id, name) = ("c".to_owned(), "bash".to_owned());
+                let arguments = r#"{"command":"ls"}"#.to_owned();
+                reply.tool_calls.push(ToolCall { call_id, name, arguments });
+            }
+            _ => {
+                on_delta(Delta::Text("hé\n"));
+                reply.text = "hé\n".to_owned();
+            }
+        }
+        Ok(reply)
+    }
+
+    fn probe(&self, _model: &str) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+}
+
+/// Where nothing can be run.
+pub struct NoSandbox;
+
+impl Sandbox for NoSandbox {
+    fn backend(&self) -> &'static str {
+        "trust"
+    }
+
+    fn enforcement(&self) -> Enforcement {
+        Enforcement::None
+    }
+
+    fn run(&self, _: &Command, _: &Cancel, _: &mut dyn FnMut(Stream, &[u8])) -> io::Result<Exit> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn open(&self, _: &Path, _: &Path, _: Access) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn replace(&self, _: &Path, _: &Path, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
