@@ -1,0 +1,113 @@
+//! The fuzz targets on seeded mutations of good input: every run of the tests sees the same bytes.
+//!
+//! Absent: coverage guidance; that is `cargo xtask fuzz`.
+
+#[path = "../fuzz/src/targets.rs"]
+mod targets;
+
+/// Mutants per seed input; some seconds of an unoptimized build altogether.
+const MUTANTS: u32 = 2_000;
+
+/// Most changes in one mutant.
+const CHANGES_MAX: u64 = 8;
+
+/// Marsaglia's xorshift64: small, and the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number below `limit`, which is not 0.
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).expect("is below a usize")
+    }
+}
+
+/// Flips, cuts, repeats, and puts in bytes that parsers care about.
+fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+    const TOKENS: [&[u8]; 16] = [
+        b"\0",
+        b"\"",
+        b"\\",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"\r\n",
+        b"\n\n",
+        b"\xff",
+        b"\xf0\x9f\xa6",
+        b"\\ud800",
+        b"18446744073709551616",
+        b"1e999",
+    ];
+    for _ in 0..=random.next() % CHANGES_MAX {
+        let at = random.below(bytes.len() + 1);
+        let end = at + random.below((bytes.len() - at).min(32) + 1);
+        match random.next() % 5 {
+            0 if at < bytes.len() => bytes[at] ^= 1 << (random.next() % 8),
+            1 => drop(bytes.drain(at..end)),
+            2 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            3 => bytes.truncate(at),
+            _ => {
+                let token = TOKENS[random.below(TOKENS.len())];
+                bytes.splice(at..at, token.iter().copied());
+            }
+        }
+    }
+}
+
+/// Runs `target` on the seeds themselves, on every prefix of them, and on mutants.
+fn smoke(target: fn(&[u8]), seeds: &[&[u8]]) {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for seed in seeds {
+        for end in 0..=seed.len() {
+            target(&seed[..end]);
+        }
+        for _ in 0..MUTANTS {
+            let mut bytes = seed.to_vec();
+            mutate(&mut bytes, &mut random);
+            target(&bytes);
+        }
+    }
+}
+
+#[test]
+fn json() {
+    smoke(
+        targets::json,
+        &[
+            br#"{"seq":7,"at":"2026-11-22T10:00:00.123Z","type":"tool_started","arguments":{"a":[1,-2.5e7,null]},"crc":"60497b39"}"#,
+            "[\"\\u00e4\\ud83e\\udd80\\\\\",\"ä🦀\",true,false,null,0,-0,1e+9,{\"\":{}}]".as_bytes(),
+            "[[[[[[[[[[[[[[[[{\"a\":[]}]]]]]]]]]]]]]]]]".as_bytes(),
+        ],
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_mutants_and_they_differ() {
+    let mutants = || {
+        let mut random = Random(1);
+        let mutant = |_| {
+            let mut bytes = b"{\"a\":[1,2,3]}".to_vec();
+            mutate(&mut bytes, &mut random);
+            bytes
+        };
+        (0..100).map(mutant).collect::<Vec<_>>()
+    };
+    assert_eq!(mutants(), mutants());
+    let mut distinct = mutants();
+    distinct.sort();
+    distinct.dedup();
+    assert!(distinct.len() > 50, "{}", distinct.len());
+}
