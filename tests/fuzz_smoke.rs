@@ -95,6 +95,20 @@ fn json() {
 }
 
 #[test]
+fn log_line() {
+    smoke(
+        targets::log_line,
+        &[
+            br#"{"seq":1,"at":"2026-11-22T10:00:00.123Z","type":"session_created","v":1,"session":"a","agent":"b","parent":{"session":"c","seq":9}"#,
+            br#"{"seq":7,"at":"2026-11-22T10:00:00.123Z","type":"tool_started","call_id":"c1","name":"bash","arguments":{"a":[1]},"effect":"once","sandbox":{"backend":"trust","enforcement":"none"}"#,
+            br#"{"seq":8,"at":"2026-11-22T10:00:00.123Z","type":"tool_finished","call_id":"c1","result":"x\ny","exit_code":-1,"denied":{"kind":"fs","what":"/a","hint":"b"},"truncated":true,"duration_ms":3"#,
+            br#"{"seq":9,"at":"2026-11-22T10:00:00.123Z","type":"model_responded","turn":1,"step":2,"text":"t","tool_calls":[{"call_id":"c","name":"n","arguments":{}}],"usage":{"input_tokens":1,"output_tokens":2},"finish_reason":"stop""#,
+            br#"{"seq":10,"at":"2026-11-22T10:00:00.123Z","type":"from_the_future","x":null"#,
+        ],
+    );
+}
+
+#[test]
 fn the_same_seed_gives_the_same_mutants_and_they_differ() {
     let mutants = || {
         let mut random = Random(1);

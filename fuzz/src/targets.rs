@@ -2,7 +2,7 @@
 //!
 //! `fuzz_targets/` runs them under libFuzzer, and `tests/fuzz_smoke.rs` on seeded mutations in plain `cargo test`.
 
-use duragent_core::json;
+use duragent_core::{json, line};
 
 /// JSON: what is read is written back as something that reads the same; `raw` takes every text that `parse` takes; an
 /// error is inside the text.
@@ -21,4 +21,36 @@ pub fn json(data: &[u8]) {
             assert!(line >= 1 && column >= 1, "{line}:{column}");
         }
     }
+}
+
+/// Log lines: `check` and `decode` agree on the chain, a line that decodes is written back as one that decodes to the
+/// same event, and no single flipped bit goes unseen. The data are the bytes before the checksum, which is put on here,
+/// so that what is behind it is reached.
+pub fn log_line(data: &[u8]) {
+    const PREVIOUS: u32 = 0x6049_7b39;
+    if data.contains(&b'\n') {
+        return; // Lines are what is between line feeds.
+    }
+    let _unsealed = line::decode(data, PREVIOUS);
+    let mut sealed = [data, b",\"crc\":\"00000000\"}"].concat();
+    let crc = match line::check(&sealed, PREVIOUS) {
+        Err(line::LineError::Crc { expected, .. }) => expected,
+        other => other.expect("a line that ends in its checksum"),
+    };
+    let hex = format!("{crc:08x}");
+    let at = data.len() + b",\"crc\":\"".len();
+    sealed[at..at + hex.len()].copy_from_slice(hex.as_bytes());
+    assert_eq!(line::check(&sealed, PREVIOUS), Ok(crc));
+    assert!(line::check(&sealed, PREVIOUS ^ 1).is_err(), "the line before does not count");
+    assert_eq!(line::peek_crc(&sealed), Some(crc));
+    let bit = crc as usize % (sealed.len() * 8);
+    sealed[bit / 8] ^= 1 << (bit % 8);
+    assert!(line::check(&sealed, PREVIOUS).is_err(), "bit {bit} flipped unseen");
+    sealed[bit / 8] ^= 1 << (bit % 8);
+    let Ok((event, found)) = line::decode(&sealed, PREVIOUS) else { return };
+    assert_eq!(found, crc);
+    let mut written = String::new();
+    let written_crc = line::encode(&event, PREVIOUS, &mut written);
+    let again = line::decode(written.trim_end_matches('\n').as_bytes(), PREVIOUS);
+    assert_eq!(again, Ok((event, written_crc)), "written as {written}");
 }
