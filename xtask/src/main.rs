@@ -5,6 +5,9 @@
 
 mod budget;
 mod check;
+#[cfg(test)]
+#[allow(dead_code)]
+mod crash;
 mod fuzz;
 mod golden;
 mod repo;
