@@ -5,8 +5,6 @@
 
 mod budget;
 mod check;
-#[cfg(test)]
-#[allow(dead_code)]
 mod crash;
 mod fuzz;
 mod golden;
@@ -60,6 +58,8 @@ usage: cargo xtask COMMAND
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
+  crash [--slice] [--seed N] [--jobs N] [--keep] [FAMILY…]
+                                              the fault campaign on the release binary; a slice takes less than a minute
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
 
@@ -99,6 +99,7 @@ fn find(name: &str) -> Option<Command> {
         "size" => size::run,
         "golden" => golden::run,
         "fuzz" => fuzz::run,
+        "crash" => crash::run,
         _ => return None,
     })
 }

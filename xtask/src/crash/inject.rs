@@ -95,6 +95,15 @@ impl Ended {
         self.status.and_then(|s| s.code())
     }
 
+    /// True if the fault happened: the program was killed, or a call of it or of a child was made to fail.
+    #[must_use]
+    pub fn was_hit(&self, point: &Point) -> bool {
+        match point.fault {
+            Fault::Kill => self.was_killed(),
+            Fault::Error(_) | Fault::Errors(_) => self.injected().next().is_some(),
+        }
+    }
+
     /// How it ended, for people.
     #[must_use]
     pub fn describe(&self) -> String {

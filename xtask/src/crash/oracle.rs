@@ -273,38 +273,52 @@ pub fn effects(log: &Log, outside: &str) -> Vec<String> {
 /// Marks the commands that write to the outside file.
 pub const COUNTER: &str = "DURAGENT_CALL_ID";
 
-/// What a user would notice of a log: per turn how it ended and what was answered, per call what came of it. Equal for a
-/// run with crashes and one without, if the crashes cost nothing.
+/// One line of a [`story`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    /// Turn that it belongs to.
+    pub turn: u64,
+    /// What it is about: `message`, `answer`, `end`, or the id of a call.
+    pub about: String,
+    /// What came of it.
+    pub text: String,
+}
+
+/// What a user would notice of a log: per turn what was said, answered and how it ended, per call what came of it. Equal
+/// for a run with crashes and one without, if the crashes cost nothing.
 #[must_use]
-pub fn story(log: &Log) -> Vec<String> {
+pub fn story(log: &Log) -> Vec<Line> {
     let mut story = Vec::new();
     let mut open = 0;
     for Entry { kind, fields, .. } in &log.entries {
         let turn = fields.number("turn");
-        let text = match kind.as_str() {
+        let (about, text) = match kind.as_str() {
             "turn_started" => {
                 open = turn.unwrap_or(0);
                 continue;
             }
-            "message_received" => format!("{:?}", fields.text("content")),
+            "message_received" => ("message", fields.text("content").to_owned()),
             "model_responded" => {
                 let calls: Vec<_> = fields.list("tool_calls").iter().map(|c| c.text("call_id")).collect();
-                format!("answers {:?}, calls {calls:?}", fields.text("text"))
+                ("answer", format!("{:?}, calls {calls:?}", fields.text("text")))
             }
             "tool_finished" => {
                 let code = fields.number("exit_code");
-                format!("call {}: {code:?} {:?}", fields.text("call_id"), fields.text("result"))
+                (fields.text("call_id"), format!("{code:?} {:?}", fields.text("result")))
             }
-            "tool_interrupted" => format!("call {}: interrupted", fields.text("call_id")),
-            "turn_finished" => fields.text("reason").to_owned(),
+            "tool_interrupted" => (fields.text("call_id"), INTERRUPTED.to_owned()),
+            "turn_finished" => ("end", fields.text("reason").to_owned()),
             _ => continue,
         };
-        story.push((turn.unwrap_or(open), text));
+        story.push(Line { turn: turn.unwrap_or(open), about: about.to_owned(), text });
     }
     // A message may come in while an earlier turn runs: what matters is the order within each turn.
-    story.sort_by_key(|(turn, _)| *turn);
-    story.into_iter().map(|(turn, text)| format!("turn {turn}: {text}")).collect()
+    story.sort_by_key(|line| line.turn);
+    story
 }
+
+/// The text of a call that came to nothing.
+pub const INTERRUPTED: &str = "interrupted";
 
 #[cfg(test)]
 mod tests;
