@@ -109,6 +109,26 @@ fn log_line() {
 }
 
 #[test]
+fn sse() {
+    smoke(
+        targets::sse,
+        &[
+            "\u{feff}id: 7\nevent: token\ndata: größe 🦀\n\n: ping\r\n\r\ndata:a\rdata: b\r\rretry: 10\n\n".as_bytes(),
+            b"data: {\"choices\":[{\"delta\":{}}]}\n\ndata: [DONE]\n\nid: x\0y\ndata\n\n",
+        ],
+    );
+}
+
+#[test]
+fn ndjson() {
+    smoke(
+        targets::ndjson,
+        &["{\"message\":{\"content\":\"größe 🦀\"},\"done\":false}\n\r\n\n{\"done\":true}\r\n{\"error\":\"x\"}\n"
+            .as_bytes()],
+    );
+}
+
+#[test]
 fn the_same_seed_gives_the_same_mutants_and_they_differ() {
     let mutants = || {
         let mut random = Random(1);

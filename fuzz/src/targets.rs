@@ -2,7 +2,7 @@
 //!
 //! `fuzz_targets/` runs them under libFuzzer, and `tests/fuzz_smoke.rs` on seeded mutations in plain `cargo test`.
 
-use duragent_core::{json, line};
+use duragent_core::{json, line, ndjson, sse};
 
 /// JSON: what is read is written back as something that reads the same; `raw` takes every text that `parse` takes; an
 /// error is inside the text.
@@ -53,4 +53,58 @@ pub fn log_line(data: &[u8]) {
     let written_crc = line::encode(&event, PREVIOUS, &mut written);
     let again = line::decode(written.trim_end_matches('\n').as_bytes(), PREVIOUS);
     assert_eq!(again, Ok((event, written_crc)), "written as {written}");
+}
+
+/// Most bytes of one event or line in the stream targets: small, so that the limit is reached.
+const STREAM_MAX: usize = 64;
+
+/// Server-sent events: the same events and the same error however the bytes arrive, and no more held than the limit.
+pub fn sse(data: &[u8]) {
+    same_however_it_arrives(data, |pieces| {
+        let (mut events, mut found) = (sse::Events::new(STREAM_MAX), Vec::new());
+        for mut piece in pieces.iter().copied() {
+            loop {
+                match events.next(&mut piece) {
+                    Ok(Some(e)) => {
+                        assert!(e.event.len().max(e.data.len()) <= STREAM_MAX, "larger than the limit: {e:?}");
+                        found.push(format!("{e:?}"));
+                    }
+                    Ok(None) => break,
+                    Err(error) => return (found, Some(error.to_string())),
+                }
+            }
+            assert!(piece.is_empty(), "input is left over");
+        }
+        (found, events.finish().err().map(|e| e.to_string()))
+    });
+}
+
+/// Lines of JSON: as [`sse`], and no line holds a line feed.
+pub fn ndjson(data: &[u8]) {
+    same_however_it_arrives(data, |pieces| {
+        let (mut lines, mut found) = (ndjson::Lines::new(STREAM_MAX), Vec::new());
+        for mut piece in pieces.iter().copied() {
+            loop {
+                match lines.next(&mut piece) {
+                    Ok(Some(line)) => {
+                        assert!(line.len() <= STREAM_MAX && !line.contains('\n'), "not a line: {line:?}");
+                        found.push(line.to_owned());
+                    }
+                    Ok(None) => break,
+                    Err(error) => return (found, Some(error.to_string())),
+                }
+            }
+            assert!(piece.is_empty(), "input is left over");
+        }
+        (found, lines.finish().err().map(|e| e.to_string()))
+    });
+}
+
+/// Reads the bytes whole, in two pieces at a place they choose themselves, and one by one.
+fn same_however_it_arrives<T: PartialEq + std::fmt::Debug>(data: &[u8], read: impl Fn(&[&[u8]]) -> T) {
+    let whole = read(&[data]);
+    let at = data.iter().fold(0, |sum, b| usize::wrapping_add(sum, usize::from(*b))) % (data.len() + 1);
+    let (head, tail) = data.split_at(at);
+    assert_eq!(read(&[head, tail]), whole, "split at {at}");
+    assert_eq!(read(&data.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
 }

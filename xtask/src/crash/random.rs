@@ -9,7 +9,7 @@ impl Random {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         // xorshift never leaves 0, and small seeds start with small numbers.
-        let mut random = Self(seed.wrapping_add(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Self(seed.wrapping_add(0x9e37_79b9_7f4a_7c15).max(1));
         for _ in 0..8 {
             random.next();
         }

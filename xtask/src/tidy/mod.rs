@@ -109,10 +109,16 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
         repo.write(ratchet::PATH, &ratchet.to_text())?;
     }
     let mut report = Report::default();
+    let mut texts = Vec::new();
     for path in &files {
         if let Ok(text) = String::from_utf8(repo.read(path)?) {
-            check_file(path, &text, &ratchet, &mut report);
+            texts.push((path, text));
         }
+    }
+    let rust = texts.iter().filter(|(path, _)| path.ends_with(".rs"));
+    let test_modules: Vec<String> = rust.flat_map(|(path, text)| Source::new(path, text).test_modules()).collect();
+    for (path, text) in &texts {
+        check_file(path, text, &test_modules, &ratchet, &mut report);
     }
     for folder in text::check_layout(repo, &files, &ratchet.absent, &mut report) {
         report.add_at(
@@ -134,12 +140,15 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
 }
 
 /// Checks one file against every rule that looks at files.
-fn check_file(path: &str, text: &str, ratchet: &Ratchet, report: &mut Report) {
+fn check_file(path: &str, text: &str, test_modules: &[String], ratchet: &Ratchet, report: &mut Report) {
     let from = report.violations.len();
     text::check(path, text, report);
     ratchet.check(path, text, report);
     if path.ends_with(".rs") {
-        let source = Source::new(path, text);
+        let mut source = Source::new(path, text);
+        let is_part =
+            |m: &String| path.strip_prefix(m.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'));
+        source.in_test_module = test_modules.iter().any(is_part);
         imports::check(&source, report);
         code::check(&source, report);
     }

@@ -20,6 +20,8 @@ pub struct Source<'a> {
     pub path: &'a str,
     /// What is left without comments.
     pub tokens: Vec<Token>,
+    /// The file is a module that is only built for tests, or part of one.
+    pub in_test_module: bool,
 }
 
 impl<'a> Source<'a> {
@@ -28,16 +30,27 @@ impl<'a> Source<'a> {
     pub fn new(path: &'a str, text: &'a str) -> Self {
         let mut tokens = tokenize(&mask(text));
         mark_tests(&mut tokens);
-        Self { path, tokens }
+        Self { path, tokens, in_test_module: false }
     }
 
     /// True if the whole file is test code.
     #[must_use]
     pub fn is_test_file(&self) -> bool {
         let path = self.path;
-        path.ends_with("/tests.rs")
+        self.in_test_module
+            || path.ends_with("/tests.rs")
             || ["tests/", "benches/", "fuzz/"].iter().any(|dir| path.starts_with(dir))
             || ["/tests/", "/benches/"].iter().any(|dir| path.contains(dir))
+    }
+
+    /// Where the modules are that this file declares under `#[cfg(test)]`: paths without their `.rs`.
+    #[must_use]
+    pub fn test_modules(&self) -> Vec<String> {
+        let stem = self.path.strip_suffix(".rs").unwrap_or(self.path);
+        let (parent, name) = stem.rsplit_once('/').unwrap_or(("", stem));
+        let folder = if matches!(name, "mod" | "lib" | "main") { parent } else { stem };
+        let declares = |i: &usize| self.tokens[*i].test && self.text_at(*i) == "mod" && self.text_at(i + 2) == ";";
+        (0..self.tokens.len()).filter(declares).map(|i| format!("{folder}/{}", self.text_at(i + 1))).collect()
     }
 
     /// The text of the token at `index`, empty past the end.

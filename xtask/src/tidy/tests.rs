@@ -3,7 +3,7 @@ use super::*;
 /// Checks `text` as the file `path` and compares the lines on which `rule` is broken. Other rules must not be broken.
 fn check(rule: Rule, path: &str, text: &str, lines: &[usize]) {
     let mut report = Report::default();
-    check_file(path, text, &Ratchet::default(), &mut report);
+    check_file(path, text, &[], &Ratchet::default(), &mut report);
     let (found, other): (Vec<_>, Vec<_>) = report.violations.into_iter().partition(|v| v.rule == rule);
     assert_eq!(found.iter().map(|v| v.line).collect::<Vec<_>>(), lines, "{path}:\n{text}\n{found:#?}");
     assert_eq!(other, [], "{path}:\n{text}");
@@ -137,6 +137,26 @@ fn calls_that_end_the_process_stay_in_tests() {
 }
 
 #[test]
+fn a_module_that_only_tests_see_is_test_code() {
+    let declared =
+        |path: &str| Source::new(path, "#[cfg(test)]\nmod testing;\nmod wire;\n#[cfg(test)] mod t {}").test_modules();
+    assert_eq!(declared("src/provider/mod.rs"), ["src/provider/testing"]);
+    assert_eq!(declared("src/provider/http.rs"), ["src/provider/http/testing"]);
+    assert_eq!(declared("src/lib.rs"), ["src/testing"]);
+    for (path, broken) in [
+        ("src/provider/testing.rs", 0),
+        ("src/provider/testing/server.rs", 0),
+        ("src/provider/testing_more.rs", 1),
+        ("src/provider/mod.rs", 1),
+    ] {
+        let mut report = Report::default();
+        let modules = declared("src/provider/mod.rs");
+        check_file(path, "fn f() { x.unwrap() }\n", &modules, &Ratchet::default(), &mut report);
+        assert_eq!(report.violations.len(), broken, "{path}");
+    }
+}
+
+#[test]
 fn only_the_command_line_prints() {
     for line in ["println!(\"x\");", "eprintln!();", "print!(\"x\");", "eprint!(\"x\");"] {
         breaks(Rule::Prints, "src/http/mod.rs", line);
@@ -265,6 +285,6 @@ fn a_mask_keeps_every_byte_in_its_place() {
 fn every_cut_of_a_source_is_survived() {
     let text = "#[cfg(test)]\nmod t { 'a' '\\'' r#\"x\"# /* y */ b\"z\" \"\\\\\" use crate::{a::{b, c as d}, e}; x.expect(1) }\nlet _ = f.flush()";
     for end in (0..=text.len()).filter(|&n| text.is_char_boundary(n)) {
-        check_file("src/store/cut.rs", &text[..end], &Ratchet::default(), &mut Report::default());
+        check_file("src/store/cut.rs", &text[..end], &[], &Ratchet::default(), &mut Report::default());
     }
 }
