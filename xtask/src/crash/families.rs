@@ -2,9 +2,11 @@
 
 use super::damage;
 use super::inject::{Fault, Point, counts};
+use super::neighbours;
 use super::play::{Calm, Verdict, play};
 use super::random::Random;
 use super::scene::{PROMPTS, Scene};
+use super::serve;
 use crate::{Failure, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -88,8 +90,8 @@ pub fn survey(root: &Path, binary: &Path) -> Result<Survey> {
 /// All families in the order they are played.
 ///
 /// # Errors
-/// If the log of the undisturbed run cannot be read.
-pub fn all<'a>(survey: &'a Survey, extent: Extent, random: &mut Random) -> Result<Vec<Family<'a>>> {
+/// If the log of the undisturbed run cannot be read, or the server does not run.
+pub fn all<'a>(root: &Path, survey: &'a Survey, extent: Extent, random: &mut Random) -> Result<Vec<Family<'a>>> {
     Ok(vec![
         kills(survey, extent, random),
         kills_again(survey, extent, random),
@@ -98,6 +100,8 @@ pub fn all<'a>(survey: &'a Survey, extent: Extent, random: &mut Random) -> Resul
         damage::truncations(&survey.calm, extent, random)?,
         damage::flips(&survey.calm, extent, random)?,
         quarantine(survey, extent, random),
+        serve::kills(root, survey, extent, random)?,
+        neighbours::all(&survey.calm),
     ])
 }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest run of one command. What takes longer hangs, and hanging is a finding.
@@ -133,9 +133,7 @@ impl Program {
     /// # Errors
     /// If it cannot be started or its output cannot be kept.
     pub fn run(&self, args: &[&str]) -> Result<Ended> {
-        let mut command = Command::new(&self.binary);
-        command.args(args);
-        self.execute(command, None)
+        self.start(args)?.end()
     }
 
     /// Runs it under strace with no fault, to see what calls it makes.
@@ -143,7 +141,7 @@ impl Program {
     /// # Errors
     /// As [`Program::run`].
     pub fn survey(&self, args: &[&str]) -> Result<Ended> {
-        self.traced(args, None)
+        self.start_surveyed(args)?.end()
     }
 
     /// Runs it with a fault.
@@ -151,18 +149,39 @@ impl Program {
     /// # Errors
     /// As [`Program::run`].
     pub fn fault(&self, args: &[&str], point: &Point) -> Result<Ended> {
-        self.traced(args, Some(point))
+        self.start_with(args, point)?.end()
     }
 
-    fn traced(&self, args: &[&str], point: Option<&Point>) -> Result<Ended> {
-        let trace = self.scratch.join("trace");
-        self.execute(self.strace(args, point, &trace), Some(&trace))
+    /// As [`Program::run`], but does not wait for its end.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn start(&self, args: &[&str]) -> Result<Running> {
+        let mut command = Command::new(&self.binary);
+        command.args(args);
+        self.execute(command, false)
+    }
+
+    /// As [`Program::survey`], but does not wait for its end.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn start_surveyed(&self, args: &[&str]) -> Result<Running> {
+        self.execute(self.strace(args, None), true)
+    }
+
+    /// As [`Program::fault`], but does not wait for its end.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn start_with(&self, args: &[&str], point: &Point) -> Result<Running> {
+        self.execute(self.strace(args, Some(point)), true)
     }
 
     /// The command line of strace: follows children, resolves descriptors to paths.
-    fn strace(&self, args: &[&str], point: Option<&Point>, trace: &Path) -> Command {
+    fn strace(&self, args: &[&str], point: Option<&Point>) -> Command {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-y", "-s", "8", "-e", "signal=none", "-o"]).arg(trace);
+        command.args(["-f", "-qq", "-y", "-s", "8", "-e", "signal=none", "-o"]).arg(self.scratch.join("trace"));
         // Stops only at traced calls, which is faster; but strace 6.1 then forgets to deliver injected signals.
         if point.is_none_or(|p| p.fault != Fault::Kill) {
             command.arg("--seccomp-bpf");
@@ -176,40 +195,82 @@ impl Program {
         command
     }
 
-    fn execute(&self, mut command: Command, trace: Option<&Path>) -> Result<Ended> {
-        let (out, err) = (self.scratch.join("out"), self.scratch.join("err"));
-        let create = |path: &Path| File::create(path).map_err(|e| at(path, &e));
-        let name = PathBuf::from(command.get_program());
-        let mut child = command
+    fn execute(&self, mut command: Command, traced: bool) -> Result<Running> {
+        fs::create_dir_all(&self.scratch).map_err(|e| at(&self.scratch, &e))?;
+        let create = |name: &str| {
+            let path = self.scratch.join(name);
+            File::create(&path).map_err(|e| at(&path, &e))
+        };
+        let child = command
             .current_dir(&self.folder)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.folder)
             .stdin(Stdio::null())
-            .stdout(Stdio::from(create(&out)?))
-            .stderr(Stdio::from(create(&err)?))
+            .stdout(Stdio::from(create("out")?))
+            .stderr(Stdio::from(create("err")?))
             .spawn()
-            .map_err(|e| at(&name, &e))?;
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().map_err(|e| at(&name, &e))? {
-                break Some(status);
+            .map_err(|e| at(Path::new(command.get_program()), &e))?;
+        Ok(Running { child, scratch: self.scratch.clone(), traced, start: Instant::now() })
+    }
+}
+
+/// A program that was started.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    scratch: PathBuf,
+    traced: bool,
+    start: Instant,
+}
+
+impl Running {
+    /// True until it has ended.
+    ///
+    /// # Errors
+    /// If the operating system does not say.
+    pub fn is_alive(&mut self) -> Result<bool> {
+        Ok(self.poll()?.is_none())
+    }
+
+    fn poll(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().map_err(|e| at(&self.scratch, &e))
+    }
+
+    /// Waits for its end, and ends it after [`RUN_TIME_MAX`].
+    ///
+    /// # Errors
+    /// If its output cannot be read, or strace could not do its work.
+    pub fn end(mut self) -> Result<Ended> {
+        loop {
+            if let Some(status) = self.poll()? {
+                return self.ended(Some(status));
             }
-            if start.elapsed() > RUN_TIME_MAX {
-                // strace takes those it traces with it (PTRACE_O_EXITKILL).
-                child.kill().and_then(|()| child.wait()).map_err(|e| at(&name, &e))?;
-                break None;
+            if self.start.elapsed() > RUN_TIME_MAX {
+                return self.stop();
             }
             std::thread::sleep(Duration::from_millis(2));
-        };
-        let read =
-            |path: &Path| fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).map_err(|e| at(path, &e));
-        let trace = trace.map_or_else(|| Ok(String::new()), read)?;
-        let ended = Ended { status, out: read(&out)?, err: read(&err)?, trace };
-        if ended.err.starts_with("strace: ") {
-            return Err(Failure::new(ended.err));
         }
-        Ok(ended)
+    }
+
+    /// Ends it now.
+    ///
+    /// # Errors
+    /// As [`Running::end`].
+    pub fn stop(mut self) -> Result<Ended> {
+        // strace takes those it traces with it (PTRACE_O_EXITKILL).
+        self.child.kill().and_then(|()| self.child.wait()).map_err(|e| at(&self.scratch, &e))?;
+        self.ended(None)
+    }
+
+    fn ended(&self, status: Option<ExitStatus>) -> Result<Ended> {
+        let read = |name: &str| {
+            let path = self.scratch.join(name);
+            fs::read(&path).map(|b| String::from_utf8_lossy(&b).into_owned()).map_err(|e| at(&path, &e))
+        };
+        let trace = if self.traced { read("trace")? } else { String::new() };
+        let ended = Ended { status, out: read("out")?, err: read("err")?, trace };
+        if ended.err.starts_with("strace: ") { Err(Failure::new(ended.err)) } else { Ok(ended) }
     }
 }
 

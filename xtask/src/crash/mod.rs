@@ -9,15 +9,18 @@
 //!
 //! Absent: power cuts. Everything here keeps what was written; what was not synced is lost elsewhere.
 
+mod client;
 mod damage;
 mod families;
 mod inject;
 mod json;
 mod log;
+mod neighbours;
 mod oracle;
 mod play;
 mod random;
 mod scene;
+mod serve;
 
 use crate::repo::{Repo, at};
 use crate::{Failure, Result, Tally};
@@ -25,9 +28,10 @@ use families::{Case, Extent, Family};
 use play::Verdict;
 use random::Random;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::Path;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Cases that are played side by side if nothing is said: they mostly wait for the disk and for strace.
@@ -90,7 +94,7 @@ fn campaign(options: &Options, binary: &Path, root: &Path) -> Result<Tally> {
     let survey = families::survey(root, binary)?;
     let calls: u64 = survey.counts.iter().flat_map(|c| c.values()).sum();
     println!("crash: seed {}, {} messages, {calls} points at system calls", options.seed, survey.counts.len());
-    let mut families = families::all(&survey, extent, &mut random)?;
+    let mut families = families::all(root, &survey, extent, &mut random)?;
     if let Some(unknown) = options.families.iter().find(|name| !families.iter().any(|f| f.name == name.as_str())) {
         let names: Vec<_> = families.iter().map(|f| f.name).collect();
         return Err(Failure::Usage(format!("crash: no family {unknown:?}; there are {}", names.join(", "))));
@@ -113,17 +117,19 @@ fn play_family(family: &Family<'_>, options: &Options, root: &Path) -> Result<Ta
     std::thread::scope(|scope| {
         for _ in 0..options.jobs {
             scope.spawn(|| {
-                while let Some(case) = family.cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let result = play_case(case, family.name, options, root);
-                    results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((case, result));
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(case) = family.cases.get(number) else { break };
+                    let result = play_case(number, case, family.name, options, root);
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((number, case, result));
                 }
             });
         }
     });
-    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (mut tally, mut hits, mut shown) = (Tally::default(), 0, 0);
-    for (case, result) in results {
-        let verdict = result?;
+    for (number, case, result) in results {
+        let verdict = result.unwrap_or_else(|failure| Verdict { findings: vec![failure.to_string()], hits: 0 });
         hits += verdict.hits;
         if verdict.findings.is_empty() {
             tally.passed += 1;
@@ -132,7 +138,7 @@ fn play_family(family: &Family<'_>, options: &Options, root: &Path) -> Result<Ta
         tally.failed += 1;
         shown += 1;
         if shown <= SHOWN_MAX {
-            println!("  {}\n    {}", case.name, verdict.findings.join("\n    "));
+            println!("  {}-{number}: {}\n    {}", family.name, case.name, verdict.findings.join("\n    "));
         }
     }
     if hits < family.hits_min {
@@ -147,20 +153,14 @@ fn play_family(family: &Family<'_>, options: &Options, root: &Path) -> Result<Ta
     Ok(tally)
 }
 
-fn play_case(case: &Case<'_>, family: &str, options: &Options, root: &Path) -> Result<Verdict> {
-    let root = folder(root, family, &case.name);
+fn play_case(number: usize, case: &Case<'_>, family: &str, options: &Options, root: &Path) -> Result<Verdict> {
+    let root = root.join(format!("{family}-{number}"));
     let verdict = (case.run)(&root);
     let is_good = verdict.as_ref().is_ok_and(|v| v.findings.is_empty());
     if is_good || !options.keep {
         fs::remove_dir_all(&root).map_err(|e| at(&root, &e))?;
     }
     verdict
-}
-
-/// A folder whose name says what happened in it.
-fn folder(root: &Path, family: &str, case: &str) -> PathBuf {
-    let name: String = case.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    root.join(format!("{family}-{name}"))
 }
 
 #[cfg(test)]

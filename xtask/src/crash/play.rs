@@ -115,7 +115,8 @@ fn judge(
 }
 
 /// Log lines on standard output.
-fn published(out: &str) -> Vec<String> {
+#[must_use]
+pub fn published(out: &str) -> Vec<String> {
     // A line without its line feed was cut off by the fault.
     let whole = out.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
     whole.filter(|line| line.starts_with("{\"seq\":")).map(str::to_owned).collect()
@@ -130,7 +131,10 @@ fn last_reason(log: &Log) -> Option<&str> {
 }
 
 /// The disturbed story has to be the calm one, but for calls of class `once`, which may stand as interrupted.
-fn compare(verdict: &mut Verdict, scene: &Scene, calm: &Calm) -> Result<()> {
+///
+/// # Errors
+/// If the scene cannot be read.
+pub fn compare(verdict: &mut Verdict, scene: &Scene, calm: &Calm) -> Result<()> {
     let Ok(log) = scene.log()? else { return Ok(()) };
     let is_once = |id: &str| {
         let of_call = |e: &&Entry| e.kind == "tool_started" && e.fields.text("call_id") == id;
