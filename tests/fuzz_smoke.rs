@@ -129,6 +129,18 @@ fn ndjson() {
 }
 
 #[test]
+fn http_head() {
+    smoke(
+        targets::http_head,
+        &[
+            b"POST /api/v1/sessions/a/messages?wait=5 HTTP/1.1\r\nHost: localhost:8410\r\nContent-Length: 12\r\n\r\n{\"content\":1}",
+            b"\r\nGET http://[::1]:8410/livez HTTP/1.1\r\nHost: [::1]:8410\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+            b"OPTIONS * HTTP/1.0\r\nConnection: keep-alive\r\nX-A: \xe4\r\n\r\n",
+        ],
+    );
+}
+
+#[test]
 fn the_same_seed_gives_the_same_mutants_and_they_differ() {
     let mutants = || {
         let mut random = Random(1);

@@ -2,7 +2,7 @@
 //!
 //! `fuzz_targets/` runs them under libFuzzer, and `tests/fuzz_smoke.rs` on seeded mutations in plain `cargo test`.
 
-use duragent_core::{json, line, ndjson, sse};
+use duragent_core::{http_head, json, line, ndjson, sse};
 
 /// JSON: what is read is written back as something that reads the same; `raw` takes every text that `parse` takes; an
 /// error is inside the text.
@@ -107,4 +107,30 @@ fn same_however_it_arrives<T: PartialEq + std::fmt::Debug>(data: &[u8], read: im
     let (head, tail) = data.split_at(at);
     assert_eq!(read(&[head, tail]), whole, "split at {at}");
     assert_eq!(read(&data.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
+}
+
+/// HTTP heads: the end is found at the same place however the bytes arrive, and what `parse` takes says one thing only: no
+/// control character in it, one host, one framing.
+pub fn http_head(data: &[u8]) {
+    let whole = http_head::Finder::default().find(data);
+    let mut finder = http_head::Finder::default();
+    let slowly = (0..=data.len()).map(|end| finder.find(&data[..end])).find(|found| !matches!(found, Ok(None)));
+    assert_eq!(slowly.unwrap_or(Ok(None)), whole, "byte by byte");
+    let Ok(Some(length)) = whole else { return };
+    let bytes = &data[..length];
+    assert!(length <= http_head::HEAD_BYTES_MAX && bytes.ends_with(b"\r\n\r\n"), "not a head: {bytes:?}");
+    let head = match http_head::parse(bytes) {
+        Ok(head) => head,
+        Err(refusal) => return assert!((400..=599).contains(&refusal.status()), "{refusal}"),
+    };
+    assert!(head.path.starts_with('/') || head.path == "*", "{head:?}");
+    assert!([head.method, head.path, head.query].iter().all(|t| t.bytes().all(|b| b.is_ascii_graphic())), "{head:?}");
+    assert!(head.host.is_some() || head.minor == 0, "{head:?}");
+    let (lengths, codings) = (head.all("content-length").count(), head.all("transfer-encoding").count());
+    assert!(lengths + codings <= 1 && head.all("host").count() <= 1, "more than one meaning: {head:?}");
+    assert_eq!(head.framing == http_head::Framing::Chunked, codings == 1, "{head:?}");
+    let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    let names = |name: &str| text.split(['\r', '\n']).filter(|line| line.split(':').next().map(str::trim) == Some(name)).count();
+    assert_eq!(names("content-length"), lengths, "a length that some would see: {text}");
+    assert_eq!(names("transfer-encoding"), codings, "a coding that some would see: {text}");
 }
