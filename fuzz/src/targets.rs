@@ -130,7 +130,9 @@ pub fn http_head(data: &[u8]) {
     assert!(lengths + codings <= 1 && head.all("host").count() <= 1, "more than one meaning: {head:?}");
     assert_eq!(head.framing == http_head::Framing::Chunked, codings == 1, "{head:?}");
     let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
-    let names = |name: &str| text.split(['\r', '\n']).filter(|line| line.split(':').next().map(str::trim) == Some(name)).count();
+    let names = |name: &str| {
+        text.split(['\r', '\n']).filter(|line| line.split(':').next().map(str::trim) == Some(name)).count()
+    };
     assert_eq!(names("content-length"), lengths, "a length that some would see: {text}");
     assert_eq!(names("transfer-encoding"), codings, "a coding that some would see: {text}");
 }
