@@ -1,5 +1,5 @@
 //! One task a session. It alone owns the state and the log: takes what waits in the mailbox, decides, commits all of it at
-//! once, and only then acts, publishes and answers.
+//! once, and only then publishes, acts and answers.
 
 use super::Tally;
 use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Commands that wait for a session; whoever sends more waits.
-pub const MAILBOX_MAX: usize = 64;
+/// Commands that wait for a session; whoever sends more waits. The places are allocated with the session.
+pub const MAILBOX_MAX: usize = 16;
 /// Commands that go into one commit at most: bounds the memory of a batch.
 const BATCH_MAX: usize = 64;
 
@@ -209,17 +209,18 @@ impl Actor {
         }
     }
 
-    /// Commits, then acts, publishes and answers, in this order.
+    /// Commits, then publishes, acts and answers, in this order.
     async fn settle(&mut self, work: &mut Work) -> Result<(), StoreError> {
         let batch = std::mem::take(&mut work.batch);
         let wrote = !batch.events.is_empty();
         match self.commit(batch).await {
             Ok(committed) => {
-                for effect in committed.effects {
-                    self.runner.run(effect, &self.state);
-                }
+                // Published first, so that no token of an answer overtakes the event that caused it (docs/adr/0005).
                 for event in committed.events {
                     self.runner.hub.publish(event);
+                }
+                for effect in committed.effects {
+                    self.runner.run(effect, &self.state);
                 }
             }
             Err(error) => {
