@@ -154,6 +154,11 @@ impl Runtime {
 
     /// The handle of a session, brought into memory if it is not there.
     pub(super) async fn live(&self, id: &str) -> Result<Arc<Handle>, ApiError> {
+        self.live_after(id, 0).await
+    }
+
+    /// The same after `failures` of its log in a row.
+    async fn live_after(&self, id: &str, failures: usize) -> Result<Arc<Handle>, ApiError> {
         let slot = self.slot(id);
         let mut guard = slot.lock().await;
         if let Some(handle) = guard.as_ref() {
@@ -180,7 +185,7 @@ impl Runtime {
         let agent = self.agent(&state.agent)?;
         self.hub(id).advance(state.last_seq);
         let first = InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as };
-        let handle = self.start(id, agent, state, opened.log, first);
+        let handle = self.start(id, agent, state, (opened.log, failures), first);
         *guard = Some(Arc::clone(&handle));
         Ok(handle)
     }
@@ -210,12 +215,13 @@ impl Runtime {
         Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")))
     }
 
+    /// Brings a session to life on a log that has failed `failures` times in a row.
     pub(super) fn start(
         &self,
         id: &str,
         agent: Arc<Agent>,
         state: State,
-        log: Box<dyn Log>,
+        (log, failures): (Box<dyn Log>, usize),
         first: InputKind,
     ) -> Arc<Handle> {
         let (sender, mailbox) = channel::bounded(MAILBOX_MAX);
@@ -245,6 +251,7 @@ impl Runtime {
             busy: Arc::clone(&busy),
             idle: self.shared.limits.session_idle,
             waiters: Vec::new(),
+            progressed: false,
             stopping: false,
             gone: gone_sender,
         };
@@ -253,7 +260,10 @@ impl Runtime {
             match actor.run(first).await {
                 End::Rest => {}
                 End::Again => drop(runtime.live(&session).await),
-                End::Failed(error) => runtime.reopen(&session, error).await,
+                End::Failed { error, progressed } => {
+                    let failures = if progressed { 1 } else { failures + 1 };
+                    runtime.reopen(&session, error, failures).await;
+                }
             }
         };
         smol::spawn(task).detach();
@@ -261,17 +271,15 @@ impl Runtime {
     }
 
     /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back.
-    async fn reopen(&self, id: &str, mut error: StoreError) {
-        let mut pauses = REOPEN_AFTER.iter();
-        let mut pause = Duration::ZERO;
+    /// `failures` counts those in a row.
+    async fn reopen(&self, id: &str, error: StoreError, mut failures: usize) {
+        let mut why = error.to_string();
         while !self.is_draining() {
-            log::warn(&format!("session {id}: {error}; it will be opened again"));
-            pause = pauses.next().copied().unwrap_or(pause);
+            let pause = REOPEN_AFTER[failures.min(REOPEN_AFTER.len()) - 1];
+            log::warn(&format!("session {id}: {why}; it is opened again in {} ms", pause.as_millis()));
             smol::Timer::after(pause).await;
-            match self.live(id).await {
-                Err(ApiError::DiskFull(text) | ApiError::Internal(text)) => {
-                    error = StoreError::Io { what: text, error: std::io::ErrorKind::Other.into() };
-                }
+            match self.live_after(id, failures).await {
+                Err(ApiError::DiskFull(text) | ApiError::Internal(text)) => (why, failures) = (text, failures + 1),
                 _ => return,
             }
         }

@@ -125,7 +125,7 @@ impl Runtime {
         let log = self.write(move || store.create(&id)).await?;
         let first =
             InputKind::Create { session: session.clone(), agent: agent.name.clone(), title: new.title, parent: None };
-        let handle = self.start(&session, agent, State { id: session.clone(), ..State::default() }, log, first);
+        let handle = self.start(&session, agent, State { id: session.clone(), ..State::default() }, (log, 0), first);
         *guard = Some(Arc::clone(&handle));
         drop(guard);
         // Answered after the first commit.
