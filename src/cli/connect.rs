@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// Name of the server's socket in the workspace.
 const SOCKET: &str = "duragent.sock";
-/// Longest path that fits a socket address (unix(7): 108 bytes with the NUL).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Longest path that fits a socket address (unix(7): 108 bytes with the NUL), less the `.new` under which it is bound.
+const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 /// Where the server of a workspace listens for those on this machine. A path that is too long for a socket address is
 /// reached through the descriptor of its directory.
@@ -45,10 +45,15 @@ impl Connection {
     pub fn open(dir: &Path) -> Result<Self, Failure> {
         let path = socket(dir);
         match UnixStream::connect(&path) {
-            Ok(_) => Ok(Self { client: Client::new(Box::new(move || UnixStream::connect(&path))), own: None }),
+            Ok(_) => Ok(Self::server(path)),
             // No server, or one that was killed: its socket is left behind and nobody answers.
             Err(_) => Self::own(dir),
         }
+    }
+
+    /// The server that listens, or will listen, at `path`.
+    pub fn server(path: PathBuf) -> Self {
+        Self { client: Client::new(Box::new(move || UnixStream::connect(&path))), own: None }
     }
 
     /// A runtime of our own.
@@ -94,8 +99,8 @@ impl Connection {
     }
 
     /// Ends a runtime of our own in good order: running turns stop here and go on when the session is opened again.
-    pub fn close(self) {
-        if let Some(runtime) = self.own {
+    pub fn close(&self) {
+        if let Some(runtime) = &self.own {
             smol::block_on(runtime.drain(Duration::ZERO));
         }
     }

@@ -10,10 +10,16 @@
 //! Absent: anything a session does by itself.
 
 mod args;
+mod chat;
 mod check;
 mod connect;
+mod demo;
 mod failure;
 mod init;
+mod live;
+mod pick;
+mod render;
+mod run;
 mod serve;
 mod setup;
 
@@ -39,6 +45,25 @@ const COMMANDS: &[Command] = &[
         summary: "make a workspace with one agent on local Ollama",
         run: init::run,
     },
+    Command {
+        name: "demo",
+        usage: "demo [--dir FOLDER]",
+        summary: "see a turn survive a kill -9, without a model",
+        run: demo::run,
+    },
+    Command {
+        name: "run",
+        usage: "run AGENT [PROMPT] [--help]",
+        summary: "one turn; a prompt can be piped in",
+        run: run::run,
+    },
+    Command {
+        name: "chat",
+        usage: "chat AGENT [-c|--resume ID|--session NAME]",
+        summary: "talk to an agent",
+        run: chat::run,
+    },
+    Command { name: "attach", usage: "attach SESSION", summary: "join a session", run: chat::attach },
     Command { name: "serve", usage: "serve [--listen ADDR|unix:PATH]", summary: "run the server", run: serve::run },
     Command { name: "check", usage: "check [-T]", summary: "check the configuration", run: check::run },
     Command { name: "version", usage: "version", summary: "print the version", run: version },
