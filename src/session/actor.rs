@@ -1,5 +1,5 @@
 //! One task a session. It alone owns the state and the log: takes what waits in the mailbox, decides, commits all of it at
-//! once, and only then acts, publishes and answers.
+//! once, and only then publishes, acts and answers.
 
 use super::Tally;
 use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
@@ -16,10 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Commands that wait for a session; whoever sends more waits.
-pub const MAILBOX_MAX: usize = 64;
+/// Commands that wait for a session; whoever sends more waits. The places are allocated with the session.
+pub const MAILBOX_MAX: usize = 16;
 /// Commands that go into one commit at most: bounds the memory of a batch.
 const BATCH_MAX: usize = 64;
+
+/// Where an answer goes.
+pub type Reply<T> = Sender<Result<Option<T>, ApiError>>;
 
 /// What a session can be told or asked.
 pub enum Command {
@@ -28,14 +31,14 @@ pub enum Command {
         /// What.
         kind: InputKind,
         /// Told after the commit.
-        reply: Option<Sender<Result<Option<Accepted>, ApiError>>>,
+        reply: Option<Reply<Accepted>>,
     },
     /// Answered when the turn has come to rest.
     Wait {
         /// Which turn.
         turn: u64,
         /// Told then; `None` if it is too long ago to be remembered.
-        reply: Sender<Result<Option<TurnResult>, ApiError>>,
+        reply: Reply<TurnResult>,
     },
     /// What it looks like now.
     Summary(Sender<Summary>),
@@ -87,7 +90,7 @@ pub(super) struct Actor {
     pub busy: Arc<AtomicBool>,
     pub idle: Duration,
     /// Those who wait for a turn.
-    pub waiters: Vec<(u64, Sender<Result<Option<TurnResult>, ApiError>>)>,
+    pub waiters: Vec<(u64, Reply<TurnResult>)>,
     /// Told to stop: a running turn does not keep it.
     pub stopping: bool,
     /// Dropped last: tells the registry that the session may be opened again.
@@ -98,7 +101,7 @@ pub(super) struct Actor {
 #[derive(Default)]
 struct Work {
     batch: Batch,
-    replies: Vec<(Sender<Result<Option<Accepted>, ApiError>>, Option<Accepted>)>,
+    replies: Vec<(Reply<Accepted>, Option<Accepted>)>,
     asked: Vec<Command>,
     evict: bool,
 }
@@ -115,10 +118,9 @@ impl Actor {
                 break End::Failed(error);
             }
             self.busy.store(self.is_busy(), Ordering::Release);
-            if self.stopping || work.evict || self.mailbox.is_closed() {
-                if self.leave() {
-                    break if self.state.turn.is_some() && !self.stopping { End::Again } else { End::Rest };
-                }
+            let leaving = self.stopping || work.evict || self.mailbox.is_closed();
+            if leaving && self.leave() {
+                break if self.state.turn.is_some() && !self.stopping { End::Again } else { End::Rest };
             }
             work = Work::default();
             match self.next().await {
@@ -183,7 +185,7 @@ impl Actor {
         }
     }
 
-    fn input(&mut self, kind: InputKind, reply: Option<Sender<Result<Option<Accepted>, ApiError>>>, work: &mut Work) {
+    fn input(&mut self, kind: InputKind, reply: Option<Reply<Accepted>>, work: &mut Work) {
         let at_ms = clock::wall_ms();
         let decided = match session::decide(&self.state, &self.runner.agent.rules, Input { at_ms, kind }) {
             Ok(decided) => decided,
@@ -207,17 +209,18 @@ impl Actor {
         }
     }
 
-    /// Commits, then acts, publishes and answers, in this order.
+    /// Commits, then publishes, acts and answers, in this order.
     async fn settle(&mut self, work: &mut Work) -> Result<(), StoreError> {
         let batch = std::mem::take(&mut work.batch);
         let wrote = !batch.events.is_empty();
         match self.commit(batch).await {
             Ok(committed) => {
-                for effect in committed.effects {
-                    self.runner.run(effect, &self.state);
-                }
+                // Published first, so that no token of an answer overtakes the event that caused it (docs/adr/0005).
                 for event in committed.events {
                     self.runner.hub.publish(event);
+                }
+                for effect in committed.effects {
+                    self.runner.run(effect, &self.state);
                 }
             }
             Err(error) => {

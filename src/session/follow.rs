@@ -46,8 +46,11 @@ impl Follow {
                 return Some(item);
             }
             if self.after < self.through {
-                self.read_page().await;
-                continue;
+                if self.read_page().await {
+                    continue;
+                }
+                self.ended = true;
+                return Some(Arc::new(Published::Lagged));
             }
             let Ok(item) = self.receiver.recv().await else {
                 self.ended = true;
@@ -68,7 +71,8 @@ impl Follow {
         }
     }
 
-    async fn read_page(&mut self) {
+    /// False if the log could not be read: who comes back is told why.
+    async fn read_page(&mut self) -> bool {
         let (store, session) = (self.runtime.shared.store.clone(), self.session.clone());
         let (after, through) = (self.after, self.through);
         let page = self
@@ -82,11 +86,13 @@ impl Follow {
                 })?;
                 Ok(page)
             })
-            .await
-            .unwrap_or_default();
-        // A log that can no longer be read ends the replay; what comes live still comes.
-        self.after = page.back().map_or(self.through, |(seq, _)| *seq);
+            .await;
+        let Ok(page) = page else { return false };
+        // An empty page: the log was cut by hand below what was promised.
+        let Some((last, _)) = page.back() else { return false };
+        self.after = *last;
         self.page = page.into_iter().map(|(_, item)| item).collect();
+        true
     }
 }
 

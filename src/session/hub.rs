@@ -2,7 +2,7 @@
 
 use super::api::Published;
 use crate::store::{Durable, Logged};
-use smol::channel::{self, Receiver, Sender, TrySendError};
+use smol::channel::{self, Receiver, Sender};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,7 +30,8 @@ impl Hub {
 
     /// A new listener. It hears everything that is published from now on.
     pub fn subscribe(&self) -> Receiver<Arc<Published>> {
-        let (sender, receiver) = channel::bounded(SUBSCRIBER_QUEUE_MAX);
+        // Not `bounded`, which allocates all its places at once: most subscribers of most sessions hear nothing for hours.
+        let (sender, receiver) = channel::unbounded();
         let mut senders = self.lock();
         senders.retain(|s| !s.is_closed());
         senders.push(sender);
@@ -63,14 +64,12 @@ impl Hub {
     /// Tells everybody of something that is not in the log.
     pub(super) fn send(&self, item: &Arc<Published>) {
         let mut senders = self.lock();
-        senders.retain(|sender| match sender.try_send(Arc::clone(item)) {
-            Ok(()) => true,
-            Err(TrySendError::Closed(_)) => false,
-            Err(TrySendError::Full(_)) => {
-                // Closed, but what is queued can still be read: the reader finds the end and comes back by seq.
+        senders.retain(|sender| {
+            if sender.len() >= SUBSCRIBER_QUEUE_MAX {
+                // What is queued can still be read: the reader finds the end and comes back by seq.
                 sender.close();
-                false
             }
+            sender.try_send(Arc::clone(item)).is_ok()
         });
         self.listeners.store(senders.len(), Ordering::Release);
     }

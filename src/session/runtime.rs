@@ -294,10 +294,7 @@ impl Runtime {
     /// # Errors
     /// [`ApiError::NotFound`], or if it cannot be read.
     pub async fn events(&self, id: &str, after: u64, limit: usize) -> Result<EventPage, ApiError> {
-        let through = match self.live_now(id) {
-            Some(_) => Some(self.hub(id).durable_seq()),
-            None => None,
-        };
+        let through = self.live_now(id).map(|_| self.hub(id).durable_seq());
         let (store, id) = (self.shared.store.clone(), id.to_owned());
         self.read(move || {
             let through = through.map_or_else(|| store.settle(&id), Ok)?;

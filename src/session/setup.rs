@@ -3,6 +3,7 @@
 use crate::provider::Provider;
 use crate::tool::Registry;
 use duragent_core::session::Rules;
+use duragent_core::tool::ToolCall;
 use duragent_platform::sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -78,6 +79,9 @@ pub enum Workdir {
     PerSession,
 }
 
+/// Writes a rule that allows a call from now on; returns what went wrong.
+pub type AllowAlways = Box<dyn Fn(&ToolCall) -> Result<(), String> + Send + Sync>;
+
 /// An agent, ready to be used.
 pub struct Agent {
     /// Its name.
@@ -105,5 +109,5 @@ pub struct Agent {
     /// Whether a turn pauses when the last client leaves.
     pub pause_on_disconnect: bool,
     /// Writes a rule that allows a call from now on into the agent's policy file; returns what went wrong.
-    pub allow_always: Box<dyn Fn(&duragent_core::tool::ToolCall) -> Result<(), String> + Send + Sync>,
+    pub allow_always: AllowAlways,
 }

@@ -70,7 +70,7 @@ fn assistant(folder: &std::path::Path) -> Agent {
         temperature: None,
         max_output_tokens: None,
         context_tokens: 4 << 20,
-        tools: Registry,
+        tools: Registry::default(),
         sandbox: Arc::new(NoSandbox),
         workdir: Workdir::Shared(folder.to_owned()),
         pause_on_disconnect: false,

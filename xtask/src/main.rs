@@ -1,1 +1,119 @@
-fn main() {}
+//! `cargo xtask`: the one way in for people and CI.
+//!
+//! One file per command; this one only dispatches. Nothing here depends on anything but the standard library, so that
+//! the first run on a fresh machine compiles in seconds.
+
+mod budget;
+mod check;
+mod crash;
+mod fuzz;
+mod golden;
+mod repo;
+mod size;
+mod tidy;
+
+use std::process::ExitCode;
+
+/// What a command came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+/// Why a command could not go on.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// The command line is wrong.
+    Usage(String),
+    /// Anything else: what, where, expected, found, remedy.
+    Failed(String),
+}
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self::Failed(text.into())
+    }
+
+    fn unknown_argument(command: &str, argument: &str) -> Self {
+        Self::Usage(format!("{command}: unknown argument {argument:?}"))
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Usage(text) | Self::Failed(text)) = self;
+        f.write_str(text)
+    }
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+type Command = fn(&repo::Repo, &[String]) -> Result<Tally>;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  check [--fast] [--keep-going] [--install]   all that must hold before a merge: format, lints, tidy, tests, docs,
+                                              release build, size, golden; --fast leaves out release build and size
+  tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
+  size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
+  golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
+  crash [--slice] [--seed N] [--jobs N] [--keep] [FAMILY…]
+                                              the fault campaign on the release binary; a slice takes less than a minute
+  fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
+";
+
+/// Exit codes: 0 all passed, 1 something failed, 2 the command line is wrong.
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = args.split_first() else {
+        eprint!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = find(name) else {
+        eprint!("error: unknown command {name:?}\n\n{USAGE}");
+        return ExitCode::from(2);
+    };
+    match repo::Repo::find().and_then(|repo| command(&repo, rest)) {
+        Ok(Tally { failed: 0, .. }) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(Failure::Usage(text)) => {
+            eprint!("error: {text}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn find(name: &str) -> Option<Command> {
+    Some(match name {
+        "check" => check::run,
+        "tidy" => tidy::run,
+        "size" => size::run,
+        "golden" => golden::run,
+        "fuzz" => fuzz::run,
+        "crash" => crash::run,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_command_of_the_usage_text_is_found_and_nothing_else() {
+        let names = super::USAGE.lines().filter_map(|l| l.strip_prefix("  ")).filter(|l| !l.starts_with(' '));
+        let names: Vec<_> = names.filter_map(|l| l.split_whitespace().next()).collect();
+        assert!(names.len() >= 5, "{names:?}");
+        for name in names {
+            assert!(super::find(name).is_some(), "{name}");
+        }
+        assert!(super::find("chek").is_none());
+    }
+}

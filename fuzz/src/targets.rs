@@ -1,0 +1,138 @@
+//! What is fuzzed: one function per parser of outside bytes. Each panics if a promise of the parser is broken.
+//!
+//! `fuzz_targets/` runs them under libFuzzer, and `tests/fuzz_smoke.rs` on seeded mutations in plain `cargo test`.
+
+use duragent_core::{http_head, json, line, ndjson, sse};
+
+/// JSON: what is read is written back as something that reads the same; `raw` takes every text that `parse` takes; an
+/// error is inside the text.
+pub fn json(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match json::parse(text) {
+        Ok(value) => {
+            let written = value.to_string();
+            assert_eq!(json::parse(&written).as_ref(), Ok(&value), "written as {written}");
+            let mut reader = json::Reader::new(text);
+            assert!(reader.raw().is_ok() && reader.end().is_ok(), "raw refuses what parse takes");
+        }
+        Err(error) => {
+            assert!(error.byte <= text.len(), "{error}");
+            let (line, column) = error.position(text);
+            assert!(line >= 1 && column >= 1, "{line}:{column}");
+        }
+    }
+}
+
+/// Log lines: `check` and `decode` agree on the chain, a line that decodes is written back as one that decodes to the
+/// same event, and no single flipped bit goes unseen. The data are the bytes before the checksum, which is put on here,
+/// so that what is behind it is reached.
+pub fn log_line(data: &[u8]) {
+    const PREVIOUS: u32 = 0x6049_7b39;
+    if data.contains(&b'\n') {
+        return; // Lines are what is between line feeds.
+    }
+    let _unsealed = line::decode(data, PREVIOUS);
+    let mut sealed = [data, b",\"crc\":\"00000000\"}"].concat();
+    let crc = match line::check(&sealed, PREVIOUS) {
+        Err(line::LineError::Crc { expected, .. }) => expected,
+        other => other.expect("a line that ends in its checksum"),
+    };
+    let hex = format!("{crc:08x}");
+    let at = data.len() + b",\"crc\":\"".len();
+    sealed[at..at + hex.len()].copy_from_slice(hex.as_bytes());
+    assert_eq!(line::check(&sealed, PREVIOUS), Ok(crc));
+    assert!(line::check(&sealed, PREVIOUS ^ 1).is_err(), "the line before does not count");
+    assert_eq!(line::peek_crc(&sealed), Some(crc));
+    let bit = crc as usize % (sealed.len() * 8);
+    sealed[bit / 8] ^= 1 << (bit % 8);
+    assert!(line::check(&sealed, PREVIOUS).is_err(), "bit {bit} flipped unseen");
+    sealed[bit / 8] ^= 1 << (bit % 8);
+    let Ok((event, found)) = line::decode(&sealed, PREVIOUS) else { return };
+    assert_eq!(found, crc);
+    let mut written = String::new();
+    let written_crc = line::encode(&event, PREVIOUS, &mut written);
+    let again = line::decode(written.trim_end_matches('\n').as_bytes(), PREVIOUS);
+    assert_eq!(again, Ok((event, written_crc)), "written as {written}");
+}
+
+/// Most bytes of one event or line in the stream targets: small, so that the limit is reached.
+const STREAM_MAX: usize = 64;
+
+/// Server-sent events: the same events and the same error however the bytes arrive, and no more held than the limit.
+pub fn sse(data: &[u8]) {
+    same_however_it_arrives(data, |pieces| {
+        let (mut events, mut found) = (sse::Events::new(STREAM_MAX), Vec::new());
+        for mut piece in pieces.iter().copied() {
+            loop {
+                match events.next(&mut piece) {
+                    Ok(Some(e)) => {
+                        assert!(e.event.len().max(e.data.len()) <= STREAM_MAX, "larger than the limit: {e:?}");
+                        found.push(format!("{e:?}"));
+                    }
+                    Ok(None) => break,
+                    Err(error) => return (found, Some(error.to_string())),
+                }
+            }
+            assert!(piece.is_empty(), "input is left over");
+        }
+        (found, events.finish().err().map(|e| e.to_string()))
+    });
+}
+
+/// Lines of JSON: as [`sse`], and no line holds a line feed.
+pub fn ndjson(data: &[u8]) {
+    same_however_it_arrives(data, |pieces| {
+        let (mut lines, mut found) = (ndjson::Lines::new(STREAM_MAX), Vec::new());
+        for mut piece in pieces.iter().copied() {
+            loop {
+                match lines.next(&mut piece) {
+                    Ok(Some(line)) => {
+                        assert!(line.len() <= STREAM_MAX && !line.contains('\n'), "not a line: {line:?}");
+                        found.push(line.to_owned());
+                    }
+                    Ok(None) => break,
+                    Err(error) => return (found, Some(error.to_string())),
+                }
+            }
+            assert!(piece.is_empty(), "input is left over");
+        }
+        (found, lines.finish().err().map(|e| e.to_string()))
+    });
+}
+
+/// Reads the bytes whole, in two pieces at a place they choose themselves, and one by one.
+fn same_however_it_arrives<T: PartialEq + std::fmt::Debug>(data: &[u8], read: impl Fn(&[&[u8]]) -> T) {
+    let whole = read(&[data]);
+    let at = data.iter().fold(0, |sum, b| usize::wrapping_add(sum, usize::from(*b))) % (data.len() + 1);
+    let (head, tail) = data.split_at(at);
+    assert_eq!(read(&[head, tail]), whole, "split at {at}");
+    assert_eq!(read(&data.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
+}
+
+/// HTTP heads: the end is found at the same place however the bytes arrive, and what `parse` takes says one thing only: no
+/// control character in it, one host, one framing.
+pub fn http_head(data: &[u8]) {
+    let whole = http_head::Finder::default().find(data);
+    let mut finder = http_head::Finder::default();
+    let slowly = (0..=data.len()).map(|end| finder.find(&data[..end])).find(|found| !matches!(found, Ok(None)));
+    assert_eq!(slowly.unwrap_or(Ok(None)), whole, "byte by byte");
+    let Ok(Some(length)) = whole else { return };
+    let bytes = &data[..length];
+    assert!(length <= http_head::HEAD_BYTES_MAX && bytes.ends_with(b"\r\n\r\n"), "not a head: {bytes:?}");
+    let head = match http_head::parse(bytes) {
+        Ok(head) => head,
+        Err(refusal) => return assert!((400..=599).contains(&refusal.status()), "{refusal}"),
+    };
+    assert!(head.path.starts_with('/') || head.path == "*", "{head:?}");
+    assert!([head.method, head.path, head.query].iter().all(|t| t.bytes().all(|b| b.is_ascii_graphic())), "{head:?}");
+    assert!(head.host.is_some() || head.minor == 0, "{head:?}");
+    let (lengths, codings) = (head.all("content-length").count(), head.all("transfer-encoding").count());
+    assert!(lengths + codings <= 1 && head.all("host").count() <= 1, "more than one meaning: {head:?}");
+    assert_eq!(head.framing == http_head::Framing::Chunked, codings == 1, "{head:?}");
+    let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    let names = |name: &str| {
+        text.split(['\r', '\n']).filter(|line| line.split(':').next().map(str::trim) == Some(name)).count()
+    };
+    assert_eq!(names("content-length"), lengths, "a length that some would see: {text}");
+    assert_eq!(names("transfer-encoding"), codings, "a coding that some would see: {text}");
+}

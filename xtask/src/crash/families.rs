@@ -1,0 +1,199 @@
+//! What is done to the story, family by family.
+
+use super::damage;
+use super::inject::{Fault, Point, counts};
+use super::neighbours;
+use super::play::{Calm, Verdict, play};
+use super::random::Random;
+use super::scene::{PROMPTS, Scene};
+use super::serve;
+use crate::{Failure, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Plays a case in the folder it is given.
+pub type Play<'a> = Box<dyn Fn(&Path) -> Result<Verdict> + Send + Sync + 'a>;
+
+/// One thing that is done, in a folder of its own.
+pub struct Case<'a> {
+    /// Says what; with the seed, enough to do it again.
+    pub name: String,
+    /// Does it.
+    pub run: Play<'a>,
+}
+
+/// Cases of a kind.
+pub struct Family<'a> {
+    /// To choose it by.
+    pub name: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// Its cases.
+    pub cases: Vec<Case<'a>>,
+    /// Faults that have to happen at least, or the family proves nothing.
+    pub hits_min: usize,
+}
+
+/// How many cases of each family are played.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Of each list of points or places.
+    pub cases_max: usize,
+    /// Points in a recovery for each point before it.
+    pub again_max: usize,
+}
+
+impl Extent {
+    /// Some of everything.
+    pub const SLICE: Self = Self { cases_max: 24, again_max: 1 };
+    /// Everything, and of pairs as many as fit into minutes.
+    pub const FULL: Self = Self { cases_max: usize::MAX, again_max: 3 };
+}
+
+/// The story before any fault, and the calls each message makes.
+pub struct Survey {
+    /// Undisturbed.
+    pub calm: Calm,
+    /// Per message, how often each call is made by the busiest thread.
+    pub counts: Vec<BTreeMap<String, u64>>,
+}
+
+/// Plays the story once undisturbed, and each message once more under strace.
+///
+/// # Errors
+/// If the binary does not do it.
+pub fn survey(root: &Path, binary: &Path) -> Result<Survey> {
+    let scene = Scene::create(&root.join("calm"), binary)?;
+    let (mut before, mut all) = (Vec::new(), Vec::new());
+    for (number, prompt) in PROMPTS.iter().enumerate() {
+        before.push(scene.copy(&root.join(format!("before-{number}")))?);
+        let watched = scene.copy(&root.join(format!("watched-{number}")))?;
+        let ended = watched.program.survey(&watched.says(prompt))?;
+        if ended.code() != Some(0) {
+            return Err(Failure::new(format!("{prompt:?} under strace: {}: {}", ended.describe(), ended.err)));
+        }
+        all.push(counts(&ended.trace));
+        let ended = scene.say(prompt, None)?;
+        if ended.code() != Some(0) {
+            return Err(Failure::new(format!("{prompt:?}: {}: {}", ended.describe(), ended.err)));
+        }
+    }
+    let log = scene.log()?.map_err(|damage| Failure::new(format!("the undisturbed log is damaged: {damage}")))?;
+    let findings = super::oracle::check(&log, true);
+    if !findings.is_empty() {
+        return Err(Failure::new(format!("the undisturbed log: {}", findings.join("\n"))));
+    }
+    before.push(scene);
+    Ok(Survey { calm: Calm { before, story: super::oracle::story(&log) }, counts: all })
+}
+
+/// All families in the order they are played.
+///
+/// # Errors
+/// If the log of the undisturbed run cannot be read, or the server does not run.
+pub fn all<'a>(root: &Path, survey: &'a Survey, extent: Extent, random: &mut Random) -> Result<Vec<Family<'a>>> {
+    Ok(vec![
+        kills(survey, extent, random),
+        kills_again(survey, extent, random),
+        errors(survey, extent, random),
+        full(survey, extent, random),
+        damage::truncations(&survey.calm, extent, random)?,
+        damage::flips(&survey.calm, extent, random)?,
+        quarantine(survey, extent, random),
+        serve::kills(root, survey, extent, random)?,
+        neighbours::all(&survey.calm),
+    ])
+}
+
+/// Each point of each message at which `fault` can happen.
+fn points(survey: &Survey, fault: Fault, wanted: &dyn Fn(&str) -> bool) -> Vec<(usize, Point)> {
+    let mut points = Vec::new();
+    for (message, counts) in survey.counts.iter().enumerate() {
+        for (call, count) in counts.iter().filter(|(call, _)| wanted(call)) {
+            points.extend((1..=*count).map(|when| (message, Point { call: call.clone(), when, fault })));
+        }
+    }
+    points
+}
+
+fn story_case<'a>(survey: &'a Survey, message: usize, faults: Vec<Point>) -> Case<'a> {
+    let names: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Case {
+        name: format!("{:?}: {}", PROMPTS[message], names.join(", then ")),
+        run: Box::new(move |root| play(&survey.calm.before[message].copy(root)?, message, &faults, &survey.calm)),
+    }
+}
+
+fn kills<'a>(survey: &'a Survey, extent: Extent, random: &mut Random) -> Family<'a> {
+    // The first execve is strace starting the program.
+    let points = points(survey, Fault::Kill, &|call| call != "execve");
+    let points = random.sample(points, extent.cases_max.saturating_mul(2));
+    let cases: Vec<_> = points.into_iter().map(|(message, point)| story_case(survey, message, vec![point])).collect();
+    // Threads share the calls out differently from run to run, so some points are not reached.
+    let hits_min = cases.len() / 2;
+    Family { name: "kill", about: "SIGKILL at every system call that touches files or tools", cases, hits_min }
+}
+
+fn kills_again<'a>(survey: &'a Survey, extent: Extent, random: &mut Random) -> Family<'a> {
+    let firsts = points(survey, Fault::Kill, &|call| call != "execve");
+    let mut cases = Vec::new();
+    for (message, first) in random.sample(firsts, extent.cases_max) {
+        // What recovery does is what the next message does and more; its own points are close to these.
+        let next = &survey.counts[(message + 1).min(PROMPTS.len() - 1)];
+        let seconds: Vec<Point> = next
+            .iter()
+            .filter(|(call, _)| *call != "execve")
+            .flat_map(|(call, count)| {
+                (1..=*count).map(move |when| Point { call: call.clone(), when, fault: Fault::Kill })
+            })
+            .collect();
+        for second in random.sample(seconds, extent.again_max) {
+            cases.push(story_case(survey, message, vec![first.clone(), second]));
+        }
+    }
+    let hits_min = cases.len() / 2;
+    Family { name: "again", about: "SIGKILL, and SIGKILL again while it recovers", cases, hits_min }
+}
+
+const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EINTR"];
+
+fn is_failing_call(call: &str) -> bool {
+    ["write", "fdatasync", "fsync", "open", "openat", "ftruncate", "mkdir", "rename", "flock"].contains(&call)
+}
+
+fn errors<'a>(survey: &'a Survey, extent: Extent, random: &mut Random) -> Family<'a> {
+    let mut cases = Vec::new();
+    for error in ERRORS {
+        let points = random.sample(points(survey, Fault::Error(error), &is_failing_call), extent.cases_max / 2 + 1);
+        cases.extend(points.into_iter().map(|(message, point)| story_case(survey, message, vec![point])));
+    }
+    let hits_min = cases.len() / 2;
+    Family { name: "error", about: "EIO, ENOSPC and EINTR at every write, sync and open", cases, hits_min }
+}
+
+fn full<'a>(survey: &'a Survey, extent: Extent, random: &mut Random) -> Family<'a> {
+    let mut points = points(survey, Fault::Errors("ENOSPC"), &|call| call == "write");
+    points.extend(self::points(survey, Fault::Errors("EIO"), &|call| call == "fdatasync"));
+    points.extend(self::points(survey, Fault::Errors("EROFS"), &|call| call == "openat"));
+    let points = random.sample(points, extent.cases_max);
+    let cases: Vec<_> = points.into_iter().map(|(message, point)| story_case(survey, message, vec![point])).collect();
+    let hits_min = cases.len() / 2;
+    Family { name: "full", about: "from some write, sync or open on, each one fails", cases, hits_min }
+}
+
+/// Three kills at the same point of the same step: then the turn is given up, and the session takes the next message.
+fn quarantine<'a>(survey: &'a Survey, extent: Extent, random: &mut Random) -> Family<'a> {
+    let points = points(survey, Fault::Kill, &|call| call == "fdatasync" || call == "wait4" || call == "waitid");
+    let points = random.sample(points, extent.cases_max / 4);
+    let cases: Vec<_> = points
+        .into_iter()
+        .map(|(message, point)| Case {
+            name: format!("{:?}: {point}, again and again", PROMPTS[message]),
+            run: Box::new(move |root| {
+                damage::stubborn(&survey.calm.before[message].copy(root)?, PROMPTS[message], &point)
+            }),
+        })
+        .collect();
+    let hits_min = cases.len();
+    Family { name: "stubborn", about: "the same SIGKILL until the turn is given up", cases, hits_min }
+}

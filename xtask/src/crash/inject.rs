@@ -1,0 +1,367 @@
+//! Faults from outside: a program under `strace`, which kills it at, or fails, a chosen system call.
+//!
+//! strace counts calls per thread and per name. A survey run without a fault says which calls there are and how often each
+//! thread makes them; a point is then a name and a number up to the largest such count. The thread that reaches the
+//! number first gets the fault. Children of the program (tools) are traced too, so a fault may hit one of them; the trace
+//! says whom it hit.
+//!
+//! Absent: faults of the disk itself. What was not synced is not lost here.
+
+use crate::repo::at;
+use crate::{Failure, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest run of one command. What takes longer hangs, and hanging is a finding.
+pub const RUN_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// System calls that touch files, and the steps of starting and ending tools.
+pub const TRACED: &str = "open,openat,openat2,creat,read,pread64,write,pwrite64,writev,close,lseek,ftruncate,truncate,\
+                          fsync,fdatasync,sync_file_range,fallocate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,\
+                          mkdir,mkdirat,rmdir,flock,fcntl,stat,fstat,lstat,newfstatat,statx,getdents64,chmod,fchmod,\
+                          fchmodat,clone,clone3,vfork,execve,wait4,waitid";
+
+/// What happens at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL when the call is entered: it does not happen.
+    Kill,
+    /// The call fails with this error and does not happen.
+    Error(&'static str),
+    /// It fails from this time on, as on a disk that stays full.
+    Errors(&'static str),
+}
+
+/// A fault at the `when`-th call of this name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// Name of the system call.
+    pub call: String,
+    /// From 1, counted per thread.
+    pub when: u64,
+    /// What happens there.
+    pub fault: Fault,
+}
+
+impl Point {
+    fn expression(&self) -> String {
+        let Self { call, when, fault } = self;
+        match fault {
+            Fault::Kill => format!("inject={call}:signal=SIGKILL:when={when}"),
+            Fault::Error(error) => format!("inject={call}:error={error}:when={when}"),
+            Fault::Errors(error) => format!("inject={call}:error={error}:when={when}+"),
+        }
+    }
+}
+
+impl std::fmt::Display for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match self.fault {
+            Fault::Kill => "SIGKILL".to_owned(),
+            Fault::Error(error) => error.to_owned(),
+            Fault::Errors(error) => format!("{error} for good"),
+        };
+        write!(f, "{what} at {} {}", self.call, self.when)
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None` if it had to be killed after [`RUN_TIME_MAX`].
+    pub status: Option<ExitStatus>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+    /// What strace wrote; empty without strace.
+    pub trace: String,
+}
+
+impl Ended {
+    /// True if SIGKILL ended it.
+    #[must_use]
+    pub fn was_killed(&self) -> bool {
+        self.status.is_some_and(|s| s.signal() == Some(9))
+    }
+
+    /// Its exit code, if it ended by itself.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.and_then(|s| s.code())
+    }
+
+    /// True if the fault happened: the program was killed, or a call of it or of a child was made to fail.
+    #[must_use]
+    pub fn was_hit(&self, point: &Point) -> bool {
+        match point.fault {
+            Fault::Kill => self.was_killed(),
+            Fault::Error(_) | Fault::Errors(_) => self.injected().next().is_some(),
+        }
+    }
+
+    /// How it ended, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.status.map_or_else(|| format!("no end within {} s", RUN_TIME_MAX.as_secs()), |s| s.to_string())
+    }
+
+    /// The calls that were made to fail, as strace shows them.
+    pub fn injected(&self) -> impl Iterator<Item = &str> {
+        self.trace.lines().filter(|line| line.ends_with("(INJECTED)"))
+    }
+}
+
+/// A command that is run in a clean environment, with or without a fault.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// What is run.
+    pub binary: PathBuf,
+    /// Where.
+    pub folder: PathBuf,
+    /// Files for output and trace are made here; nobody else's.
+    pub scratch: PathBuf,
+}
+
+impl Program {
+    /// Runs it without strace.
+    ///
+    /// # Errors
+    /// If it cannot be started or its output cannot be kept.
+    pub fn run(&self, args: &[&str]) -> Result<Ended> {
+        self.start(args)?.end()
+    }
+
+    /// Runs it under strace with no fault, to see what calls it makes.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn survey(&self, args: &[&str]) -> Result<Ended> {
+        self.start_surveyed(args)?.end()
+    }
+
+    /// Runs it with a fault.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn fault(&self, args: &[&str], point: &Point) -> Result<Ended> {
+        self.start_with(args, point)?.end()
+    }
+
+    /// As [`Program::run`], but does not wait for its end.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn start(&self, args: &[&str]) -> Result<Running> {
+        let mut command = Command::new(&self.binary);
+        command.args(args);
+        self.execute(command, false)
+    }
+
+    /// As [`Program::survey`], but does not wait for its end.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn start_surveyed(&self, args: &[&str]) -> Result<Running> {
+        self.execute(self.strace(args, None), true)
+    }
+
+    /// As [`Program::fault`], but does not wait for its end.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn start_with(&self, args: &[&str], point: &Point) -> Result<Running> {
+        self.execute(self.strace(args, Some(point)), true)
+    }
+
+    /// The command line of strace: follows children, resolves descriptors to paths.
+    fn strace(&self, args: &[&str], point: Option<&Point>) -> Command {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-y", "-s", "8", "-e", "signal=none", "-o"]).arg(self.scratch.join("trace"));
+        // Stops only at traced calls, which is faster; but strace 6.1 then forgets to deliver injected signals.
+        if point.is_none_or(|p| p.fault != Fault::Kill) {
+            command.arg("--seccomp-bpf");
+        }
+        match point {
+            // Only the call itself: every other stop would cost time and change nothing.
+            Some(point) => command.args(["-e", &format!("trace={}", point.call), "-e", &point.expression()]),
+            None => command.args(["-e", &format!("trace={TRACED}")]),
+        };
+        command.arg("--").arg(&self.binary).args(args);
+        command
+    }
+
+    fn execute(&self, mut command: Command, traced: bool) -> Result<Running> {
+        fs::create_dir_all(&self.scratch).map_err(|e| at(&self.scratch, &e))?;
+        let create = |name: &str| {
+            let path = self.scratch.join(name);
+            File::create(&path).map_err(|e| at(&path, &e))
+        };
+        let child = command
+            .current_dir(&self.folder)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(create("out")?))
+            .stderr(Stdio::from(create("err")?))
+            .spawn()
+            .map_err(|e| at(Path::new(command.get_program()), &e))?;
+        Ok(Running { child, scratch: self.scratch.clone(), traced, start: Instant::now() })
+    }
+}
+
+/// A program that was started.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    scratch: PathBuf,
+    traced: bool,
+    start: Instant,
+}
+
+impl Running {
+    /// True until it has ended.
+    ///
+    /// # Errors
+    /// If the operating system does not say.
+    pub fn is_alive(&mut self) -> Result<bool> {
+        Ok(self.poll()?.is_none())
+    }
+
+    fn poll(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().map_err(|e| at(&self.scratch, &e))
+    }
+
+    /// Waits for its end, and ends it after [`RUN_TIME_MAX`].
+    ///
+    /// # Errors
+    /// If its output cannot be read, or strace could not do its work.
+    pub fn end(mut self) -> Result<Ended> {
+        loop {
+            if let Some(status) = self.poll()? {
+                return self.ended(Some(status));
+            }
+            if self.start.elapsed() > RUN_TIME_MAX {
+                return self.stop();
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends it now.
+    ///
+    /// # Errors
+    /// As [`Running::end`].
+    pub fn stop(mut self) -> Result<Ended> {
+        // strace takes those it traces with it (PTRACE_O_EXITKILL).
+        self.child.kill().and_then(|()| self.child.wait()).map_err(|e| at(&self.scratch, &e))?;
+        self.ended(None)
+    }
+
+    fn ended(&self, status: Option<ExitStatus>) -> Result<Ended> {
+        let read = |name: &str| {
+            let path = self.scratch.join(name);
+            fs::read(&path).map(|b| String::from_utf8_lossy(&b).into_owned()).map_err(|e| at(&path, &e))
+        };
+        let trace = if self.traced { read("trace")? } else { String::new() };
+        let ended = Ended { status, out: read("out")?, err: read("err")?, trace };
+        if ended.err.starts_with("strace: ") { Err(Failure::new(ended.err)) } else { Ok(ended) }
+    }
+}
+
+/// How often the busiest thread of the surveyed program itself, not of its children, makes each call.
+#[must_use]
+pub fn counts(trace: &str) -> BTreeMap<String, u64> {
+    let mut per_thread: BTreeMap<(u64, &str), u64> = BTreeMap::new();
+    let mut first = None;
+    let mut children = BTreeSet::new();
+    for line in trace.lines() {
+        let Some((pid, call)) = read_call(line) else { continue };
+        if *first.get_or_insert(pid) != pid && call == "execve" {
+            children.insert(pid);
+        }
+        *per_thread.entry((pid, call)).or_default() += 1;
+    }
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for ((_, call), count) in per_thread.iter().filter(|((pid, _), _)| !children.contains(pid)) {
+        let most = counts.entry((*call).to_owned()).or_default();
+        *most = (*most).max(*count);
+    }
+    counts
+}
+
+/// Thread and name of the call that starts in this line of a trace; `None` for the second half of an interrupted line.
+fn read_call(line: &str) -> Option<(u64, &str)> {
+    let (pid, rest) = line.split_once(' ')?;
+    let (name, _) = rest.trim_start().split_once('(')?;
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    is_name.then_some(pid.parse().ok().map(|pid| (pid, name)))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(name: &str) -> Program {
+        let scratch = std::env::temp_dir().join(format!("duragent-inject-{}-{name}", std::process::id()));
+        fs::create_dir_all(&scratch).expect("a folder can be made");
+        Program { binary: "sh".into(), folder: scratch.clone(), scratch }
+    }
+
+    fn gone(program: &Program) {
+        fs::remove_dir_all(&program.scratch).expect("it is there");
+    }
+
+    #[test]
+    fn a_call_fails_where_it_was_meant_to() {
+        let program = shell("fails");
+        let point = Point { call: "write".into(), when: 2, fault: Fault::Error("ENOSPC") };
+        let ended = program.fault(&["-c", "echo a; echo b || echo failed >&2; echo c"], &point).expect("strace runs");
+        assert_eq!(ended.out, "a\nc\n");
+        assert!(ended.err.contains("failed"), "{}", ended.err);
+        assert_eq!(ended.injected().count(), 1, "{}", ended.trace);
+        let point = Point { fault: Fault::Errors("EIO"), ..point };
+        let ended = program.fault(&["-c", "echo a; echo b; echo c; exit 7"], &point).expect("strace runs");
+        assert_eq!((ended.out.as_str(), ended.code()), ("a\n", Some(7)));
+        gone(&program);
+    }
+
+    #[test]
+    fn a_kill_comes_before_the_call() {
+        let program = shell("kill");
+        for when in 1..=3 {
+            let point = Point { call: "write".into(), when, fault: Fault::Kill };
+            let ended = program.fault(&["-c", "echo a; echo b; echo c"], &point).expect("strace runs");
+            assert!(ended.was_killed(), "{}", ended.describe());
+            assert_eq!(ended.out.len() as u64, 2 * (when - 1));
+        }
+        let point = Point { call: "write".into(), when: 4, fault: Fault::Kill };
+        let ended = program.fault(&["-c", "echo a; echo b; echo c"], &point).expect("strace runs");
+        assert_eq!((ended.was_killed(), ended.code()), (false, Some(0)));
+        gone(&program);
+    }
+
+    #[test]
+    fn a_survey_counts_the_program_and_not_its_children() {
+        let program = shell("survey");
+        let ended = program.survey(&["-c", "echo a; echo b; cat /dev/null; exit 0"]).expect("strace runs");
+        let counts = counts(&ended.trace);
+        assert_eq!(counts.get("write"), Some(&2), "{}", ended.trace);
+        assert_eq!(counts.get("execve"), Some(&1), "{}", ended.trace);
+        gone(&program);
+    }
+
+    #[test]
+    fn interrupted_lines_count_once_and_threads_apart() {
+        let trace = "10 execve(\"a\", [], 0x1) = 0\n10 write(1</x>, \"a\", 1 <unfinished ...>\n11 write(1</x>, \"\", 1) = 1\n\
+                     10 <... write resumed>) = 1\n11 write(1, \"\", 1) = 1\n12 execve(\"b\") = 0\n12 write(1) = 1\n12 write(1) = 1\n\
+                     12 write(1) = 1\n10 +++ exited with 0 +++\n";
+        let found = counts(trace);
+        assert_eq!(found, BTreeMap::from([("execve".to_owned(), 1), ("write".to_owned(), 2)]));
+    }
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask fuzz [TARGET [SECONDS]]`: cargo-fuzz on the targets of `fuzz/`.
+//!
+//! The same functions run on seeded mutations in plain `cargo test` (tests/fuzz_smoke.rs); this is the long run, which
+//! needs a nightly compiler and cargo-fuzz, and is therefore no part of `check`.
+
+use crate::repo::{Repo, run as execute};
+use crate::{Failure, Result, Tally};
+use std::process::{Command, Stdio};
+
+/// How long each target runs if nothing is said, in seconds.
+const SECONDS_DEFAULT: u64 = 60;
+
+const TARGETS: &str = "fuzz/fuzz_targets/";
+
+/// Fuzzes one target, or each in turn.
+///
+/// # Errors
+/// If a tool is missing, there is no such target, or a target fails.
+pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
+    let files = repo.files()?;
+    let all: Vec<&str> = files.iter().filter_map(|f| f.strip_prefix(TARGETS)?.strip_suffix(".rs")).collect();
+    let seconds =
+        |text: &String| text.parse().map_err(|_| Failure::Usage(format!("fuzz: expected seconds, found {text:?}")));
+    let (targets, seconds) = match args {
+        [] => (all, SECONDS_DEFAULT),
+        [target] => (vec![known(&all, target)?], SECONDS_DEFAULT),
+        [target, time] => (vec![known(&all, target)?], seconds(time)?),
+        [_, _, more, ..] => return Err(Failure::unknown_argument("fuzz", more)),
+    };
+    require_tools()?;
+    for target in &targets {
+        let limit = format!("-max_total_time={seconds}");
+        execute(cargo_nightly().current_dir(&repo.root).args(["fuzz", "run", target, "--", &limit, "-timeout=10"]))?;
+    }
+    Ok(Tally { passed: targets.len() as u64, failed: 0 })
+}
+
+fn known<'a>(all: &[&'a str], target: &str) -> Result<&'a str> {
+    let found = all.iter().find(|t| **t == target);
+    found.copied().ok_or_else(|| Failure::Usage(format!("fuzz: no target {target:?}; there are {}", all.join(", "))))
+}
+
+/// The `cargo` of rustup: only that one understands `+nightly`.
+fn cargo_nightly() -> Command {
+    let mut command = Command::new("cargo");
+    command.arg("+nightly");
+    command
+}
+
+fn require_tools() -> Result<()> {
+    let works = |args: &[&str]| {
+        let status = cargo_nightly().args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|s| s.success())
+    };
+    if !works(&["--version"]) {
+        return Err(Failure::new("expected a nightly compiler, found none: rustup toolchain install nightly"));
+    }
+    if !works(&["fuzz", "--version"]) {
+        return Err(Failure::new("expected cargo-fuzz, found none: cargo install cargo-fuzz"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_target_is_known_by_its_whole_name() {
+        assert_eq!(super::known(&["json", "sse"], "sse"), Ok("sse"));
+        assert!(super::known(&["json", "sse"], "ss").is_err());
+    }
+}
