@@ -7,12 +7,11 @@
 
 use super::connect::{self, Connection, session_id};
 use super::session::intact;
-use super::{Common, Failure, args, serve, text};
+use super::{Common, Failure, args, interrupt, text};
 use crate::http::client::Stream;
 use duragent_core::event::{Body, Scope, TurnReason};
 use duragent_core::json::Value;
 use duragent_core::line;
-use duragent_platform::signal::{Signal, Signals};
 use std::sync::Arc;
 
 /// Characters of a call's arguments that are shown.
@@ -47,7 +46,7 @@ fn run(common: Common, mut parser: lexopt::Parser, decision: &str, command: &str
     let open = connection.get(&format!("/api/v1/sessions/{id}/approvals"))?;
     let request = choose(&id, text::list(&open, "approvals"), approval.as_deref(), command)?;
     // From here on an interruption must not look like a crash to the session.
-    let signals = Signals::new().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
+    let signals = interrupt::catch()?;
     let approval = text::field(request, "approval_id");
     let body = format!("{{\"decision\":\"{decision}\",\"scope\":\"{}\"}}", scope.as_str());
     connection.json("POST", &format!("/api/v1/sessions/{id}/approvals/{approval}"), Some(&body))?;
@@ -58,12 +57,7 @@ fn run(common: Common, mut parser: lexopt::Parser, decision: &str, command: &str
     }
     let connection = Arc::new(connection);
     let (shared, session) = (Arc::clone(&connection), id.clone());
-    let rested = smol::unblock(move || wait(&shared, &session, before));
-    let interrupted = async {
-        serve::wait_for(&signals, |signal| matches!(signal, Signal::Interrupt | Signal::Terminate)).await;
-        Ok(130)
-    };
-    let code = smol::block_on(smol::future::or(interrupted, rested));
+    let code = interrupt::until_interrupted(&signals, move || wait(&shared, &session, before));
     connection.close();
     code
 }
@@ -77,7 +71,8 @@ fn scope(word: &str) -> Result<Scope, Failure> {
 fn choose<'a>(id: &str, open: &'a [Value], named: Option<&str>, command: &str) -> Result<&'a Value, Failure> {
     let listed = || open.iter().map(shown).collect::<Vec<_>>().join("\n");
     match (named, open) {
-        (_, []) => Err(Failure::new(format!("session {id} waits for no approval")).hint("see who does with: duragent ps --status waiting")),
+        (_, []) => Err(Failure::new(format!("session {id} waits for no approval"))
+            .hint("see who does with: duragent ps --status waiting")),
         (None, [only]) => Ok(only),
         (None, many) => {
             let error = format!("session {id} waits for {} approvals", many.len());
@@ -85,7 +80,9 @@ fn choose<'a>(id: &str, open: &'a [Value], named: Option<&str>, command: &str) -
         }
         (Some(named), _) => {
             let found = open.iter().find(|request| text::field(request, "approval_id") == named);
-            found.ok_or_else(|| Failure::new(format!("session {id} does not wait for an approval {named:?}")).hint(listed()))
+            found.ok_or_else(|| {
+                Failure::new(format!("session {id} does not wait for an approval {named:?}")).hint(listed())
+            })
         }
     }
 }
@@ -107,7 +104,8 @@ fn wait(connection: &Connection, id: &str, mut after: u64) -> Result<u8, Failure
             Stream::Other(response) => return Err(connect::problem(&response)),
         };
         for event in events.map_while(Result::ok) {
-            let Some(seq) = event.id else { continue };
+            // Tokens and the like carry no seq.
+            let Some(seq) = line::peek_seq(event.data.as_bytes()) else { continue };
             after = seq;
             if let Ok(event) = line::parse(&event.data) {
                 turns.take(&event.body)?;

@@ -79,7 +79,9 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
             (command.run)(common, parser).map_err(|failure| failure.of(&format!("session {}", command.usage)))
         }
         Some(other) => Err(other.unexpected().into()),
-        None => Err(Failure::usage("expected a command for the session, found none", &format!("there are: {}", names()))),
+        None => {
+            Err(Failure::usage("expected a command for the session, found none", &format!("there are: {}", names())))
+        }
     }
 }
 
@@ -212,7 +214,11 @@ mod tests {
             assert_eq!(read_page(page), Ok((lines.to_vec(), next)), "{page}");
         };
         check(r#"{"events":[],"next":null}"#, &[], None);
-        check(r#"{"events":[{"seq":1, "a":"\u0041"},{"seq":2}],"next":2}"#, &[r#"{"seq":1, "a":"\u0041"}"#, "{\"seq\":2}"], Some(2));
+        check(
+            r#"{"events":[{"seq":1, "a":"\u0041"},{"seq":2}],"next":2}"#,
+            &[r#"{"seq":1, "a":"\u0041"}"#, "{\"seq\":2}"],
+            Some(2),
+        );
         check(r#"{"more":[1],"next":7}"#, &[], Some(7));
         for page in ["", "[]", r#"{"events":[{]}"#, r#"{"next":-1}"#, r#"{"events":[]} x"#] {
             assert!(read_page(page).is_err(), "{page}");

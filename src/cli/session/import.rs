@@ -63,13 +63,7 @@ fn id(text: String) -> Result<String, Failure> {
 }
 
 /// Writes the events under a name that no list shows, then gives the session its own.
-fn put(
-    store: &FileStore,
-    dir: &Path,
-    source: &Path,
-    id: &str,
-    parent: Option<(String, u64)>,
-) -> Result<(), Failure> {
+fn put(store: &FileStore, dir: &Path, source: &Path, id: &str, parent: Option<(String, u64)>) -> Result<(), Failure> {
     let stage = dir.join("sessions").join(format!(".import-{}", std::process::id()));
     let written = write(&store_in(dir, stage.clone()), source, id, parent).and_then(|()| {
         let target = store.dir(id);
@@ -128,7 +122,9 @@ fn read(source: &Path, each: &mut dyn FnMut(Event) -> Result<(), Failure>) -> Re
                 return Err(wrong(format!("expected log version {LOG_VERSION}, found {v}")));
             }
             Body::SessionCreated { session, .. } if seq == 1 && ids::is_id(session) => {}
-            Body::SessionCreated { .. } => return Err(wrong("expected one session_created, first, with an id".to_owned())),
+            Body::SessionCreated { .. } => {
+                return Err(wrong("expected one session_created, first, with an id".to_owned()));
+            }
             body if seq == 1 => return Err(wrong(format!("expected session_created first, found {}", body.kind()))),
             _ => {}
         }

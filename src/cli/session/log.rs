@@ -5,12 +5,11 @@
 
 use super::{intact, lines, named, store};
 use crate::cli::connect::{Connection, session_id};
-use crate::cli::{Common, Failure, args, serve, text};
-use crate::http::client::Stream;
+use crate::cli::{Common, Failure, args, interrupt, text};
+use crate::http::client::{Event as Sent, Stream};
 use crate::store::file::LOG_NAME;
 use duragent_core::event::{Body, Event};
 use duragent_core::{line, time};
-use duragent_platform::signal::{Signal, Signals};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     let session = named(session)?;
     let dir = common.existing()?;
     // Before anything is shown: whoever stops us after the first line gets the right exit code.
-    let signals = if follow { Some(catch()?) } else { None };
+    let signals = if follow { Some(interrupt::catch()?) } else { None };
     let connection = Connection::open(&dir)?;
     let id = session_id(&connection, &session)?;
     intact(&connection, &id)?;
@@ -40,16 +39,7 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     lines(&connection, &id, 0, &mut |line| printer.line(line))?;
     connection.close();
     let Some(signals) = signals else { return Ok(0) };
-    let followed = smol::unblock(move || follow_on(dir, &id, &mut printer));
-    let interrupted = async {
-        serve::wait_for(&signals, |signal| matches!(signal, Signal::Interrupt | Signal::Terminate)).await;
-        Ok(130)
-    };
-    smol::block_on(smol::future::or(interrupted, followed))
-}
-
-fn catch() -> Result<Signals, Failure> {
-    Signals::new().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))
+    interrupt::until_interrupted(&signals, move || follow_on(dir, &id, &mut printer))
 }
 
 /// Prints events until nobody reads them.
@@ -88,7 +78,7 @@ fn from_server(server: &Connection, id: &str, printer: &mut Printer) -> Result<(
     let path = format!("/api/v1/sessions/{id}/events");
     match server.client().events(&path, Some(printer.after)) {
         Ok(Stream::Events(events)) => {
-            for event in events.map_while(Result::ok).filter(|event| event.id.is_some()) {
+            for event in events.map_while(Result::ok).filter(is_logged) {
                 if !printer.line(&event.data)? {
                     break;
                 }
@@ -100,6 +90,11 @@ fn from_server(server: &Connection, id: &str, printer: &mut Printer) -> Result<(
         Ok(Stream::Other(response)) => Err(crate::cli::connect::problem(&response)),
         Err(_) => Ok(()),
     }
+}
+
+/// False for tokens and the like, which are shown live and are in no log.
+fn is_logged(event: &Sent) -> bool {
+    line::peek_seq(event.data.as_bytes()).is_some()
 }
 
 struct Printer {

@@ -45,7 +45,9 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     if all {
         errors.push(&sum);
     }
-    let remedy = bad.iter().map(|(id, _)| format!("cut off what is broken, and keep the original, with: duragent session repair {id}"));
+    let remedy = bad
+        .iter()
+        .map(|(id, _)| format!("cut off what is broken, and keep the original, with: duragent session repair {id}"));
     Err(Failure::new(errors.join("\n")).hint(remedy.collect::<Vec<_>>().join("\n")))
 }
 
@@ -64,8 +66,6 @@ fn verdict(id: &str, found: &Found) -> Result<String, String> {
             text::count(*bytes, "byte")
         )),
         Tail::Damaged(damage) => Err(damage.to_string()),
-        Tail::TooNew(version) => {
-            Err(StoreError::TooNew { session: id.to_owned(), found: *version }.to_string())
-        }
+        Tail::TooNew(version) => Err(StoreError::TooNew { session: id.to_owned(), found: *version }.to_string()),
     }
 }

@@ -83,8 +83,17 @@ pub(super) fn scan(dir: &Path, each: &mut dyn FnMut(Event)) -> Result<Found, Sto
     let segments = segments(dir)?;
     let segment = dir.join(LOG_NAME);
     let (count, tail) = (segments.len(), Tail::Clean);
-    let mut found =
-        Found { seq: 0, crc: CRC_START, offset: 0, lines: 0, bytes: 0, segments: count, segment_first: 1, tail, segment };
+    let mut found = Found {
+        seq: 0,
+        crc: CRC_START,
+        offset: 0,
+        lines: 0,
+        bytes: 0,
+        segments: count,
+        segment_first: 1,
+        tail,
+        segment,
+    };
     for (i, path) in segments.iter().enumerate() {
         (found.offset, found.lines, found.segment_first, found.segment) = (0, 0, found.seq + 1, path.clone());
         found.bytes += scan_segment(path, &mut found, each)?;
