@@ -16,6 +16,10 @@ const SOCKET: &str = "duragent.sock";
 /// Longest path that fits a socket address (unix(7): 108 bytes with the NUL), less the `.new` under which it is bound.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
+/// What to do about a damaged log.
+pub const DAMAGED_HINT: &str =
+    "look with: duragent session verify; cut off what is broken with: duragent session repair";
+
 /// Where the server of a workspace listens for those on this machine. A path that is too long for a socket address is
 /// reached through the descriptor of its directory.
 pub fn socket(dir: &Path) -> PathBuf {
@@ -43,16 +47,19 @@ pub struct Connection {
 impl Connection {
     /// Connects to the server of the workspace at `dir`, or starts a runtime in this process.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
+        Self::server(dir).map_or_else(|| Self::own(dir), Ok)
+    }
+
+    /// Connects to the server of the workspace at `dir`. `None` if there is none, or one that was killed: then its socket is
+    /// left behind and nobody answers.
+    pub fn server(dir: &Path) -> Option<Self> {
         let path = socket(dir);
-        match UnixStream::connect(&path) {
-            Ok(_) => Ok(Self::server(path)),
-            // No server, or one that was killed: its socket is left behind and nobody answers.
-            Err(_) => Self::own(dir),
-        }
+        UnixStream::connect(&path).ok()?;
+        Some(Self::at(path))
     }
 
     /// The server that listens, or will listen, at `path`.
-    pub fn server(path: PathBuf) -> Self {
+    pub fn at(path: PathBuf) -> Self {
         Self { client: Client::new(Box::new(move || UnixStream::connect(&path))), own: None }
     }
 
@@ -129,27 +136,30 @@ pub fn problem(response: &Response) -> Failure {
 /// The id that `prefix` means: a whole id, or the only one that begins so.
 pub fn session_id(connection: &Connection, prefix: &str) -> Result<String, Failure> {
     let mut after = String::new();
-    let mut found: Vec<String> = Vec::new();
+    let mut ids: Vec<String> = Vec::new();
     loop {
         let page = connection.get(&format!("/api/v1/sessions?limit=1000{after}"))?;
         let Some(Value::Array(sessions)) = page.get("sessions") else { break };
-        let ids = sessions.iter().filter_map(|s| s.get("id")?.as_str());
-        for id in ids {
-            if id == prefix {
-                return Ok(id.to_owned());
-            }
-            if id.starts_with(prefix) {
-                found.push(id.to_owned());
-            }
-        }
+        ids.extend(sessions.iter().filter_map(|s| Some(s.get("id")?.as_str()?.to_owned())));
         match page.get("next").and_then(Value::as_str) {
             Some(next) => after = format!("&after={next}"),
             None => break,
         }
     }
+    pick(prefix, &ids)
+}
+
+/// The one of `ids` that `prefix` means. No text at all means none: an unset variable of a script is not a session.
+pub fn pick(prefix: &str, ids: &[String]) -> Result<String, Failure> {
+    if ids.iter().any(|id| id == prefix) {
+        return Ok(prefix.to_owned());
+    }
+    let found: Vec<&str> = ids.iter().map(String::as_str).filter(|id| id.starts_with(prefix)).collect();
     match found.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(Failure::new(format!("no session {prefix:?}")).hint("see them with: duragent ps")),
-        many => Err(Failure::new(format!("{prefix:?} is not unique: {}", many.join(", ")))),
+        [only] if !prefix.is_empty() => Ok((*only).to_owned()),
+        [_, _, ..] if !prefix.is_empty() => {
+            Err(Failure::new(format!("{prefix:?} is not unique: {}", found.join(", "))).hint("type more of it"))
+        }
+        _ => Err(Failure::new(format!("no session {prefix:?}")).hint("see them with: duragent ps")),
     }
 }

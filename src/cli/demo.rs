@@ -123,7 +123,7 @@ impl<'a> Demo<'a> {
             fs::write(&path, text).map_err(cannot("write", &path))?;
         }
         init::init(&workspace).map_err(|error| Failure::new(error.to_string()))?;
-        let connection = Arc::new(Connection::server(connect::socket(&workspace)));
+        let connection = Arc::new(Connection::at(connect::socket(&workspace)));
         let plain = env::process("NO_COLOR").is_some_and(|v| !v.is_empty());
         let watched = terminal::is_terminal(std::io::stdout());
         let bold = watched && !plain;

@@ -153,7 +153,7 @@ fn follow(connection: &Connection, path: &str, mut after: u64, patience: Duratio
                     if lagged || event.kind == "shutdown" {
                         break;
                     }
-                    after = event.id.unwrap_or(after);
+                    after = event.last_id.unwrap_or(after);
                     if to.send(Heard::Event(event)).is_err() {
                         return;
                     }

@@ -9,19 +9,28 @@
 //!
 //! Absent: anything a session does by itself.
 
+mod approve;
 mod args;
 mod chat;
 mod check;
+mod completions;
 mod connect;
 mod demo;
+mod doctor;
 mod failure;
 mod init;
+mod interrupt;
 mod live;
+mod ls;
 mod pick;
+mod ps;
+mod reload;
 mod render;
 mod run;
 mod serve;
+mod session;
 mod setup;
+mod text;
 
 use args::Common;
 use duragent_platform::sandbox::{GUARD_ARG, guard_main};
@@ -65,8 +74,51 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "attach", usage: "attach SESSION", summary: "join a session", run: chat::attach },
     Command { name: "serve", usage: "serve [--listen ADDR|unix:PATH]", summary: "run the server", run: serve::run },
+    Command { name: "ls", usage: "ls [--json]", summary: "list the agents", run: ls::run },
+    Command {
+        name: "ps",
+        usage: "ps [--json] [--agent AGENT] [--status STATUS]",
+        summary: "list the sessions, newest first",
+        run: ps::run,
+    },
+    Command {
+        name: "session",
+        usage: "session COMMAND SESSION",
+        summary: "show, log, cancel, close, fork, verify, repair, export, import",
+        run: session::run,
+    },
+    Command {
+        name: "approve",
+        usage: "approve SESSION [ID] [--scope once|session|always]",
+        summary: "let a tool call run that waits",
+        run: approve::approve,
+    },
+    Command {
+        name: "deny",
+        usage: "deny SESSION [ID] [--scope once|session|always]",
+        summary: "refuse a tool call that waits",
+        run: approve::deny,
+    },
     Command { name: "check", usage: "check [-T]", summary: "check the configuration", run: check::run },
+    Command {
+        name: "doctor",
+        usage: "doctor [--json]",
+        summary: "measure sandbox, disk, clock, providers",
+        run: doctor::run,
+    },
+    Command {
+        name: "reload",
+        usage: "reload",
+        summary: "make the server read its configuration anew",
+        run: reload::run,
+    },
     Command { name: "version", usage: "version", summary: "print the version", run: version },
+    Command {
+        name: "completions",
+        usage: "completions bash|zsh|fish",
+        summary: "print completions for a shell",
+        run: completions::run,
+    },
 ];
 
 /// Runs the command line of this process and returns its exit code.

@@ -271,7 +271,7 @@ impl Run<'_> {
         while self.turn.end.is_none() {
             match self.live.next() {
                 Heard::Event(event) if event.kind == "token" => self.token(&event.data),
-                Heard::Event(event) => self.event(&event.data, event.id.unwrap_or(0) > known)?,
+                Heard::Event(event) => self.event(&event.data, event.last_id.unwrap_or(0) > known)?,
                 Heard::Gone => self.say("the server went away, looking for it"),
                 Heard::Back => self.say("the server is back"),
                 Heard::Lost(failure) => return Err(self.lost(failure)),

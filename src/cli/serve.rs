@@ -151,7 +151,8 @@ async fn until_told(runtime: &Runtime, shared: &http::Shared, signals: &Signals)
     smol::future::or(asked, signalled).await;
 }
 
-async fn wait_for(signals: &Signals, wanted: fn(Signal) -> bool) -> Signal {
+/// Waits for a signal that is wanted; the others are dropped.
+pub(super) async fn wait_for(signals: &Signals, wanted: fn(Signal) -> bool) -> Signal {
     loop {
         if let Some(signal) = signals.read() {
             if wanted(signal) {

@@ -58,6 +58,15 @@ pub enum Delta<'a> {
     Thinking(&'a str),
 }
 
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// For people, in one line.
+    pub text: String,
+    /// Longest context of the model in tokens, where the endpoint says it.
+    pub context_tokens: Option<u64>,
+}
+
 /// An endpoint that answers. Called on a blocking thread; must be usable from several at once.
 pub trait Provider: Send + Sync {
     /// Asks the model. Deltas go to `on_delta` as they arrive. Returns soon after `cancel` is raised, with any failure.
@@ -71,9 +80,9 @@ pub trait Provider: Send + Sync {
         on_delta: &mut dyn FnMut(Delta<'_>),
     ) -> Result<Reply, Failure>;
 
-    /// Checks that the endpoint answers and knows `model`, for `doctor`; returns what it found, in one line.
+    /// Checks that the endpoint answers and knows `model`, for `doctor`.
     ///
     /// # Errors
     /// [`Failure`] with a remedy in `detail`.
-    fn probe(&self, model: &str) -> Result<String, Failure>;
+    fn probe(&self, model: &str) -> Result<Probe, Failure>;
 }

@@ -12,7 +12,7 @@
 
 use super::http::{Answer, Client, ErrorReport, Refusal};
 use super::wire::{self, Seen};
-use super::{Delta, Failure, Message, Provider, Reply, Request};
+use super::{Delta, Failure, Message, Probe, Provider, Reply, Request};
 use duragent_core::event::FailureKind;
 use duragent_core::json::{self, ObjectWriter, Reader, Value, write_string};
 use duragent_core::ndjson::Lines;
@@ -123,7 +123,7 @@ impl Provider for Ollama {
         stream.into_reply(&request.tools)
     }
 
-    fn probe(&self, model: &str) -> Result<String, Failure> {
+    fn probe(&self, model: &str) -> Result<Probe, Failure> {
         let malformed = |what: &str| self.client.failed(FailureKind::Protocol, what);
         let version = self.ask(Method::GET, "/api/version", "", model)?;
         let version = json::parse(&version).ok().and_then(|v| v.get("version")?.as_str().map(String::from));
@@ -139,7 +139,7 @@ impl Provider for Ollama {
         if !shown.capabilities.iter().any(|c| c == "tools") {
             line.push_str(" (not tools: agents with tools will fail)");
         }
-        Ok(self.client.quote(&line))
+        Ok(Probe { text: self.client.quote(&line), context_tokens: shown.context })
     }
 }
 

@@ -12,7 +12,7 @@
 use super::http::{Answer, Client, ErrorReport, kind_of_code};
 use super::ollama::{CALLS_MAX, write_tools};
 use super::wire::{self, Seen};
-use super::{Delta, Failure, Message, Provider, Reply, Request};
+use super::{Delta, Failure, Message, Probe, Provider, Reply, Request};
 use duragent_core::event::FailureKind;
 use duragent_core::json::{self, ObjectWriter, Reader, write_string};
 use duragent_core::sse::Events;
@@ -117,10 +117,10 @@ impl Provider for OpenAi {
         stream.into_reply()
     }
 
-    fn probe(&self, model: &str) -> Result<String, Failure> {
+    fn probe(&self, model: &str) -> Result<Probe, Failure> {
         let answer = self.client.get("/models", PROBE_WAIT)?;
         if matches!(answer.status(), 404 | 405 | 501) {
-            return Ok(format!("{} answers; it does not list its models", self.client.host()));
+            return Ok(probed(format!("{} answers; it does not list its models", self.client.host())));
         }
         if !(200..300).contains(&answer.status()) {
             return Err(answer.into_refusal().failure);
@@ -131,12 +131,17 @@ impl Provider for OpenAi {
             self.client.failed(FailureKind::Protocol, &what)
         })?;
         if models.iter().any(|id| id == model) {
-            return Ok(self.client.quote(&format!("{} answers and offers {model}", self.client.host())));
+            return Ok(probed(self.client.quote(&format!("{} answers and offers {model}", self.client.host()))));
         }
         let listed = models.iter().take(LISTED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
         let what = format!("model {model:?} is not among the {} offered: {listed}", models.len());
         Err(self.client.failed(FailureKind::Invalid, &self.client.quote(&what)))
     }
+}
+
+/// The API does not tell how long a context may be.
+fn probed(text: String) -> Probe {
+    Probe { text, context_tokens: None }
 }
 
 fn write_messages(out: &mut String, request: &Request) {

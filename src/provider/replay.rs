@@ -30,7 +30,7 @@
 //!
 //! Absent: templates, conditions, recording.
 
-use super::{Delta, Failure, Message, Provider, Reply, Request};
+use super::{Delta, Failure, Message, Probe, Provider, Reply, Request};
 use duragent_core::event::{FailureKind, Usage};
 use duragent_core::json::{Error, Reader, Value};
 use duragent_core::tool::ToolCall;
@@ -188,9 +188,10 @@ impl Provider for Replay {
         if cancel.is_raised() { Err(self.failed(FailureKind::Truncated, "cancelled")) } else { Ok(step.reply()) }
     }
 
-    fn probe(&self, _: &str) -> Result<String, Failure> {
+    fn probe(&self, _: &str) -> Result<Probe, Failure> {
         let again = if self.repeat { ", over and over" } else { "" };
-        Ok(format!("replays {} ({} answers{again})", self.name, self.steps.len()))
+        let text = format!("replays {} ({} answers{again})", self.name, self.steps.len());
+        Ok(Probe { text, context_tokens: None })
     }
 }
 

@@ -342,9 +342,11 @@ fn a_probe_tells_version_context_and_abilities() {
         vec![Act::Send(answer(200, "", "<html>"))],
     ]);
     let provider = ollama(&server);
-    assert_eq!(provider.probe("tiny").unwrap(), "ollama 0.9.1, tiny: context 131072 tokens, can completion, tools");
+    let found = provider.probe("tiny").unwrap();
+    assert_eq!(found.text, "ollama 0.9.1, tiny: context 131072 tokens, can completion, tools");
+    assert_eq!(found.context_tokens, Some(131_072));
     assert_eq!(server.last_body(), r#"{"model":"tiny"}"#);
-    let line = provider.probe("tiny").unwrap();
+    let line = provider.probe("tiny").unwrap().text;
     assert!(line.contains("context unknown") && line.ends_with("(not tools: agents with tools will fail)"), "{line}");
     assert!(provider.probe("tiny").unwrap_err().detail.ends_with("ollama pull tiny"));
     let failure = provider.probe("tiny").unwrap_err();

@@ -370,7 +370,7 @@ fn a_probe_looks_for_the_model() {
     for (bytes, model, want) in cases {
         let server = Server::always(bytes);
         match (openai(&server).probe(model), want) {
-            (Ok(line), Ok(what)) => assert!(line.contains(what), "{line}"),
+            (Ok(found), Ok(what)) => assert!(found.text.contains(what), "{found:?}"),
             (Err(failure), Err((kind, what))) => {
                 assert!(failure.kind == kind && failure.detail.contains(what), "{failure:?}");
             }

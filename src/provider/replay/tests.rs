@@ -56,10 +56,10 @@ fn a_repeating_transcript_has_no_end() {
     let provider = replay("{\"repeat\":true}\n{\"deltas\":[\"a\"]}\n{\"deltas\":[\"b\"]}\n");
     let found: String = (0..7).map(|at| ask(&provider, &after(at)).1.unwrap().text).collect();
     assert_eq!(found, "abababa");
-    assert_eq!(provider.probe("x").unwrap(), "replays t.jsonl (2 answers, over and over)");
+    assert_eq!(provider.probe("x").unwrap().text, "replays t.jsonl (2 answers, over and over)");
     let once = replay("{\"repeat\":false}\n{}\n");
     assert_eq!(failure(&once, &after(1)).kind, FailureKind::Invalid);
-    assert_eq!(once.probe("x").unwrap(), "replays t.jsonl (1 answers)");
+    assert_eq!(once.probe("x").unwrap().text, "replays t.jsonl (1 answers)");
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub struct Found {
     pub lines: u64,
     /// Bytes in all segments, intact or not.
     pub bytes: u64,
+    /// Segments there are.
+    pub segments: usize,
     /// First seq of the last segment.
     pub segment_first: u64,
     /// What follows.
@@ -80,8 +82,18 @@ pub(super) fn segment_name(first: u64) -> String {
 pub(super) fn scan(dir: &Path, each: &mut dyn FnMut(Event)) -> Result<Found, StoreError> {
     let segments = segments(dir)?;
     let segment = dir.join(LOG_NAME);
-    let mut found =
-        Found { seq: 0, crc: CRC_START, offset: 0, lines: 0, bytes: 0, segment_first: 1, tail: Tail::Clean, segment };
+    let (count, tail) = (segments.len(), Tail::Clean);
+    let mut found = Found {
+        seq: 0,
+        crc: CRC_START,
+        offset: 0,
+        lines: 0,
+        bytes: 0,
+        segments: count,
+        segment_first: 1,
+        tail,
+        segment,
+    };
     for (i, path) in segments.iter().enumerate() {
         (found.offset, found.lines, found.segment_first, found.segment) = (0, 0, found.seq + 1, path.clone());
         found.bytes += scan_segment(path, &mut found, each)?;
