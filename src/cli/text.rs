@@ -67,9 +67,16 @@ pub fn age(now: u64, then: u64) -> String {
     format!("{n} {unit} ago")
 }
 
-/// `text` with control characters other than line feeds and tabs replaced by U+FFFD.
+/// True if `c` could change more of a terminal than the cell it is written to, or the order in which people read it (the
+/// embeddings, overrides and isolates of Unicode's bidirectional algorithm, UAX #9).
+pub fn is_unsafe(c: char) -> bool {
+    let bidi = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    bidi || (c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+/// `text` with what [`is_unsafe`] names replaced by U+FFFD. Line feeds and tabs stay.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// `text` on one line of at most `max` characters: white space folded, control characters replaced.
@@ -104,7 +111,7 @@ pub fn excerpt(text: &str, lines_max: usize, indent: &str) -> String {
 }
 
 /// At most `max` characters; an ellipsis stands for the rest.
-fn cut(text: &str, max: usize) -> String {
+pub fn cut(text: &str, max: usize) -> String {
     if text.chars().nth(max).is_none() {
         return text.to_owned();
     }
