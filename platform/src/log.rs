@@ -23,6 +23,7 @@ pub fn warn(text: &str) {
 
 fn line(priority: &str, text: &str) {
     let priority = if PRIORITIES.load(Ordering::Relaxed) { priority } else { "" };
-    // One write, so that lines of several threads do not mix. Nobody can be told that nobody can be told.
+    // One write, so that lines of several threads do not mix.
+    // tidy-allow(dropped-results): nobody can be told that nobody can be told
     std::io::stderr().write_all(format!("{priority}duragent: {text}\n").as_bytes()).ok();
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// Name of the server's socket in the workspace.
 const SOCKET: &str = "duragent.sock";
-/// Longest path that fits a socket address (unix(7): 108 bytes with the NUL).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Longest path that fits a socket address (unix(7): 108 bytes with the NUL), less the `.new` under which it is bound.
+const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 /// What to do about a damaged log.
 pub const DAMAGED_HINT: &str =
@@ -55,7 +55,12 @@ impl Connection {
     pub fn server(dir: &Path) -> Option<Self> {
         let path = socket(dir);
         UnixStream::connect(&path).ok()?;
-        Some(Self { client: Client::new(Box::new(move || UnixStream::connect(&path))), own: None })
+        Some(Self::at(path))
+    }
+
+    /// The server that listens, or will listen, at `path`.
+    pub fn at(path: PathBuf) -> Self {
+        Self { client: Client::new(Box::new(move || UnixStream::connect(&path))), own: None }
     }
 
     /// A runtime of our own.

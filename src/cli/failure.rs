@@ -54,6 +54,7 @@ impl Failure {
         for line in self.hint.iter().flat_map(|h| h.lines()) {
             writeln!(text, "hint: {line}").ok();
         }
+        // tidy-allow(dropped-results): there is nowhere else to say it
         std::io::stderr().write_all(text.as_bytes()).ok();
     }
 }

@@ -11,16 +11,22 @@
 
 mod approve;
 mod args;
+mod chat;
 mod check;
 mod completions;
 mod connect;
+mod demo;
 mod doctor;
 mod failure;
 mod init;
 mod interrupt;
+mod live;
 mod ls;
+mod pick;
 mod ps;
 mod reload;
+mod render;
+mod run;
 mod serve;
 mod session;
 mod setup;
@@ -48,6 +54,25 @@ const COMMANDS: &[Command] = &[
         summary: "make a workspace with one agent on local Ollama",
         run: init::run,
     },
+    Command {
+        name: "demo",
+        usage: "demo [--dir FOLDER]",
+        summary: "see a turn survive a kill -9, without a model",
+        run: demo::run,
+    },
+    Command {
+        name: "run",
+        usage: "run AGENT [PROMPT] [--help]",
+        summary: "one turn; a prompt can be piped in",
+        run: run::run,
+    },
+    Command {
+        name: "chat",
+        usage: "chat AGENT [-c|--resume ID|--session NAME]",
+        summary: "talk to an agent",
+        run: chat::run,
+    },
+    Command { name: "attach", usage: "attach SESSION", summary: "join a session", run: chat::attach },
     Command { name: "serve", usage: "serve [--listen ADDR|unix:PATH]", summary: "run the server", run: serve::run },
     Command { name: "ls", usage: "ls [--json]", summary: "list the agents", run: ls::run },
     Command {

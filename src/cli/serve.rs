@@ -87,7 +87,10 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
         let text = config.listen.to_string();
         listen.extend(Listen::parse(&text));
     }
-    listen.push(Listen::Unix(connect::socket(dir)));
+    let near = Listen::Unix(connect::socket(dir));
+    if !listen.contains(&near) {
+        listen.push(near);
+    }
     let server = Server::bind(&listen, Arc::clone(&shared)).map_err(|error| Failure::new(error.to_string()))?;
     if let Some(path) = &options.pid_file {
         let text = format!("{}\n", std::process::id());

@@ -75,7 +75,12 @@ pub enum End {
     /// Something came in while it was leaving: the session has to be opened again at once.
     Again,
     /// A commit failed: what is on disk has to be read again.
-    Failed(StoreError),
+    Failed {
+        /// Why.
+        error: StoreError,
+        /// Whether another commit of this actor succeeded before.
+        progressed: bool,
+    },
 }
 
 pub(super) struct Actor {
@@ -91,6 +96,8 @@ pub(super) struct Actor {
     pub idle: Duration,
     /// Those who wait for a turn.
     pub waiters: Vec<(u64, Reply<TurnResult>)>,
+    /// A commit has succeeded.
+    pub progressed: bool,
     /// Told to stop: a running turn does not keep it.
     pub stopping: bool,
     /// Dropped last: tells the registry that the session may be opened again.
@@ -115,7 +122,7 @@ impl Actor {
             // Before anybody is answered: who hears that a turn runs must not find the session idle.
             self.busy.store(self.is_busy(), Ordering::Release);
             if let Err(error) = self.settle(&mut work).await {
-                break End::Failed(error);
+                break End::Failed { error, progressed: self.progressed };
             }
             self.busy.store(self.is_busy(), Ordering::Release);
             let leaving = self.stopping || work.evict || self.mailbox.is_closed();
@@ -257,6 +264,7 @@ impl Actor {
         };
         let (log, result) = self.writers.run(job).await.ok_or_else(lost)?;
         self.log = Some(log);
+        self.progressed |= result.is_ok();
         result
     }
 
@@ -298,7 +306,7 @@ impl Actor {
         }
         let log = self.log.take();
         let (store, id, cached) = (self.store.clone(), self.state.id.clone(), views::cached(&self.state));
-        let failed = matches!(end, End::Failed(_));
+        let failed = matches!(end, End::Failed { .. });
         // Under the lease still, so that the cache is not written over that of the next owner.
         self.writers
             .run(move || {

@@ -14,6 +14,7 @@ mod follow;
 mod fork;
 mod hub;
 mod pool;
+mod registry;
 mod runner;
 mod runtime;
 mod setup;

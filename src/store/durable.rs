@@ -16,9 +16,9 @@
 ///
 /// ```compile_fail,E0308
 /// use duragent::session::Runner;
-/// use duragent_core::session::Effect;
-/// fn act_before_it_is_written(runner: &Runner, effect: Effect) {
-///     runner.run(effect);
+/// use duragent_core::session::{Effect, State};
+/// fn act_before_it_is_written(runner: &mut Runner, effect: Effect, state: &State) {
+///     runner.run(effect, state);
 /// }
 /// ```
 ///
@@ -27,9 +27,9 @@
 /// ```
 /// use duragent::session::Runner;
 /// use duragent::store::Durable;
-/// use duragent_core::session::Effect;
-/// fn act(runner: &Runner, effect: Durable<Effect>) {
-///     runner.run(effect);
+/// use duragent_core::session::{Effect, State};
+/// fn act(runner: &mut Runner, effect: Durable<Effect>, state: &State) {
+///     runner.run(effect, state);
 /// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -169,7 +169,8 @@ impl<'a> Walk<'a> {
             }
             kind => {
                 call.results += 1;
-                let refused = entry.fields.get("denied").is_some() || entry.fields.get("exit_code").is_none();
+                let unknown = entry.fields.text("result").starts_with("there is no tool");
+                let refused = unknown || entry.fields.get("denied").is_some();
                 match kind {
                     _ if call.results > 1 => Some("has a second result"),
                     "tool_finished" if call.started == 0 && !refused => Some("has a result and never started"),

@@ -39,6 +39,8 @@ impl<'a> Source<'a> {
         let path = self.path;
         self.in_test_module
             || path.ends_with("/tests.rs")
+            // A program that tests start, because cargo gives its path to tests only if it is a binary.
+            || path.ends_with("-testbed.rs")
             || ["tests/", "benches/", "fuzz/"].iter().any(|dir| path.starts_with(dir))
             || ["/tests/", "/benches/"].iter().any(|dir| path.contains(dir))
     }

@@ -10,11 +10,13 @@
 
 mod decide;
 mod history;
+mod input;
 mod recover;
 mod state;
 
-pub use decide::{Accepted, Decided, Effect, Input, InputKind, Limits, Rejection, Rules, Timer, decide};
+pub use decide::decide;
 pub use history::{HISTORY_BYTES_MAX, History};
+pub use input::{Accepted, Decided, Effect, Input, InputKind, Limits, Rejection, Rules, Timer};
 pub use recover::CRASHES_MAX;
 pub use state::{
     Call, CallStatus, FINISHED_MAX, Finished, GRANTS_MAX, KEYS_MAX, Key, Phase, Queued, State, Turn, digest,

@@ -1,6 +1,7 @@
 //! What a crash leaves, and how it is settled when the log is opened (design.md, "What a crash leaves").
 
-use super::decide::{Draft, Effect, Timer};
+use super::decide::Draft;
+use super::input::{Effect, Timer};
 use super::state::{CallStatus, Phase, Turn};
 use crate::event::{Body, TurnReason};
 use crate::tool::EffectClass;

@@ -1,0 +1,301 @@
+//! The registry of live sessions: who is in memory, bringing a session there, and seeing to it that it leaves.
+//!
+//! Invariant: a session's slot is locked while it is opened, and its successor waits until the predecessor has given the
+//! lease back. So one process never opens a session twice.
+
+use super::Counters;
+use super::actor::{Actor, Command, End, Handle, MAILBOX_MAX};
+use super::api::{Accepted, ApiError, Published};
+use super::hub::Hub;
+use super::runner::Runner;
+use super::runtime::{Runtime, Shared, going_down};
+use super::setup::Agent;
+use crate::store::{Log, StoreError};
+use duragent_core::event::Event;
+use duragent_core::session::{InputKind, State};
+use duragent_platform::cancel::Cancel;
+use duragent_platform::log;
+use smol::channel;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Pauses before a session whose log failed is opened again; the last one repeats for as long as the disk is bad.
+const REOPEN_AFTER: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+/// How long an idle session may take to leave memory: a write of its cache on a slow card.
+const EVICT_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A place in the table of live sessions; locked while its session is opened.
+pub(super) type Slot = Arc<smol::lock::Mutex<Option<Arc<Handle>>>>;
+
+impl Runtime {
+    /// Finds sessions with an unfinished turn and takes them up. Ready when all have been looked at.
+    pub async fn recover(&self) {
+        let store = self.shared.store.clone();
+        let unfinished = self
+            .read(move || {
+                let mut found = Vec::new();
+                for id in store.list()? {
+                    if store.at_rest(&id) {
+                        continue;
+                    }
+                    let mut state = State::default();
+                    if store.verify(&id, &mut |event| state.apply(&event)).is_ok()
+                        && (state.turn.is_some() || !state.queue.is_empty())
+                        && state.paused.as_deref().is_none_or(|why| why == "shutdown")
+                    {
+                        found.push(id);
+                    }
+                }
+                Ok(found)
+            })
+            .await;
+        for id in unfinished.unwrap_or_default() {
+            // In use elsewhere, or its agent is gone: it is taken up when somebody asks for it.
+            self.live(&id).await.ok();
+        }
+        self.shared.ready.store(true, Ordering::Release);
+    }
+
+    /// True once [`Runtime::recover`] is done and until draining begins.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.ready.load(Ordering::Acquire) && !self.is_draining()
+    }
+
+    /// True once [`Runtime::drain`] has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire)
+    }
+
+    /// What has happened since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let live = self.shared.slots().values().filter(|slot| slot.try_lock().is_some_and(|h| is_open(&h))).count();
+        self.shared.counters.read(live as u64)
+    }
+
+    /// Stops in good order: takes no more messages, gives running turns `grace` to finish, pauses what is left, and waits
+    /// until every log is closed.
+    pub async fn drain(&self, grace: Duration) {
+        self.shared.draining.store(true, Ordering::Release);
+        let deadline = Instant::now() + grace;
+        while self.handles().iter().any(|h| h.busy.load(Ordering::Acquire)) && Instant::now() < deadline {
+            smol::Timer::after(Duration::from_millis(20)).await;
+        }
+        for handle in self.handles() {
+            handle.mailbox.send(Command::Stop).await.ok();
+        }
+        for handle in self.handles() {
+            handle.gone.recv().await.ok();
+        }
+        for hub in self.shared.hubs().drain().map(|(_, hub)| hub) {
+            hub.send(&Arc::new(Published::Shutdown));
+        }
+    }
+
+    /// The last client of a session left: its turn goes on, unless the agent wants it to pause.
+    pub(super) fn last_one_left(&self, id: &str) {
+        if let Some(handle) = self.live_now(id).filter(|h| h.pause_on_disconnect && h.busy.load(Ordering::Acquire)) {
+            let pause = Command::from(InputKind::Pause { reason: "disconnected".to_owned() });
+            let task = async move { drop(handle.mailbox.send(pause).await) };
+            smol::spawn(task).detach();
+        }
+    }
+
+    fn handles(&self) -> Vec<Arc<Handle>> {
+        let slots: Vec<Slot> = self.shared.slots().values().cloned().collect();
+        slots.iter().filter_map(|slot| slot.try_lock()?.clone()).filter(|h| !h.gone.is_closed()).collect()
+    }
+
+    /// Puts an input to a session and waits for the commit.
+    pub(super) async fn input(&self, id: &str, kind: InputKind) -> Result<Option<Accepted>, ApiError> {
+        if self.is_draining() {
+            return Err(going_down());
+        }
+        loop {
+            let handle = self.live(id).await?;
+            let (reply, answer) = channel::bounded(1);
+            let command = Command::Input { kind: kind.clone(), reply: Some(reply) };
+            if handle.mailbox.send(command).await.is_ok()
+                && let Ok(answer) = answer.recv().await
+            {
+                return answer;
+            }
+            // It left memory before it took the input: nothing happened, and its successor is asked.
+        }
+    }
+
+    pub(super) fn slot(&self, id: &str) -> Slot {
+        let mut slots = self.shared.slots();
+        if let Some(slot) = slots.get(id) {
+            return Arc::clone(slot);
+        }
+        // What nobody holds and nobody lives in is forgotten here, so that the table does not grow with the workspace.
+        slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_none_or(|h| is_open(&h)));
+        Arc::clone(slots.entry(id.to_owned()).or_default())
+    }
+
+    pub(super) fn hub(&self, id: &str) -> Arc<Hub> {
+        let mut hubs = self.shared.hubs();
+        hubs.retain(|_, hub| Arc::strong_count(hub) > 1);
+        Arc::clone(hubs.entry(id.to_owned()).or_default())
+    }
+
+    /// The handle of a session that is in memory.
+    pub(super) fn live_now(&self, id: &str) -> Option<Arc<Handle>> {
+        let slot = self.shared.slots().get(id).cloned()?;
+        let handle = slot.try_lock()?.clone()?;
+        (!handle.mailbox.is_closed()).then_some(handle)
+    }
+
+    /// The handle of a session, brought into memory if it is not there.
+    pub(super) async fn live(&self, id: &str) -> Result<Arc<Handle>, ApiError> {
+        self.live_after(id, 0).await
+    }
+
+    /// The same after `failures` of its log in a row.
+    async fn live_after(&self, id: &str, failures: usize) -> Result<Arc<Handle>, ApiError> {
+        let slot = self.slot(id);
+        let mut guard = slot.lock().await;
+        if let Some(handle) = guard.as_ref() {
+            if !handle.mailbox.is_closed() {
+                return Ok(Arc::clone(handle));
+            }
+            // It is leaving: its lease is given back when this ends.
+            handle.gone.recv().await.ok();
+        }
+        *guard = None;
+        if self.is_draining() {
+            // Whoever still waits for a session that was just closed would bring it back.
+            return Err(going_down());
+        }
+        self.make_room().await?;
+        let (store, session) = (self.shared.store.clone(), id.to_owned());
+        let (opened, state) = self
+            .write(move || {
+                let mut state = State::default();
+                let opened = store.open(&session, &mut |event: Event| state.apply(&event))?;
+                Ok((opened, state))
+            })
+            .await?;
+        let agent = self.agent(&state.agent)?;
+        self.hub(id).advance(state.last_seq);
+        let first = InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as };
+        let handle = self.start(id, agent, state, (opened.log, failures), first);
+        *guard = Some(Arc::clone(&handle));
+        Ok(handle)
+    }
+
+    /// Sees to it that one more session fits into memory.
+    pub(super) async fn make_room(&self) -> Result<(), ApiError> {
+        let handles = self.handles();
+        if handles.len() < self.shared.limits.sessions_live_max {
+            return Ok(());
+        }
+        for idle in handles.iter().filter(|h| !h.busy.load(Ordering::Acquire)) {
+            idle.mailbox.send(Command::Evict).await.ok();
+            let gone = async {
+                idle.gone.recv().await.ok();
+                true
+            };
+            let patience = async {
+                smol::Timer::after(EVICT_TIME_MAX).await;
+                false
+            };
+            if smol::future::or(gone, patience).await {
+                return Ok(());
+            }
+            // Somebody spoke to it in the meantime: the next one.
+        }
+        let max = self.shared.limits.sessions_live_max;
+        Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")))
+    }
+
+    /// Brings a session to life on a log that has failed `failures` times in a row.
+    pub(super) fn start(
+        &self,
+        id: &str,
+        agent: Arc<Agent>,
+        state: State,
+        (log, failures): (Box<dyn Log>, usize),
+        first: InputKind,
+    ) -> Arc<Handle> {
+        let (sender, mailbox) = channel::bounded(MAILBOX_MAX);
+        let (gone_sender, gone) = channel::bounded(1);
+        let busy = Arc::new(AtomicBool::new(true));
+        let runner = Runner {
+            session: id.to_owned(),
+            dir: self.shared.store.dir(id),
+            agent,
+            limits: Arc::clone(&self.shared.limits),
+            workers: self.shared.workers.clone(),
+            mailbox: sender.clone(),
+            hub: self.hub(id),
+            counters: Arc::clone(&self.shared.counters),
+            cancel: Cancel::new(),
+            timers: Vec::new(),
+        };
+        let pause_on_disconnect = runner.agent.pause_on_disconnect;
+        let actor = Actor {
+            state,
+            log: Some(log),
+            runner,
+            mailbox,
+            writers: self.shared.writers.clone(),
+            store: self.shared.store.clone(),
+            counters: Arc::clone(&self.shared.counters),
+            busy: Arc::clone(&busy),
+            idle: self.shared.limits.session_idle,
+            waiters: Vec::new(),
+            progressed: false,
+            stopping: false,
+            gone: gone_sender,
+        };
+        let (runtime, session) = (self.clone(), id.to_owned());
+        let task = async move {
+            match actor.run(first).await {
+                End::Rest => {}
+                End::Again => drop(runtime.live(&session).await),
+                End::Failed { error, progressed } => {
+                    let failures = if progressed { 1 } else { failures + 1 };
+                    runtime.reopen(&session, error, failures).await;
+                }
+            }
+        };
+        smol::spawn(task).detach();
+        Arc::new(Handle { mailbox: sender, busy, gone, pause_on_disconnect })
+    }
+
+    /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back.
+    /// `failures` counts those in a row.
+    async fn reopen(&self, id: &str, error: StoreError, mut failures: usize) {
+        let mut why = error.to_string();
+        while !self.is_draining() {
+            let pause = REOPEN_AFTER[failures.min(REOPEN_AFTER.len()) - 1];
+            log::warn(&format!("session {id}: {why}; it is opened again in {} ms", pause.as_millis()));
+            smol::Timer::after(pause).await;
+            match self.live_after(id, failures).await {
+                Err(ApiError::DiskFull(text) | ApiError::Internal(text)) => (why, failures) = (text, failures + 1),
+                _ => return,
+            }
+        }
+    }
+}
+
+pub(super) fn is_open(handle: &Option<Arc<Handle>>) -> bool {
+    handle.as_ref().is_some_and(|h| !h.gone.is_closed())
+}
+
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hubs(&self) -> MutexGuard<'_, HashMap<String, Arc<Hub>>> {
+        self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
