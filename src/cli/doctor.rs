@@ -11,7 +11,7 @@ mod provider;
 mod sandbox;
 
 use super::connect::{Connection, socket};
-use super::{Common, Failure, setup, text};
+use super::{Common, Failure, render, setup, text};
 use crate::config::{Workspace, check};
 use crate::session::Agents;
 use duragent_core::json::ObjectWriter;
@@ -86,7 +86,11 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     }
     let dir = common.existing()?;
     let checks = look(&dir);
-    text::put(&if json { as_json(&checks) } else { as_text(&checks) })?;
+    if json {
+        text::put_json(&as_json(&checks))?;
+    } else {
+        text::put(&as_text(&checks))?;
+    }
     let failed = checks.iter().filter(|check| check.status == Status::Fail).count();
     if failed == 0 {
         return Ok(0);
@@ -209,9 +213,9 @@ fn as_text(checks: &[Check]) -> String {
     let mut out = String::new();
     for Check { name, status, evidence, hint } in checks {
         let name = format!("{name}:");
-        out.push_str(&format!("{:4}  {name:width$} {}\n", status.as_str(), text::clean(evidence)));
+        out.push_str(&format!("{:4}  {name:width$} {}\n", status.as_str(), render::clean(evidence)));
         if let Some(hint) = hint {
-            out.push_str(&format!("      {:width$} → {}\n", "", text::clean(hint)));
+            out.push_str(&format!("      {:width$} → {}\n", "", render::clean(hint)));
         }
     }
     out
@@ -228,7 +232,7 @@ fn as_json(checks: &[Check]) -> String {
         object.str_opt("hint", hint.as_deref());
         object.finish();
     }
-    out.push_str("]}\n");
+    out.push_str("]}");
     out
 }
 
@@ -244,7 +248,7 @@ mod tests {
         let json = as_json(&checks);
         assert!(duragent_core::json::parse(&json).is_ok(), "{json}");
         assert!(json.ends_with(
-            "{\"name\":\"a model\",\"status\":\"FAIL\",\"evidence\":\"no \\\"x\\\"\",\"hint\":\"pull it\"}]}\n"
+            "{\"name\":\"a model\",\"status\":\"FAIL\",\"evidence\":\"no \\\"x\\\"\",\"hint\":\"pull it\"}]}"
         ));
     }
 

@@ -30,7 +30,7 @@ fn without_a_server_the_turn_goes_on_here() {
         house.session("ask", &["please"]);
         let id = requests(&house.log("ask")).remove(0);
         let out = house.good(&[command, "as"]);
-        assert_eq!(out, format!("{done} {id}: bash {{\"command\":\"touch made\"}}\n{result}\n"));
+        assert_eq!(out, format!("{done} {id} bash: touch made\n{result}\n"));
         assert_eq!(house.path("made").exists(), ran, "{command}");
         assert!(house.good(&["ps"]).contains("idle"));
         let error = house.bad(1, &[command, "ask"]);
@@ -46,7 +46,7 @@ fn with_a_server_the_decision_is_all() {
     assert_eq!(server.status("ask"), "waiting");
     let id = requests(&house.log("ask")).remove(0);
     let out = house.good(&["approve", "ask", &id, "--scope", "session"]);
-    assert_eq!(out, format!("granted (session) {id}: bash {{\"command\":\"echo hi\"}}\n"));
+    assert_eq!(out, format!("granted (session) {id} bash: echo hi\n"));
     until("the turn to rest", || (server.status("ask") == "idle").then_some(()));
     server.stop();
     assert!(house.log("ask").contains("\"scope\":\"session\""));
@@ -64,7 +64,7 @@ fn of_several_requests_one_has_to_be_named() {
         "{error}"
     );
     for (id, n) in ids.iter().zip(["1", "2"]) {
-        assert!(error.contains(&format!("hint: {id}: bash {{\"command\":\"echo {n}\"}}\n")), "{error}");
+        assert!(error.contains(&format!("hint: {id} bash: echo {n}\n")), "{error}");
     }
     let error = house.bad(1, &["deny", "ask", "nonsense"]);
     assert!(error.starts_with("error: session ask does not wait for an approval \"nonsense\"\nhint: "), "{error}");

@@ -98,7 +98,8 @@ impl House {
         for message in messages {
             server.say(id, message);
         }
-        server.stop();
+        // A server gives turns that wait half a minute to be decided on.
+        if server.status(id) == "waiting" { server.kill() } else { server.stop() }
     }
 
     pub fn serve(&self) -> Served {

@@ -51,7 +51,7 @@ fn sessions_are_listed_newest_first_with_what_is_wrong_with_them() {
     assert!(out.contains("bent") && out.contains("damaged"), "{out}");
     let older = words.iter().find(|line| line[0] == "older").expect("it is listed");
     assert_eq!((older[1], older[2], older[3]), ("bot", "idle", "2"));
-    assert_eq!(older[older.len() - 3..], ["7", "about", "older"]);
+    assert_eq!(older[older.len() - 3..], ["10", "about", "older"]);
 
     let listed = |args: &[&str]| -> Vec<String> {
         let json = json::parse(&house.good(args)).expect("JSON");

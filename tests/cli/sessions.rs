@@ -17,7 +17,7 @@ fn a_conversation_is_shown() {
     let out = house.good(&["session", "show", "ta"]);
     for part in [
         "session  talk\ntitle    about talk\nagent    bot\nstatus   idle\ncreated  ",
-        "\nturns    1\ntokens   7 in, 3 out, 7 in the context\n",
+        "\nturns    1\ntokens   7 in, 3 out, 10 in the context\n",
         "\n#2 user\n  say\n  hello \u{fffd}[31m\n",
         "assistant\n  Hello there.\n",
     ] {
