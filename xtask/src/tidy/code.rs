@@ -38,7 +38,8 @@ fn is_use(source: &Source<'_>, index: usize) -> bool {
 }
 
 fn reads_environment_freely(source: &Source<'_>, test: bool) -> bool {
-    test || source.is_test_file() || ["src/config/", "xtask/", "build.rs"].iter().any(|dir| source.path.starts_with(dir))
+    test || source.is_test_file()
+        || ["src/config/", "xtask/", "build.rs"].iter().any(|dir| source.path.starts_with(dir))
 }
 
 /// True if `env::var…` starts at `index`, or `env::{…, var…}`.
@@ -96,7 +97,9 @@ fn is_option_expect(source: &Source<'_>, dot: usize) -> bool {
 
 /// Printing belongs to the command line.
 fn prints(source: &Source<'_>, report: &mut Report) {
-    if source.is_test_file() || ["src/cli/", "xtask/", "plugins/", "build.rs"].iter().any(|dir| source.path.starts_with(dir)) {
+    if source.is_test_file()
+        || ["src/cli/", "xtask/", "plugins/", "build.rs"].iter().any(|dir| source.path.starts_with(dir))
+    {
         return;
     }
     for (i, token) in source.tokens.iter().enumerate().filter(|(_, t)| !t.test) {
