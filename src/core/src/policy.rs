@@ -7,7 +7,7 @@
 //! Two directions of error are treated differently. An allow pattern must not match more than its author saw: with a
 //! wildcard it never matches a command that holds shell control characters, and a relative path pattern never
 //! leaves the working directory. A deny or ask pattern may match more: it is tried on the parts of a command and on
-//! simple disguises of it as well ([`command`]).
+//! simple disguises of it as well (module `command`).
 //!
 //! Absent: certainty about what a shell will do. Rules on commands keep honest models from mistakes; the sandbox is the
 //! wall. Paths are compared as text: symbolic links are the sandbox's business.
