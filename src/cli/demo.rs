@@ -179,7 +179,7 @@ impl<'a> Demo<'a> {
 
     /// A line of two columns.
     fn row(&self, name: &str, text: &str) -> Result<(), Failure> {
-        self.say(&format!("   {name:<21} {text}").trim_end())
+        self.say(format!("   {name:<21} {text}").trim_end())
     }
 
     /// Starts the server and waits until it answers.

@@ -22,7 +22,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-const HELP: &str = "duragent run AGENT [PROMPT]
+/// What `--help` says.
+pub const HELP: &str = "duragent run AGENT [PROMPT]
 
 One turn. The prompt is the argument, what is piped in, or both.
 
