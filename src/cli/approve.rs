@@ -6,28 +6,26 @@
 //! disk; whoever opens the session next goes on with it.
 
 use super::connect::{self, Connection, session_id};
+use super::render::Style;
 use super::session::intact;
-use super::{Common, Failure, args, interrupt, text};
+use super::{Common, Failure, args, interrupt, pick, render, run, text};
 use crate::http::client::Stream;
 use duragent_core::event::{Body, Scope, TurnReason};
 use duragent_core::json::Value;
 use duragent_core::line;
 use std::sync::Arc;
 
-/// Characters of a call's arguments that are shown.
-const ARGUMENTS_CHARS_MAX: usize = 400;
-
 /// `approve SESSION [ID]`
 pub fn approve(common: Common, parser: lexopt::Parser) -> Result<u8, Failure> {
-    run(common, parser, "grant", "approve")
+    decide(common, parser, "grant", "approve")
 }
 
 /// `deny SESSION [ID]`
 pub fn deny(common: Common, parser: lexopt::Parser) -> Result<u8, Failure> {
-    run(common, parser, "deny", "deny")
+    decide(common, parser, "deny", "deny")
 }
 
-fn run(common: Common, mut parser: lexopt::Parser, decision: &str, command: &str) -> Result<u8, Failure> {
+fn decide(common: Common, mut parser: lexopt::Parser, decision: &str, command: &str) -> Result<u8, Failure> {
     let (mut session, mut approval, mut scope) = (None, None, Scope::Once);
     while let Some(arg) = parser.next()? {
         match arg {
@@ -43,8 +41,8 @@ fn run(common: Common, mut parser: lexopt::Parser, decision: &str, command: &str
     let connection = Connection::open(&dir)?;
     let id = session_id(&connection, &session)?;
     let before = intact(&connection, &id)?.get("last_seq").and_then(Value::as_u64).unwrap_or(0);
-    let open = connection.get(&format!("/api/v1/sessions/{id}/approvals"))?;
-    let request = choose(&id, text::list(&open, "approvals"), approval.as_deref(), command)?;
+    let open = pick::approvals(&connection, &id)?;
+    let request = choose(&id, &open, approval.as_deref(), command)?;
     // From here on an interruption must not look like a crash to the session.
     let signals = interrupt::catch()?;
     let approval = text::field(request, "approval_id");
@@ -87,11 +85,11 @@ fn choose<'a>(id: &str, open: &'a [Value], named: Option<&str>, command: &str) -
     }
 }
 
-/// A request on one line: id, tool, arguments.
+/// A request on one line: its id, and the call as whoever decides has to see it.
 fn shown(request: &Value) -> String {
-    let field = |name| text::one_line(&text::field(request, name), usize::MAX);
     let arguments = request.get("arguments").map(Value::to_string).unwrap_or_default();
-    format!("{}: {} {}", field("approval_id"), field("name"), text::one_line(&arguments, ARGUMENTS_CHARS_MAX))
+    let call = render::call(&text::field(request, "name"), &arguments);
+    format!("{} {call}", text::field(request, "approval_id"))
 }
 
 /// Waits until a session of our own runtime has nothing more to do, and prints the replies on the way.
@@ -133,7 +131,9 @@ impl Turns {
             Body::TurnFinished { turn, reason, detail, .. } => {
                 let reply = std::mem::take(&mut self.reply);
                 if *reason == TurnReason::Completed {
-                    text::put(&format!("{}\n", text::clean(reply.trim_end())))?;
+                    let live = Style::of_process().live;
+                    let reply = if live { text::clean(&reply) } else { reply };
+                    text::put(&format!("{}\n", reply.trim_end()))?;
                 }
                 self.last = Some((*turn, *reason, detail.clone()));
             }
@@ -145,15 +145,17 @@ impl Turns {
     /// The exit code, or why the last turn did not complete.
     fn end(&self, connection: &Connection, id: &str, status: &str) -> Result<u8, Failure> {
         if status == "waiting" {
-            let open = connection.get(&format!("/api/v1/sessions/{id}/approvals"))?;
-            let open: Vec<String> = text::list(&open, "approvals").iter().map(shown).collect();
+            let open: Vec<String> = pick::approvals(connection, id)?.iter().map(shown).collect();
             let failure = Failure::new(format!("the turn waits for an approval\n{}", open.join("\n")));
-            return Err(Failure { code: 4, ..failure.hint(format!("decide with: duragent approve {id}, or deny")) });
+            return Err(Failure {
+                code: run::WAITING,
+                ..failure.hint(format!("decide with: duragent approve {id}, or deny"))
+            });
         }
         let Some((turn, reason, detail)) = &self.last else { return Ok(0) };
         let code = match reason {
             TurnReason::Completed => return Ok(0),
-            TurnReason::Limit => 5,
+            TurnReason::Limit => run::LIMIT,
             TurnReason::Failed | TurnReason::Cancelled | TurnReason::Quarantined => 1,
         };
         let detail = detail.as_deref().map_or_else(String::new, |detail| format!(": {detail}"));

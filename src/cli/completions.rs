@@ -16,7 +16,7 @@ struct Entry {
     options: Vec<&'static str>,
 }
 
-pub fn run(_: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
+pub fn completions(_: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     let mut shell = None;
     while let Some(arg) = parser.next()? {
         match arg {
@@ -35,15 +35,14 @@ pub fn run(_: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
 }
 
 fn commands() -> Vec<Entry> {
-    let entry = |(name, usage, summary)| Entry { name, summary, options: options(usage) };
-    COMMANDS.iter().map(|c| entry((c.name, c.usage, c.summary))).collect()
+    COMMANDS.iter().map(|c| Entry { name: c.name, summary: c.summary, options: options(c.usage) }).collect()
 }
 
 fn subcommands() -> Vec<Entry> {
     SUBCOMMANDS.iter().map(|c| Entry { name: c.name, summary: c.summary, options: options(c.usage) }).collect()
 }
 
-/// The options that a usage line names.
+/// The options that a usage names.
 fn options(usage: &'static str) -> Vec<&'static str> {
     let words = usage.split(|c: char| c.is_whitespace() || "[]|,=".contains(c));
     words.filter(|word| word.len() > 1 && word.starts_with('-')).collect()

@@ -125,8 +125,9 @@ pub fn problem(response: &Response) -> Failure {
     );
     match field("type").and_then(|t| t.rsplit(':').next()) {
         Some("leased") => failure.hint("share a session between terminals through a server: duragent serve"),
-        Some("damaged") => {
-            failure.hint("look with: duragent session verify; cut off what is broken with: duragent session repair")
+        Some("damaged") => failure.hint(DAMAGED_HINT),
+        Some("configuration") => {
+            Failure { code: 3, ..failure }.hint("the old one stays; see it all with: duragent check")
         }
         Some("disk-full") => failure.hint("free some space, nothing that was acknowledged is lost"),
         _ => failure,

@@ -86,7 +86,11 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     }
     let dir = common.existing()?;
     let checks = look(&dir);
-    text::put(&if json { as_json(&checks) } else { as_text(&checks) })?;
+    if json {
+        text::put_json(&as_json(&checks))?;
+    } else {
+        text::put(&as_text(&checks))?;
+    }
     let failed = checks.iter().filter(|check| check.status == Status::Fail).count();
     if failed == 0 {
         return Ok(0);
@@ -228,7 +232,7 @@ fn as_json(checks: &[Check]) -> String {
         object.str_opt("hint", hint.as_deref());
         object.finish();
     }
-    out.push_str("]}\n");
+    out.push_str("]}");
     out
 }
 
@@ -244,7 +248,7 @@ mod tests {
         let json = as_json(&checks);
         assert!(duragent_core::json::parse(&json).is_ok(), "{json}");
         assert!(json.ends_with(
-            "{\"name\":\"a model\",\"status\":\"FAIL\",\"evidence\":\"no \\\"x\\\"\",\"hint\":\"pull it\"}]}\n"
+            "{\"name\":\"a model\",\"status\":\"FAIL\",\"evidence\":\"no \\\"x\\\"\",\"hint\":\"pull it\"}]}"
         ));
     }
 

@@ -17,7 +17,8 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     let answer = connection.get("/api/v1/agents")?;
     connection.close();
     if json {
-        return print(&format!("{answer}\n"));
+        text::put_json(&answer.to_string())?;
+        return Ok(0);
     }
     let agents = text::list(&answer, "agents");
     if agents.is_empty() {

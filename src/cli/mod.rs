@@ -117,7 +117,7 @@ const COMMANDS: &[Command] = &[
         name: "completions",
         usage: "completions bash|zsh|fish",
         summary: "print completions for a shell",
-        run: completions::run,
+        run: completions::completions,
     },
 ];
 

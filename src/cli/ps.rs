@@ -32,7 +32,8 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     sessions.sort_by_key(|s| std::cmp::Reverse(last_at(s)));
     if options.json {
         let answer = Value::Object(vec![("sessions".to_owned(), Value::Array(sessions))]);
-        return print(&format!("{answer}\n"));
+        text::put_json(&answer.to_string())?;
+        return Ok(0);
     }
     if sessions.is_empty() {
         let filtered = options.agent.is_some() || options.status.is_some();

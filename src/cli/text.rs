@@ -1,9 +1,8 @@
-//! Text for people: tables, ages, and foreign text made harmless.
+//! Text for people: tables, ages, excerpts.
 //!
-//! Invariant: what models, tools and senders wrote reaches the screen without control characters, so that none of it can
-//! move the cursor or retitle a terminal.
+//! Invariant: what models, tools and senders wrote goes through [`render::clean`] on its way to the screen.
 
-use super::Failure;
+use super::{Failure, render};
 use duragent_core::json::Value;
 use duragent_platform::terminal;
 use std::io::{ErrorKind, Write};
@@ -154,6 +153,14 @@ pub fn put(text: &str) -> Result<bool, Failure> {
     }
 }
 
+/// As [`put`], of a JSON text, with a line feed: a terminal gets it with control characters escaped.
+pub fn put_json(json: &str) -> Result<bool, Failure> {
+    match terminal::is_terminal(std::io::stdout()) {
+        true => put(&[&render::clean_json(json), "\n"].concat()),
+        false => put(&[json, "\n"].concat()),
+    }
+}
+
 /// Says something on standard error, in one write.
 pub fn say(text: &str) {
     // There is no other place to say that this failed.
@@ -199,7 +206,6 @@ mod tests {
         assert_eq!(one_line("äöü", 3), "äöü");
         assert_eq!(one_line("äöüß", 3), "äö…");
         assert_eq!(one_line(&"x ".repeat(1000), 3), "x …");
-        assert_eq!(clean("a\r\n\tb\u{9b}"), "a\u{fffd}\n\tb\u{fffd}");
         assert_eq!(excerpt("a\nb\nc\nd", 2, "> "), "> a\n> b\n> … 2 more lines\n");
         assert_eq!(excerpt("a\nb", 2, ""), "a\nb\n");
         assert_eq!((count(1, "event"), count(0, "event")), ("1 event".into(), "0 events".into()));

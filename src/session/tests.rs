@@ -1,6 +1,6 @@
 use super::api::{ApiError, NewMessage, NewSession, Published, Status, Verdict};
 use super::{Agent, Agents, DeviceLimits, Filter, Runtime, Setup, Workdir};
-use crate::provider::{Delta, Failure, Provider, Reply, Request};
+use crate::provider::{Delta, Failure, Probe, Provider, Reply, Request};
 use crate::tool::Registry;
 use duragent_core::event::{Decision, FailureKind, SandboxReport, Scope, TurnReason};
 use duragent_core::message::Message;
@@ -49,8 +49,8 @@ impl Provider for Played {
         Ok(reply)
     }
 
-    fn probe(&self, _: &str) -> Result<String, Failure> {
-        Ok("played".into())
+    fn probe(&self, _: &str) -> Result<Probe, Failure> {
+        Ok(Probe { text: "played".into(), context_tokens: None })
     }
 }
 

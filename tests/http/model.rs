@@ -1,7 +1,7 @@
 //! A model that does what it is told: `slow` is answered when somebody cancels, `approve` asks for a tool first, anything
 //! else is answered at once.
 
-use duragent::provider::{Delta, Failure, Message, Provider, Reply, Request};
+use duragent::provider::{Delta, Failure, Message, Probe, Provider, Reply, Request};
 use duragent_core::event::{FailureKind, Usage};
 use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
@@ -41,8 +41,8 @@ impl Provider for Model {
         Ok(reply)
     }
 
-    fn probe(&self, _model: &str) -> Result<String, Failure> {
-        Ok(String::new())
+    fn probe(&self, _model: &str) -> Result<Probe, Failure> {
+        Ok(Probe { text: String::new(), context_tokens: None })
     }
 }
 

@@ -135,14 +135,14 @@ fn landlock_canary() -> Check {
     });
     let joined = tried.map(std::thread::JoinHandle::join);
     match joined {
-        Ok(Ok(Ok((status, closed)))) => landlock_verdict(status.landlock, status.ruleset, closed),
+        Ok(Ok(Ok((status, closed)))) => landlock_verdict(status.landlock, &status.ruleset, closed),
         Ok(Ok(Err(error))) => Check::warn(NAME, format!("the kernel refuses rules: {error}")),
         Ok(Err(_)) => Check::warn(NAME, "the canary did not come back"),
         Err(error) => Check::warn(NAME, format!("no thread for the canary: {error}")),
     }
 }
 
-fn landlock_verdict(kernel: LandlockStatus, rules: RulesetStatus, closed: bool) -> Check {
+fn landlock_verdict(kernel: LandlockStatus, rules: &RulesetStatus, closed: bool) -> Check {
     const NAME: &str = "landlock";
     let hint = "not needed in trust mode, which is configured";
     let (effective_abi, kernel_abi) = match kernel {
@@ -151,7 +151,7 @@ fn landlock_verdict(kernel: LandlockStatus, rules: RulesetStatus, closed: bool) 
         LandlockStatus::Available { effective_abi, kernel_abi } => (effective_abi, kernel_abi),
     };
     let abi = kernel_abi.unwrap_or(effective_abi as i32);
-    if closed && rules == RulesetStatus::FullyEnforced {
+    if closed && *rules == RulesetStatus::FullyEnforced {
         return Check::ok(NAME, format!("ABI {abi}; a canary was kept from opening a file"));
     }
     let how = if closed { "was kept" } else { "was not kept" };
@@ -186,7 +186,7 @@ mod tests {
             let found = landlock_verdict(kernel, rules, closed);
             assert!(found.status == status && found.evidence.contains(part), "{found:?}");
         };
-        let (full, none) = (RulesetStatus::FullyEnforced, RulesetStatus::NotEnforced);
+        let (full, none) = (&RulesetStatus::FullyEnforced, &RulesetStatus::NotEnforced);
         let there = LandlockStatus::Available { effective_abi: ABI::V4, kernel_abi: None };
         let newer = LandlockStatus::Available { effective_abi: ABI::V4, kernel_abi: Some(12) };
         check(there, full, true, Status::Ok, "ABI 4; a canary was kept");

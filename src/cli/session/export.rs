@@ -23,7 +23,7 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     let id = session_id(&connection, &session)?;
     intact(&connection, &id)?;
     match target {
-        None => lines(&connection, &id, 0, &mut |line| text::put(&[line, "\n"].concat()))?,
+        None => lines(&connection, &id, 0, &mut |line| text::put_json(line))?,
         Some(path) => to_file(&connection, &id, &path)?,
     }
     connection.close();

@@ -111,8 +111,7 @@ impl Printer {
         if let Some(seq) = line::peek_seq(line.as_bytes()) {
             self.after = seq;
         }
-        let text = if self.json { [line, "\n"].concat() } else { readable(line) };
-        self.gone = !text::put(&text)?;
+        self.gone = !if self.json { text::put_json(line)? } else { text::put(&readable(line))? };
         Ok(!self.gone)
     }
 }

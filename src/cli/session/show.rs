@@ -31,7 +31,8 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
         if let (Value::Object(fields), Value::Object(more)) = (&mut summary, &mut conversation) {
             fields.append(more);
         }
-        return print(&format!("{summary}\n"));
+        text::put_json(&summary.to_string())?;
+        return Ok(0);
     }
     let mut out = head(&summary);
     for message in text::list(&conversation, "messages") {
