@@ -288,7 +288,7 @@ impl Run<'_> {
 
     fn lost(&self, failure: Failure) -> Failure {
         let Turn { agent, session, .. } = &*self.turn;
-        failure.hint(format!("duragent run {agent} --resume {session}"))
+        if failure.hint.is_some() { failure } else { failure.hint(format!("duragent run {agent} --resume {session}")) }
     }
 
     fn signal(&mut self, signal: Signal) -> Result<(), Failure> {
