@@ -189,9 +189,8 @@ impl<'a> Chat<'a> {
                 Heard::Event(event) => self.event(&event.data),
                 Heard::Gone => self.say("[server] it went away; looking for it"),
                 Heard::Back => self.back()?,
-                Heard::Lost(failure) => {
-                    return Err(failure.hint(format!("duragent attach {}", self.session)));
-                }
+                Heard::Lost(failure) if failure.hint.is_some() => return Err(failure),
+                Heard::Lost(failure) => return Err(failure.hint(format!("duragent attach {}", self.session))),
                 Heard::Line(line) if self.interactive => {
                     self.render.entered();
                     self.line(&line)?
@@ -402,7 +401,8 @@ impl<'a> Chat<'a> {
             Ok(now) => {
                 let Picked { id, agent, status, last_seq, turns } = now;
                 let place = if self.connection.is_own() { "in this process" } else { "on the server" };
-                format!("session {id} of {agent} {place}: {status}, {turns} turns, {last_seq} events")
+                let (turns, events) = (text::count(turns, "turn"), text::count(last_seq, "event"));
+                format!("session {id} of {agent} {place}: {status}, {turns}, {events}")
             }
             Err(failure) => failure.error,
         };

@@ -19,6 +19,7 @@ use crate::store::file::{FileStore, Tail};
 use duragent_core::event::{Body, Event, TurnReason};
 use duragent_core::line;
 use duragent_platform::{file, process, sandbox, terminal};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -89,6 +90,8 @@ struct Demo<'a> {
     bold: bool,
     step: u32,
     events: Vec<Event>,
+    /// What was heard while something else was waited for.
+    held: VecDeque<Heard>,
 }
 
 /// A server in a process of its own, killed when dropped.
@@ -127,7 +130,8 @@ impl<'a> Demo<'a> {
         let plain = env::process("NO_COLOR").is_some_and(|v| !v.is_empty());
         let watched = terminal::is_terminal(std::io::stdout());
         let bold = watched && !plain;
-        Ok(Self { live, folder, workspace, connection, server: None, watched, bold, step: 0, events: Vec::new() })
+        let (events, held) = (Vec::new(), VecDeque::new());
+        Ok(Self { live, folder, workspace, connection, server: None, watched, bold, step: 0, events, held })
     }
 
     /// The story.
@@ -179,7 +183,7 @@ impl<'a> Demo<'a> {
 
     /// A line of two columns.
     fn row(&self, name: &str, text: &str) -> Result<(), Failure> {
-        self.say(&format!("   {name:<21} {text}").trim_end())
+        self.say(format!("   {name:<21} {text}").trim_end())
     }
 
     /// Starts the server and waits until it answers.
@@ -202,15 +206,16 @@ impl<'a> Demo<'a> {
         self.row("server", &format!("process {pid}, on a unix socket"))
     }
 
-    /// Waits until `condition` holds.
-    fn until(&self, mut condition: impl FnMut() -> bool, error: impl Fn() -> Failure) -> Result<(), Failure> {
+    /// Waits until `condition` holds. Events that come meanwhile are kept.
+    fn until(&mut self, mut condition: impl FnMut() -> bool, error: impl Fn() -> Failure) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         while !condition() {
             if Instant::now() > deadline {
                 return Err(error());
             }
-            if let Some(Heard::Signal(signal)) = self.live.next_until(Instant::now() + LOOK) {
-                return Err(interrupted(signal));
+            match self.live.next_until(Instant::now() + LOOK) {
+                Some(Heard::Signal(signal)) => return Err(interrupted(signal)),
+                heard => self.held.extend(heard),
             }
         }
         Ok(())
@@ -220,7 +225,7 @@ impl<'a> Demo<'a> {
     fn follow(&mut self, last: fn(&Event) -> bool) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.live.next_until(deadline) {
+            match self.held.pop_front().or_else(|| self.live.next_until(deadline)) {
                 Some(Heard::Event(event)) if event.kind != "token" => {
                     let event = line::parse(&event.data).map_err(|e| Failure::new(format!("an event: {e}")))?;
                     self.row(
@@ -242,7 +247,7 @@ impl<'a> Demo<'a> {
     }
 
     /// Waits for the tool's line in its file; the processes that it names.
-    fn tool_processes(&self) -> Result<Vec<u32>, Failure> {
+    fn tool_processes(&mut self) -> Result<Vec<u32>, Failure> {
         let path = self.folder.join("pump.log");
         let line = || fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'));
         self.until(|| line().is_some(), || Failure::new("the tool does not write pump.log"))?;
@@ -263,7 +268,7 @@ impl<'a> Demo<'a> {
     }
 
     /// Nothing of the tool goes on behind everybody's back.
-    fn ended(&self, tool: &[u32]) -> Result<(), Failure> {
+    fn ended(&mut self, tool: &[u32]) -> Result<(), Failure> {
         let gone = || tool.iter().all(|pid| !process::is_alive(*pid));
         self.until(gone, || Failure::new("processes of the tool are left"))?;
         self.row("tool", "its processes are gone too, although nobody could tell them")

@@ -16,7 +16,7 @@ use duragent_platform::signal::{Signal, Signals};
 use std::io::{self, BufRead};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Items that wait for the command; above, the threads wait. A slow terminal makes the server drop us, and we come back.
@@ -94,10 +94,7 @@ impl Live {
     /// As [`Live::next`]; `None` if nothing happens until `deadline`.
     pub fn next_until(&self, deadline: Instant) -> Option<Heard> {
         self.signalled.store(false, Ordering::SeqCst);
-        match self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(heard) => Some(heard),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
     }
 
     /// Follows `session` after seq `after`, and looks for a server that goes away for as long as `patience`. Listens when

@@ -5,7 +5,8 @@
 //!
 //! Absent: cursor movement, wrapping, Markdown.
 
-use super::text::{clean, is_unsafe};
+use super::print;
+use super::text::{clean, is_unsafe, say};
 use crate::config::env;
 use duragent_core::event::{Body, Decision, Event, ToolOutcome};
 use duragent_core::json::{self, Value};
@@ -297,14 +298,16 @@ fn result(outcome: &ToolOutcome) -> String {
 pub struct Screen;
 
 impl Screen {
-    /// Writes `pieces`. Somebody who stopped reading is no failure of the session.
+    /// Writes `pieces`. Somebody who stopped reading is no failure of the session, nor is a full disk behind a redirection.
     pub fn show(pieces: Vec<Piece>) {
         for piece in pieces {
             match piece {
                 Piece::Said(text) => {
-                    let mut out = io::stdout().lock();
-                    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+                    if let Err(failure) = print(&text) {
+                        say(&format!("error: {}", failure.error));
+                    }
                 }
+                // tidy-allow(dropped-results): there is nowhere else to say it
                 Piece::Aside(text) => drop(io::stderr().write_all(text.as_bytes())),
             }
         }

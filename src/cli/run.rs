@@ -22,7 +22,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-const HELP: &str = "duragent run AGENT [PROMPT]
+/// What `--help` says.
+pub const HELP: &str = "duragent run AGENT [PROMPT]
 
 One turn. The prompt is the argument, what is piped in, or both.
 
@@ -287,7 +288,7 @@ impl Run<'_> {
 
     fn lost(&self, failure: Failure) -> Failure {
         let Turn { agent, session, .. } = &*self.turn;
-        failure.hint(format!("duragent run {agent} --resume {session}"))
+        if failure.hint.is_some() { failure } else { failure.hint(format!("duragent run {agent} --resume {session}")) }
     }
 
     fn signal(&mut self, signal: Signal) -> Result<(), Failure> {

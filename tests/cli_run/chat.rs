@@ -176,7 +176,7 @@ fn commands_answer_while_a_turn_runs() {
     chat.err.wait_for("no command /nonsense");
     eventually("the tool runs", || house.read("ran.log").is_some());
     chat.type_in("/status\n");
-    chat.err.wait_for("session one of worker in this process: running, 1 turns");
+    chat.err.wait_for("session one of worker in this process: running, 1 turn, ");
     chat.type_in("/cancel\nmore\n");
     chat.err.wait_for("[turn] cancelled");
     chat.out.wait_for("Over.");

@@ -275,3 +275,19 @@ fn told_to_stop_it_leaves_the_turn_on_disk() {
     check(&house, &["run", "--resume", &session], "", 0, "Done.\n", "");
     assert_eq!(house.read("ran.log").as_deref(), Some("ran\n"));
 }
+
+#[test]
+fn a_session_that_another_process_holds_is_left_to_it() {
+    let house = slow("held");
+    let mut run = house.start(&["run", "worker", "hi", "--session", "one"]);
+    run.close_input();
+    eventually("the tool runs", || house.read("ran.log").is_some());
+    for args in
+        [vec!["run", "worker", "more", "--session", "one"], vec!["run", "--resume", "one"], vec!["attach", "one"]]
+    {
+        let ended = house.run(&args, "");
+        assert_eq!(ended.code, Some(1), "{args:?}: {ended:?}");
+        assert!(ended.err.contains("hint: share a session between terminals through a server"), "{args:?}: {ended:?}");
+    }
+    assert_eq!((house.said("one").len(), house.read("ran.log").as_deref()), (1, Some("ran\n")));
+}
