@@ -132,7 +132,7 @@ impl Turns {
                 let reply = std::mem::take(&mut self.reply);
                 if *reason == TurnReason::Completed {
                     let live = Style::of_process().live;
-                    let reply = if live { render::clean(&reply) } else { reply };
+                    let reply = if live { text::clean(&reply) } else { reply };
                     text::put(&format!("{}\n", reply.trim_end()))?;
                 }
                 self.last = Some((*turn, *reason, detail.clone()));

@@ -11,14 +11,17 @@
 //!
 //! Absent: line editing, cursor movement.
 
+mod ask;
+
 use super::connect::{self, Connection};
 use super::live::{self, Heard, Live, Message};
 use super::pick::{self, Picked, Which};
-use super::render::{self, Piece, Render, Screen, Style};
+use super::render::{self, Piece, Render, SUMMARY_CHARS_MAX, Screen, Style};
 use super::run::{LIMIT, WAITING};
-use super::{Common, Failure, args};
+use super::{Common, Failure, args, text};
+use ask::{Open, answer};
 use duragent_core::event::{Body, Event, TurnReason};
-use duragent_core::json::{self, ObjectWriter, Value};
+use duragent_core::json::{self, Value};
 use duragent_core::line;
 use duragent_platform::signal::Signal;
 use duragent_platform::terminal;
@@ -79,13 +82,6 @@ fn talk(common: &Common, which: &Which, agent: Option<&str>) -> Result<u8, Failu
     });
     connection.close();
     result
-}
-
-/// An approval that somebody is to decide on.
-struct Open {
-    id: String,
-    /// As it is shown.
-    call: String,
 }
 
 struct Chat<'a> {
@@ -260,22 +256,6 @@ impl<'a> Chat<'a> {
         }
     }
 
-    fn waits_for_approval(&self) -> bool {
-        pick::now(self.connection, &self.session).is_ok_and(|now| now.status == "waiting")
-    }
-
-    /// A script has no answer to an approval.
-    fn stuck(&mut self) -> Next {
-        let commands = self.approve_commands();
-        self.note(&format!("the turn waits for an approval:\n{commands}"));
-        Next::Leave(WAITING)
-    }
-
-    fn approve_commands(&self) -> String {
-        let command = |open: &Open| format!("  {}\n  duragent approve {} {}", open.call, self.session, open.id);
-        self.approvals.iter().map(command).collect::<Vec<_>>().join("\n")
-    }
-
     fn token(&mut self, data: &str) -> Next {
         if let Ok(token) = json::parse(data)
             && let Some(text) = token.get("text").and_then(Value::as_str)
@@ -351,28 +331,6 @@ impl<'a> Chat<'a> {
         }
     }
 
-    /// Asks the runtime what waits, and the person about the first of it.
-    fn refresh_approvals(&mut self) {
-        // If nobody answers, the events tell again when somebody does.
-        let Ok(list) = pick::approvals(self.connection, &self.session) else { return };
-        let open = |a: &Value| {
-            let arguments = a.get("arguments").map(Value::to_string).unwrap_or_default();
-            let call = render::call(a.get("name")?.as_str()?, &arguments);
-            Some(Open { id: a.get("approval_id")?.as_str()?.to_owned(), call })
-        };
-        self.approvals = list.iter().filter_map(open).filter(|o| !self.decided.contains(&o.id)).collect();
-        self.ask();
-    }
-
-    fn ask(&mut self) {
-        let Some(first) = self.approvals.first() else { return };
-        if self.asked.as_ref() != Some(&first.id) {
-            self.asked = Some(first.id.clone());
-            let question = format!("allow {}? [y]es once / [s]ession / [a]lways / [n]o ", first.call);
-            Screen::show(self.render.ask(&question));
-        }
-    }
-
     /// The server is there again: what it did not take is sent once more, and what was asked may be settled.
     fn back(&mut self) -> Result<Next, Failure> {
         self.note("[server] it is back");
@@ -437,29 +395,6 @@ impl<'a> Chat<'a> {
             }
             Err(failure) => Err(failure),
         }
-    }
-
-    fn decide(&mut self, text: &str) {
-        let (Some(id), Some((decision, scope))) = (self.asked.clone(), answer(text)) else {
-            Screen::show(self.render.ask("y, s, a or n? (/cancel ends the turn) "));
-            return;
-        };
-        let mut body = String::new();
-        let mut object = ObjectWriter::new(&mut body);
-        object.str("decision", decision).str("scope", scope);
-        object.finish();
-        let path = self.path(&format!("/approvals/{id}"));
-        let headers = [("Content-Type", "application/json")];
-        match self.connection.client().request("POST", &path, &headers, body.as_bytes()) {
-            Ok(response) if response.status < 300 => self.decided.push(id.clone()),
-            Ok(response) if response.status == 409 => self.note("[approval] somebody else decided first"),
-            Ok(response) => self.note(&format!("error: {}", connect::problem(&response).error)),
-            // Asked again when it is back.
-            Err(_) => return self.note("[server] it does not answer; you are asked again when it is back"),
-        }
-        self.asked = None;
-        self.approvals.retain(|open| open.id != id);
-        self.ask();
     }
 
     fn status(&mut self) {
@@ -534,31 +469,20 @@ fn is_running(picked: &Picked) -> bool {
 
 /// A message of the history.
 fn old(render: &mut Render, message: &Value) -> Vec<Piece> {
-    let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
-    match text("role") {
-        "user" => render.message("", text("content")),
+    let field = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
+    match field("role") {
+        "user" => render.message("", field("content")),
         "assistant" => {
-            let mut pieces = render.reply(text("content"));
+            let mut pieces = render.reply(field("content"));
             if let Some(Value::Array(calls)) = message.get("tool_calls") {
                 for call in calls {
                     let name = call.get("name").and_then(Value::as_str).unwrap_or_default();
                     let arguments = call.get("arguments").map(Value::to_string).unwrap_or_default();
-                    pieces.extend(render.note(&format!("[{name}] {}", render::summary(&arguments, 160))));
+                    pieces.extend(render.note(&format!("[{name}] {}", render::summary(&arguments, SUMMARY_CHARS_MAX))));
                 }
             }
             pieces
         }
-        _ => render.note(&format!("[tool] {}", render::first_line(text("content")))),
-    }
-}
-
-/// Decision and scope of an answer.
-fn answer(text: &str) -> Option<(&'static str, &'static str)> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Some(("grant", "once")),
-        "s" | "session" => Some(("grant", "session")),
-        "a" | "always" => Some(("grant", "always")),
-        "n" | "no" => Some(("deny", "once")),
-        _ => None,
+        _ => render.note(&format!("[tool] {}", text::one_line(field("content"), SUMMARY_CHARS_MAX))),
     }
 }

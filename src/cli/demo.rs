@@ -13,7 +13,7 @@
 
 use super::connect::{self, Connection};
 use super::live::{self, Heard, Live, Message};
-use super::{Common, Failure, pick, print, render};
+use super::{Common, Failure, pick, print, render, text};
 use crate::config::{env, init};
 use crate::store::file::{FileStore, Tail};
 use duragent_core::event::{Body, Event, TurnReason};
@@ -287,14 +287,10 @@ impl<'a> Demo<'a> {
     }
 
     /// Text for one line of the terminal, behind so many columns.
-    fn cut(&self, text: &str, behind: usize) -> String {
-        let columns = terminal::width(std::io::stdout()).map_or(COLUMNS, usize::from);
+    fn cut(&self, line: &str, behind: usize) -> String {
+        let columns = text::width().unwrap_or(COLUMNS);
         let room = columns.saturating_sub(behind + 1).max(20);
-        let text = render::clean(text);
-        if text.chars().count() <= room {
-            return text;
-        }
-        text.chars().take(room - 1).chain(['…']).collect()
+        text::cut(&text::clean(line), room)
     }
 
     /// Looks at the disk, not at what was said.
@@ -359,7 +355,7 @@ fn told(body: &Body) -> String {
         Body::ToolStarted { name, arguments, effect, .. } => {
             format!("{name}: {}  (effect: {})", render::summary(arguments, 60), effect.as_str())
         }
-        Body::ToolFinished { outcome, .. } => render::first_line(&outcome.result),
+        Body::ToolFinished { outcome, .. } => text::one_line(&outcome.result, COLUMNS),
         Body::ToolInterrupted { .. } => "not run again; the model is told: outcome unknown".into(),
         Body::SessionRecovered { reason, .. } => reason.clone(),
         Body::TurnFinished { reason, .. } => reason.as_str().into(),

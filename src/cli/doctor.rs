@@ -11,7 +11,7 @@ mod provider;
 mod sandbox;
 
 use super::connect::{Connection, socket};
-use super::{Common, Failure, render, setup, text};
+use super::{Common, Failure, setup, text};
 use crate::config::{Workspace, check};
 use crate::session::Agents;
 use duragent_core::json::ObjectWriter;
@@ -213,9 +213,9 @@ fn as_text(checks: &[Check]) -> String {
     let mut out = String::new();
     for Check { name, status, evidence, hint } in checks {
         let name = format!("{name}:");
-        out.push_str(&format!("{:4}  {name:width$} {}\n", status.as_str(), render::clean(evidence)));
+        out.push_str(&format!("{:4}  {name:width$} {}\n", status.as_str(), text::clean(evidence)));
         if let Some(hint) = hint {
-            out.push_str(&format!("      {:width$} → {}\n", "", render::clean(hint)));
+            out.push_str(&format!("      {:width$} → {}\n", "", text::clean(hint)));
         }
     }
     out

@@ -8,12 +8,12 @@
 
 use super::Failure;
 use super::connect::{self, Connection};
-use crate::http::client::{Event, Stream};
+use crate::http::client::{Event, Events, Stream};
 use async_io::Async;
 use duragent_core::json::{self, ObjectWriter, Value};
 use duragent_platform::process;
 use duragent_platform::signal::{Signal, Signals};
-use std::io::BufRead;
+use std::io::{self, BufRead};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -60,7 +60,7 @@ pub struct Live {
 impl Live {
     /// Catches signals from here on. Once in a process.
     pub fn new() -> Result<Self, Failure> {
-        let cannot = |error: std::io::Error| Failure::new(format!("cannot catch signals: {error}"));
+        let cannot = |error: io::Error| Failure::new(format!("cannot catch signals: {error}"));
         let signals = Async::new(Signals::new().map_err(cannot)?).map_err(cannot)?;
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let signalled = Arc::new(AtomicBool::new(false));
@@ -100,22 +100,24 @@ impl Live {
         }
     }
 
-    /// Follows `session` after seq `after`, and looks for a server that goes away for as long as `patience`.
+    /// Follows `session` after seq `after`, and looks for a server that goes away for as long as `patience`. Listens when
+    /// this returns: what is sent then is heard with every token of its answer.
     pub fn follow(&self, connection: &Arc<Connection>, session: &str, after: u64, patience: Duration) {
         let (connection, to) = (Arc::clone(connection), self.sender.clone());
         let path = format!("/api/v1/sessions/{session}/events");
-        std::thread::spawn(move || follow(&connection, &path, after, patience, &to));
+        let first = connection.client().events(&path, Some(after));
+        std::thread::spawn(move || follow(&connection, &path, first, after, patience, &to));
     }
 
     /// Reads standard input line by line.
     pub fn read_lines(&self) {
         let to = self.sender.clone();
         std::thread::spawn(move || {
-            let mut input = std::io::stdin().lock();
+            let mut input = io::stdin().lock();
             let mut line = Vec::new();
             loop {
                 line.clear();
-                let read = std::io::Read::take(&mut input, LINE_BYTES_MAX).read_until(b'\n', &mut line);
+                let read = io::Read::take(&mut input, LINE_BYTES_MAX).read_until(b'\n', &mut line);
                 if !matches!(read, Ok(1..)) {
                     to.send(Heard::InputEnd).ok();
                     return;
@@ -138,28 +140,29 @@ pub fn code(signal: Signal) -> u8 {
     }
 }
 
-/// Sends events until nobody listens or the server is lost.
-fn follow(connection: &Connection, path: &str, mut after: u64, patience: Duration, to: &SyncSender<Heard>) {
+/// Sends events until nobody listens or the server is lost. `stream` is the first attempt.
+fn follow(
+    connection: &Connection,
+    path: &str,
+    mut stream: io::Result<Stream>,
+    mut after: u64,
+    patience: Duration,
+    to: &SyncSender<Heard>,
+) {
     let mut gone: Option<Instant> = None;
     loop {
-        match connection.client().events(path, Some(after)) {
+        match stream {
             Ok(Stream::Events(events)) => {
                 if gone.take().is_some() && to.send(Heard::Back).is_err() {
                     return;
                 }
-                let mut lagged = false;
-                for event in events.map_while(Result::ok) {
-                    lagged = event.kind == "lagged";
-                    if lagged || event.kind == "shutdown" {
-                        break;
+                match pass_on(events, &mut after, to) {
+                    Passed::Ended => {}
+                    Passed::Lagged => {
+                        stream = connection.client().events(path, Some(after));
+                        continue;
                     }
-                    after = event.last_id.unwrap_or(after);
-                    if to.send(Heard::Event(event)).is_err() {
-                        return;
-                    }
-                }
-                if lagged {
-                    continue;
+                    Passed::Unheard => return,
                 }
             }
             // A server that is starting or going down; it may be another one in a moment.
@@ -179,7 +182,33 @@ fn follow(connection: &Connection, path: &str, mut after: u64, patience: Duratio
             return;
         }
         std::thread::sleep(RECONNECT_PAUSE);
+        stream = connection.client().events(path, Some(after));
     }
+}
+
+/// How a stream came to its end.
+enum Passed {
+    /// The server closed it, or went away.
+    Ended,
+    /// We were too slow, and are to come back at once.
+    Lagged,
+    /// Nobody listens to us any more.
+    Unheard,
+}
+
+/// Passes events on; `after` is the place to come back to.
+fn pass_on(events: Events, after: &mut u64, to: &SyncSender<Heard>) -> Passed {
+    for event in events.map_while(Result::ok) {
+        match event.kind.as_str() {
+            "lagged" => return Passed::Lagged,
+            "shutdown" => return Passed::Ended,
+            _ => *after = event.last_id.unwrap_or(*after),
+        }
+        if to.send(Heard::Event(event)).is_err() {
+            return Passed::Unheard;
+        }
+    }
+    Passed::Ended
 }
 
 /// A message on its way: sent again under the same key, it is one message.

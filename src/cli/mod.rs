@@ -62,13 +62,14 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "run",
-        usage: "run AGENT [PROMPT] [--help]",
+        usage: "run AGENT [PROMPT] [-p|--print] [-c|--continue|--resume ID|--session NAME] [--max-turns N] \
+                [--output-format text|json|stream-json] [-o|--output FILE] [--help]",
         summary: "one turn; a prompt can be piped in",
         run: run::run,
     },
     Command {
         name: "chat",
-        usage: "chat AGENT [-c|--resume ID|--session NAME]",
+        usage: "chat AGENT [-c|--continue|--resume ID|--session NAME]",
         summary: "talk to an agent",
         run: chat::run,
     },
@@ -172,12 +173,22 @@ fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
 fn help() -> Result<u8, Failure> {
     let mut text =
         String::from("duragent [--dir WORKSPACE] COMMAND …\n\nDurable runtime for AI agents on small machines.\n\n");
-    let width = COMMANDS.iter().map(|c| c.usage.len()).max().unwrap_or(0);
-    for command in COMMANDS {
-        text.push_str(&format!("  {:width$}  {}\n", command.usage, command.summary));
+    let usages = COMMANDS.iter().map(|c| short(c.usage));
+    let width = usages.clone().map(|usage| usage.chars().count()).max().unwrap_or(0);
+    for (usage, command) in usages.zip(COMMANDS) {
+        text.push_str(&format!("  {usage:width$}  {}\n", command.summary));
     }
     text.push_str("\nWORKSPACE is a .duragent folder: --dir, else DURAGENT_DIR, else ./.duragent\n");
     print(&text)
+}
+
+/// A usage that fits beside a summary: without its options if it is long.
+fn short(usage: &str) -> String {
+    const CHARS_MAX: usize = 52;
+    match usage.split_once(" [-") {
+        Some((short, _)) if usage.len() > CHARS_MAX => format!("{short} …"),
+        _ => usage.to_owned(),
+    }
 }
 
 fn version(_: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {

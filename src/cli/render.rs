@@ -5,6 +5,7 @@
 //!
 //! Absent: cursor movement, wrapping, Markdown.
 
+use super::text::{clean, is_unsafe};
 use crate::config::env;
 use duragent_core::event::{Body, Decision, Event, ToolOutcome};
 use duragent_core::json::{self, Value};
@@ -12,7 +13,7 @@ use duragent_platform::terminal;
 use std::io::{self, Write};
 
 /// Most characters of a call or result on one line.
-const SUMMARY_CHARS_MAX: usize = 160;
+pub const SUMMARY_CHARS_MAX: usize = 160;
 /// Most characters of a call that somebody is to approve; more is cut, and said to be.
 const APPROVAL_CHARS_MAX: usize = 4000;
 /// The argument that says most about a call, if it is there.
@@ -72,7 +73,7 @@ impl Render {
     /// A line about the conversation.
     pub fn note(&mut self, text: &str) -> Vec<Piece> {
         let mut pieces = self.fresh_line();
-        pieces.push(Piece::Aside(self.dim(&clean_lines(text), "\n")));
+        pieces.push(Piece::Aside(self.dim(&clean(text.trim_end_matches('\n')), "\n")));
         pieces
     }
 
@@ -216,20 +217,8 @@ impl Render {
     }
 }
 
-/// True if `c` could change more of a terminal than the cell it is written to, or the order in which people read.
-fn is_unsafe(c: char) -> bool {
-    let bidi = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    bidi || (c.is_control() && c != '\n' && c != '\t')
-}
-
-/// Text that may go to a terminal: control characters and changes of the writing direction become U+FFFD; line feeds and
-/// tabs stay.
-#[must_use]
-pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-/// As [`clean`], on one line of at most `max` characters; whatever is not shown is said to be missing.
+/// [`clean`] text on one line of at most `max` characters, with line feeds to be seen: whatever is not shown is said to be
+/// missing, since somebody may be asked to approve it.
 #[must_use]
 pub fn clean_line(text: &str, max: usize) -> String {
     let mut out = String::new();
@@ -247,11 +236,6 @@ pub fn clean_line(text: &str, max: usize) -> String {
         out.push_str(&format!("… ({left} more)"));
     }
     out
-}
-
-/// Each line of `text` clean.
-fn clean_lines(text: &str) -> String {
-    clean(text.trim_end_matches('\n'))
 }
 
 /// JSON that may go to a terminal: what [`clean`] would replace is escaped. It can only stand in strings.
@@ -307,12 +291,6 @@ fn result(outcome: &ToolOutcome) -> String {
         parts.push("output cut".to_owned());
     }
     parts.join(", ")
-}
-
-/// The first line of a tool's output, for the history.
-#[must_use]
-pub fn first_line(text: &str) -> String {
-    clean_line(text.trim().lines().next().unwrap_or_default(), SUMMARY_CHARS_MAX)
 }
 
 /// Writes pieces to standard output and standard error.

@@ -11,7 +11,7 @@ use super::connect::Connection;
 use super::live::{self, Heard, Live, Message};
 use super::pick::{self, Picked, Which};
 use super::render::{self, Render, Screen, Style};
-use super::{Common, Failure, args, print};
+use super::{Common, Failure, args, print, text};
 use duragent_core::event::{Body, Event, TurnReason, Usage};
 use duragent_core::json::{self, ObjectWriter, Value};
 use duragent_core::line;
@@ -169,11 +169,11 @@ fn with(options: &mut Options, input: String, live: &Live, connection: &Arc<Conn
     }
     let picked = pick(options, connection)?;
     let message = message(options.prompt.as_deref(), &input);
-    let mut turn = begin(options, message, connection, &picked)?;
+    let (mut turn, known) = begin(options, message, live, connection, &picked)?;
     let style = Style::of_process();
     let show = style.live && !options.print && options.format == Format::Text && options.output.is_none();
     let mut run = Run { options, connection, live, render: show.then(|| Render::new(style)), style, turn: &mut turn };
-    let ended = run.follow(picked.last_seq);
+    let ended = run.follow(known);
     let result = ended.and_then(|()| run.report());
     if terminal::is_terminal(std::io::stderr()) {
         eprintln!("session {}", picked.id);
@@ -199,8 +199,6 @@ struct Turn {
     session: String,
     agent: String,
     number: u64,
-    /// Follow the log from here.
-    after: u64,
     /// It has begun; before that it waits for others.
     started: bool,
     /// Requests that nobody has decided on.
@@ -220,36 +218,35 @@ struct End {
     approvals: Vec<Value>,
 }
 
-/// Sends the message, or finds the unfinished turn.
+/// Sends the message, or finds the unfinished turn, and listens. The seq is that of the last event that is history.
 fn begin(
     options: &Options,
     message: Option<String>,
-    connection: &Connection,
+    live: &Live,
+    connection: &Arc<Connection>,
     picked: &Picked,
-) -> Result<Turn, Failure> {
-    let (number, after) = match message {
+) -> Result<(Turn, u64), Failure> {
+    let (number, known) = match message {
         Some(content) => {
+            // First, so that no token of the answer is missed.
+            live.follow(connection, &picked.id, picked.last_seq, PATIENCE);
             let sent = Message::new(&content, options.steps_max).deliver(connection, &picked.id, PATIENCE)?;
-            (sent.turn, sent.seq - 1)
+            (sent.turn, sent.seq.saturating_sub(1))
         }
-        None if matches!(picked.status.as_str(), "running" | "waiting" | "paused") => (picked.turns, 0),
+        None if matches!(picked.status.as_str(), "running" | "waiting" | "paused") => {
+            // From the start: what the turn has said and asked so far is in there.
+            live.follow(connection, &picked.id, 0, PATIENCE);
+            (picked.turns, picked.last_seq)
+        }
         None => {
             let error = format!("session {} has no unfinished turn, and there is no prompt", picked.id);
             return Err(Failure::usage(error, "give a prompt to go on with it"));
         }
     };
     let (session, agent) = (picked.id.clone(), picked.agent.clone());
-    Ok(Turn {
-        session,
-        agent,
-        number,
-        after,
-        started: false,
-        open: Vec::new(),
-        reply: String::new(),
-        end: None,
-        cancelled: false,
-    })
+    let (started, cancelled) = (false, false);
+    let turn = Turn { session, agent, number, started, open: Vec::new(), reply: String::new(), end: None, cancelled };
+    Ok((turn, known))
 }
 
 struct Run<'a> {
@@ -267,7 +264,6 @@ impl Run<'_> {
     fn follow(&mut self, known: u64) -> Result<(), Failure> {
         // An earlier turn of the session may wait for somebody, and ours behind it.
         self.check_waiting()?;
-        self.live.follow(self.connection, &self.turn.session, self.turn.after, PATIENCE);
         while self.turn.end.is_none() {
             match self.live.next() {
                 Heard::Event(event) if event.kind == "token" => self.token(&event.data),
@@ -336,9 +332,9 @@ impl Run<'_> {
 
     /// One line of JSON on standard output.
     fn line(&self, json: &str) {
-        let text = if self.style.live { render::clean_json(json) } else { json.to_owned() };
+        let line = if self.style.live { render::clean_json(json) } else { json.to_owned() };
         // A reader that has gone away does not end the turn.
-        print(&(text + "\n")).ok();
+        print(&(line + "\n")).ok();
     }
 
     fn event(&mut self, data: &str, is_new: bool) -> Result<(), Failure> {
@@ -376,7 +372,7 @@ impl Run<'_> {
         match self.options.format {
             Format::Text if self.options.output.is_some() || failure.is_some() => {}
             Format::Text if self.render.is_some() => {}
-            Format::Text if self.style.live => drop(print(&ended(&render::clean(&self.turn.reply)))?),
+            Format::Text if self.style.live => drop(print(&ended(&text::clean(&self.turn.reply)))?),
             Format::Text => drop(print(&ended(&self.turn.reply))?),
             Format::Json => self.line(&self.turn.json(end, None)),
             Format::StreamJson => self.line(&self.turn.json(end, Some("result"))),
@@ -413,7 +409,7 @@ impl Turn {
 
     /// What the turn ended with, if not with an answer.
     fn failure(&self, end: &End) -> Option<Failure> {
-        let detail = render::clean(end.detail.as_deref().unwrap_or_default());
+        let detail = text::clean(end.detail.as_deref().unwrap_or_default());
         let (session, agent) = (&self.session, &self.agent);
         Some(match end.reason {
             Some(TurnReason::Completed) => return None,
@@ -466,7 +462,10 @@ impl Turn {
 fn waiting_call(approval: &Value) -> Option<(&str, String)> {
     let id = approval.get("approval_id")?.as_str()?;
     let arguments = approval.get("arguments").map(Value::to_string).unwrap_or_default();
-    Some((id, format!("waits for an approval: {}", render::call(approval.get("name")?.as_str()?, &arguments))))
+    Some((
+        id,
+        format!("the turn waits for an approval of {}", render::call(approval.get("name")?.as_str()?, &arguments)),
+    ))
 }
 
 #[cfg(test)]

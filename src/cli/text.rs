@@ -1,6 +1,6 @@
-//! Text for people: tables, ages, excerpts.
+//! Text for people: tables, ages, excerpts, and foreign text made harmless.
 //!
-//! Invariant: what models, tools and senders wrote goes through [`render::clean`] on its way to the screen.
+//! Invariant: what models, tools and senders wrote goes through [`clean`] on its way to the screen.
 
 use super::{Failure, render};
 use duragent_core::json::Value;
@@ -66,6 +66,18 @@ pub fn age(now: u64, then: u64) -> String {
     format!("{n} {unit} ago")
 }
 
+/// True if `c` could change more of a terminal than the cell it is written to, or the order in which people read it (the
+/// embeddings, overrides and isolates of Unicode's bidirectional algorithm, UAX #9).
+pub fn is_unsafe(c: char) -> bool {
+    let bidi = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    bidi || (c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+/// `text` with what [`is_unsafe`] names replaced by U+FFFD. Line feeds and tabs stay.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// `text` on one line of at most `max` characters: white space folded, control characters replaced.
 pub fn one_line(text: &str, max: usize) -> String {
     let mut out = String::new();
@@ -73,7 +85,7 @@ pub fn one_line(text: &str, max: usize) -> String {
         if !out.is_empty() {
             out.push(' ');
         }
-        out.push_str(&render::clean(word));
+        out.push_str(&clean(word));
         if out.len() / 4 > max {
             break;
         }
@@ -87,7 +99,7 @@ pub fn excerpt(text: &str, lines_max: usize, indent: &str) -> String {
     let mut out = String::new();
     for line in text.lines().take(lines_max) {
         out.push_str(indent);
-        out.push_str(&cut(&render::clean(line), LINE_CHARS_MAX));
+        out.push_str(&cut(&clean(line), LINE_CHARS_MAX));
         out.push('\n');
     }
     let left = text.lines().count().saturating_sub(lines_max);
@@ -98,7 +110,7 @@ pub fn excerpt(text: &str, lines_max: usize, indent: &str) -> String {
 }
 
 /// At most `max` characters; an ellipsis stands for the rest.
-fn cut(text: &str, max: usize) -> String {
+pub fn cut(text: &str, max: usize) -> String {
     if text.chars().nth(max).is_none() {
         return text.to_owned();
     }

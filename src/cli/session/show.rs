@@ -2,7 +2,7 @@
 
 use super::named;
 use crate::cli::connect::{Connection, session_id};
-use crate::cli::{Common, Failure, args, print, render, text};
+use crate::cli::{Common, Failure, args, print, text};
 use duragent_core::json::Value;
 use duragent_core::time;
 use duragent_platform::clock;
@@ -82,14 +82,14 @@ fn message(message: &Value) -> String {
         return out;
     }
     for line in field("content").lines() {
-        out.push_str(render::clean(&format!("  {line}")).trim_end());
+        out.push_str(text::clean(&format!("  {line}")).trim_end());
         out.push('\n');
     }
     for call in text::list(message, "tool_calls") {
         let arguments = call.get("arguments").map(Value::to_string).unwrap_or_default();
         let arguments = text::one_line(&arguments, ARGUMENTS_CHARS_MAX);
         let (call_id, name) = (text::field(call, "call_id"), text::field(call, "name"));
-        out.push_str(&format!("  {call_id} → {} {arguments}\n", render::clean(&name)));
+        out.push_str(&format!("  {call_id} → {} {arguments}\n", text::clean(&name)));
     }
     out
 }

@@ -1,0 +1,89 @@
+//! Approvals in a conversation: who is asked, and what becomes of the answer.
+
+use super::super::run::WAITING;
+use super::super::{connect, pick, render};
+use super::{Chat, Next};
+use crate::cli::render::Screen;
+use duragent_core::json::{ObjectWriter, Value};
+
+/// An approval that somebody is to decide on.
+pub(super) struct Open {
+    pub(super) id: String,
+    /// As it is shown.
+    call: String,
+}
+
+impl Chat<'_> {
+    pub(super) fn waits_for_approval(&self) -> bool {
+        pick::now(self.connection, &self.session).is_ok_and(|now| now.status == "waiting")
+    }
+
+    /// A script has no answer to an approval.
+    pub(super) fn stuck(&mut self) -> Next {
+        let commands = self.approve_commands();
+        self.note(&format!("the turn waits for an approval:\n{commands}"));
+        Next::Leave(WAITING)
+    }
+
+    fn approve_commands(&self) -> String {
+        let command = |open: &Open| format!("  {}\n  duragent approve {} {}", open.call, self.session, open.id);
+        self.approvals.iter().map(command).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Asks the runtime what waits, and the person about the first of it.
+    pub(super) fn refresh_approvals(&mut self) {
+        // If nobody answers, the events tell again when somebody does.
+        let Ok(list) = pick::approvals(self.connection, &self.session) else { return };
+        let open = |a: &Value| {
+            let arguments = a.get("arguments").map(Value::to_string).unwrap_or_default();
+            let call = render::call(a.get("name")?.as_str()?, &arguments);
+            Some(Open { id: a.get("approval_id")?.as_str()?.to_owned(), call })
+        };
+        self.approvals = list.iter().filter_map(open).filter(|o| !self.decided.contains(&o.id)).collect();
+        self.ask();
+    }
+
+    pub(super) fn ask(&mut self) {
+        let Some(first) = self.approvals.first() else { return };
+        if self.asked.as_ref() != Some(&first.id) {
+            self.asked = Some(first.id.clone());
+            let question = format!("allow {}? [y]es once / [s]ession / [a]lways / [n]o ", first.call);
+            Screen::show(self.render.ask(&question));
+        }
+    }
+
+    /// Takes the person's answer.
+    pub(super) fn decide(&mut self, text: &str) {
+        let (Some(id), Some((decision, scope))) = (self.asked.clone(), answer(text)) else {
+            Screen::show(self.render.ask("y, s, a or n? (/cancel ends the turn) "));
+            return;
+        };
+        let mut body = String::new();
+        let mut object = ObjectWriter::new(&mut body);
+        object.str("decision", decision).str("scope", scope);
+        object.finish();
+        let path = self.path(&format!("/approvals/{id}"));
+        let headers = [("Content-Type", "application/json")];
+        match self.connection.client().request("POST", &path, &headers, body.as_bytes()) {
+            Ok(response) if response.status < 300 => self.decided.push(id.clone()),
+            Ok(response) if response.status == 409 => self.note("[approval] somebody else decided first"),
+            Ok(response) => self.note(&format!("error: {}", connect::problem(&response).error)),
+            // Asked again when it is back.
+            Err(_) => return self.note("[server] it does not answer; you are asked again when it is back"),
+        }
+        self.asked = None;
+        self.approvals.retain(|open| open.id != id);
+        self.ask();
+    }
+}
+
+/// Decision and scope of an answer.
+pub(super) fn answer(text: &str) -> Option<(&'static str, &'static str)> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Some(("grant", "once")),
+        "s" | "session" => Some(("grant", "session")),
+        "a" | "always" => Some(("grant", "always")),
+        "n" | "no" => Some(("deny", "once")),
+        _ => None,
+    }
+}

@@ -1,0 +1,6 @@
+//! `run`, `chat` and `attach` as black boxes: the binary, a recorded model, real processes and signals.
+
+mod chat;
+mod house;
+mod outage;
+mod run;
