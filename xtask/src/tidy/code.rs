@@ -3,6 +3,9 @@
 use super::source::Source;
 use super::{Report, Rule};
 
+/// Talks to cargo through the environment and its standard output.
+const BUILD_SCRIPT: &str = "build.rs";
+
 /// Checks one file against all of them.
 pub fn check(source: &Source<'_>, report: &mut Report) {
     walls(source, report);
@@ -38,8 +41,8 @@ fn is_use(source: &Source<'_>, index: usize) -> bool {
 }
 
 fn reads_environment_freely(source: &Source<'_>, test: bool) -> bool {
-    test || source.is_test_file()
-        || ["src/config/", "xtask/", "build.rs"].iter().any(|dir| source.path.starts_with(dir))
+    let may = |dir: &&str| source.path.starts_with(*dir);
+    test || source.is_test_file() || ["src/config/", "xtask/", BUILD_SCRIPT].iter().any(may)
 }
 
 /// True if `env::var…` starts at `index`, or `env::{…, var…}`.
@@ -97,9 +100,8 @@ fn is_option_expect(source: &Source<'_>, dot: usize) -> bool {
 
 /// Printing belongs to the command line.
 fn prints(source: &Source<'_>, report: &mut Report) {
-    if source.is_test_file()
-        || ["src/cli/", "xtask/", "plugins/", "build.rs"].iter().any(|dir| source.path.starts_with(dir))
-    {
+    let may = |dir: &&str| source.path.starts_with(*dir);
+    if source.is_test_file() || ["src/cli/", "xtask/", "plugins/", BUILD_SCRIPT].iter().any(may) {
         return;
     }
     for (i, token) in source.tokens.iter().enumerate().filter(|(_, t)| !t.test) {
