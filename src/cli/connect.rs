@@ -5,6 +5,7 @@ use super::{Failure, setup};
 use crate::http::client::{Client, Response};
 use crate::http::{self, Access, Peer};
 use crate::session::Runtime;
+use duragent_core::ids::is_id;
 use duragent_core::json::{self, Value};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -136,6 +137,15 @@ pub fn problem(response: &Response) -> Failure {
 
 /// The id that `prefix` means: a whole id, or the only one that begins so.
 pub fn session_id(connection: &Connection, prefix: &str) -> Result<String, Failure> {
+    // Mostly it is a whole id, and then the others need not be looked at.
+    if is_id(prefix)
+        && connection
+            .client
+            .request("GET", &format!("/api/v1/sessions/{prefix}"), &[], b"")
+            .is_ok_and(|r| r.status == 200)
+    {
+        return Ok(prefix.to_owned());
+    }
     let mut after = String::new();
     let mut ids: Vec<String> = Vec::new();
     loop {

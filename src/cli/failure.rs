@@ -48,10 +48,11 @@ impl Failure {
     /// Says it on standard error, in one write.
     pub(super) fn print(&self) {
         let mut text = String::new();
-        for line in self.error.lines() {
+        // Models, tools and files of others may have a say in it.
+        for line in super::text::clean(&self.error).lines() {
             writeln!(text, "error: {line}").ok();
         }
-        for line in self.hint.iter().flat_map(|h| h.lines()) {
+        for line in super::text::clean(self.hint.as_deref().unwrap_or_default()).lines() {
             writeln!(text, "hint: {line}").ok();
         }
         // tidy-allow(dropped-results): there is nowhere else to say it

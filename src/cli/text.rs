@@ -1,6 +1,6 @@
-//! Text for people: tables, ages, excerpts.
+//! Text for people: tables, ages, excerpts, and foreign text made harmless.
 //!
-//! Invariant: what models, tools and senders wrote goes through [`render::clean`] on its way to the screen.
+//! Invariant: what models, tools and senders wrote goes through [`clean`] on its way to the screen.
 
 use super::{Failure, render};
 use duragent_core::json::Value;
