@@ -96,8 +96,11 @@ impl Runtime {
             error: Some(error.clone()),
             ..AgentInfo::default()
         });
-        let mut all: Vec<AgentInfo> = good.chain(broken).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut all: Vec<AgentInfo> = good.collect();
+        for one in broken {
+            let at = all.partition_point(|other| other.name <= one.name);
+            all.insert(at, one);
+        }
         all
     }
 
