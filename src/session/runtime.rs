@@ -377,7 +377,12 @@ impl Runtime {
     pub async fn fork(&self, id: &str, seq: Option<u64>) -> Result<Summary, ApiError> {
         let (store, parent, child) = (self.shared.store.clone(), id.to_owned(), random_id());
         let new = child.clone();
-        self.read(move || super::fork::fork(&store, &parent, &new, seq)).await?;
+        let live = self.live_now(id).map(|_| self.hub(id).durable_seq());
+        self.read(move || {
+            let durable = live.map_or_else(|| store.settle(&parent), Ok)?;
+            super::fork::fork(&store, &parent, &new, seq.unwrap_or(u64::MAX).min(durable))
+        })
+        .await?;
         self.session(&child).await
     }
 
