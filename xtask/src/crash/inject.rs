@@ -407,8 +407,12 @@ mod tests {
             assert!(running.is_alive().expect("we may ask"), "it ended");
         };
         assert_eq!(running.stop().expect("it ends").status, None);
-        let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        let is_gone = || fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| s.contains(") Z "));
+        let start = Instant::now();
+        while !is_gone() {
+            assert!(start.elapsed() < RUN_TIME_MAX, "{pid} is still there");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         gone(&program);
     }
 

@@ -72,8 +72,10 @@ pub fn play(scene: &Scene, first: usize, faults: &[Point], calm: &Calm) -> Resul
     if next < PROMPTS.len() && verdict.findings.is_empty() {
         verdict.find(format!("the message {:?} was never taken", PROMPTS[next]));
     }
-    // A call that failed because its file system did is a result like any other: only kills must leave no trace.
-    if verdict.findings.is_empty() && faults.iter().all(|point| point.fault == Fault::Kill) {
+    // A call that failed because its file system did, or because the fault hit its process, is a result like any other:
+    // only kills of the runtime itself must leave no trace.
+    let hit_us = faults.iter().all(|point| point.fault == Fault::Kill) && verdict.hits == faults.len();
+    if verdict.findings.is_empty() && hit_us {
         compare(&mut verdict, scene, calm)?;
     }
     Ok(verdict)
