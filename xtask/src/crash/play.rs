@@ -68,14 +68,34 @@ pub fn play(scene: &Scene, first: usize, faults: &[Point], calm: &Calm) -> Resul
             break;
         }
     }
+    settle(&mut verdict, scene)?;
     if next < PROMPTS.len() && verdict.findings.is_empty() {
         verdict.find(format!("the message {:?} was never taken", PROMPTS[next]));
     }
-    // A call that failed because its file system did is a result like any other: only kills must leave no trace.
-    if verdict.findings.is_empty() && faults.iter().all(|point| point.fault == Fault::Kill) {
+    // A call that failed because its file system did, or because the fault hit its process, is a result like any other:
+    // only kills of the runtime itself must leave no trace.
+    let hit_us = faults.iter().all(|point| point.fault == Fault::Kill) && verdict.hits == faults.len();
+    if verdict.findings.is_empty() && hit_us {
         compare(&mut verdict, scene, calm)?;
     }
     Ok(verdict)
+}
+
+/// Takes up what the last fault left unfinished.
+fn settle(verdict: &mut Verdict, scene: &Scene) -> Result<()> {
+    let before = scene.log()?.unwrap_or_default();
+    if oracle::check(&before, true) == oracle::check(&before, false) {
+        return Ok(());
+    }
+    let ended = scene.resume(None)?;
+    if ended.code() != Some(0) {
+        verdict.find(format!("--resume: {}: {}", ended.describe(), ended.err.trim_end()));
+    }
+    let log = scene.log()?.unwrap_or_default();
+    verdict.findings.extend(oracle::kept(&before, &log));
+    verdict.findings.extend(oracle::check(&log, true));
+    verdict.findings.extend(oracle::effects(&log, &scene.effects()?));
+    Ok(())
 }
 
 fn describe(prompt: &str, fault: Option<&Point>) -> String {
@@ -101,6 +121,9 @@ fn judge(
         (Some(0), _) if last_reason(log) != Some("completed") => {
             verdict.find(format!("it said it was done, and the last turn is {:?}", last_reason(log)));
         }
+        (Some(0), _) if ended.injected().any(|line| line.contains(" write(1<") && !line.contains("EINTR")) => {
+            verdict.find("standard output could not be written, and it said it was done");
+        }
         (Some(0), _) => {}
         (_, None) => verdict.find(format!("{}: {}", ended.describe(), ended.err.trim_end())),
         (Some(101 | 134), _) => verdict.find(format!("it panicked: {}", ended.err.trim_end())),
@@ -109,6 +132,8 @@ fn judge(
         }
         (Some(_), Some(_)) => {}
         (None, Some(point)) if point.fault == Fault::Kill && ended.was_killed() => {}
+        // It waits for its disk, which is killed with it here, and says so.
+        (None, Some(Point { fault: Fault::Errors(_), .. })) if ended.status.is_none() && !ended.err.is_empty() => {}
         (None, Some(_)) => verdict.find(format!("{}: {}", ended.describe(), ended.err.trim_end())),
     }
     Ok(())

@@ -52,7 +52,7 @@ fn watch(root: &Path, survey: &Survey) -> Result<BTreeMap<String, u64>> {
         }
     }
     shut_down(&client, &mut verdict);
-    Ok(counts(&server.end()?.trace))
+    Ok(counts(&server.end()?.trace, None))
 }
 
 /// SIGKILL at the calls of a server.
