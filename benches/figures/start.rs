@@ -1,10 +1,15 @@
 //! What is there before the first message: bytes of the binary, and the time until it answers.
 
-use crate::failure::{Result, fail};
+use crate::failure::{Result, doing, fail};
 use crate::made;
 use crate::scene::{Place, Scene, length};
 use crate::stats::Sample;
 use crate::table::{Aim, Row};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// First argument of the process that does nothing.
+pub const NOTHING: &str = "--nothing";
 
 /// Starts that are measured.
 const STARTS: usize = 20;
@@ -24,8 +29,9 @@ pub fn start(place: &Place) -> Result<Vec<Row>> {
         let scene = Scene::new(place, 60, None)?;
         made::sessions(&scene.sessions(), sessions)?;
         is_as_made(&scene, sessions)?;
-        let (mut live, mut ready) = (Vec::new(), Vec::new());
+        let (mut live, mut ready, mut bare) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..STARTS {
+            bare.push(nothing()?.as_secs_f64() * 1e3);
             let server = scene.spawn()?;
             live.push(server.until("/livez")?.as_secs_f64() * 1e3);
             ready.push(server.until("/readyz")?.as_secs_f64() * 1e3);
@@ -38,8 +44,22 @@ pub fn start(place: &Place) -> Result<Vec<Row>> {
             "ms",
         ));
         rows.push(Row::median(&name("/readyz 200"), &ready, "ms", Aim::Shown));
+        rows.push(Row::median(
+            "bare start and end of a process that does nothing",
+            &Sample::new(bare),
+            "ms",
+            Aim::Shown,
+        ));
     }
     Ok(rows)
+}
+
+/// How long a process takes that does nothing, from being asked for to its end.
+fn nothing() -> Result<Duration> {
+    let own = std::env::current_exe().map_err(doing("finding this program"))?;
+    let start = Instant::now();
+    let status = Command::new(own).arg(NOTHING).status().map_err(doing("starting a process"))?;
+    if status.success() { Ok(start.elapsed()) } else { fail(format!("a process that does nothing: {status}")) }
 }
 
 /// The sessions are what a server takes for its own. Also fills the page cache, so that every start finds it warm.

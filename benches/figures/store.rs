@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// Rounds of which medians are taken: many short ones, since the mood of a shared disk changes within seconds.
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 10;
 /// How long each contender runs in a round; the bare disk runs before and after the store.
 const TIME: Duration = Duration::from_millis(400);
 /// Sessions at a time in the second half.
@@ -108,58 +108,63 @@ fn next(run: &Arc<Run>, mut session: Session) {
     });
 }
 
-/// Figure 9: commits a second with one session and with 64, over the bare disk.
+/// One contender over all rounds, and the bare disk around it.
+struct Race {
+    rates: Vec<f64>,
+    bare: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+impl Race {
+    /// Runs once, between two looks at the bare disk.
+    fn run(&mut self, bare: &mut dyn FnMut() -> Result<f64>, store: &mut dyn FnMut() -> Result<f64>) -> Result<()> {
+        let (before, rate, after) = (bare()?, store()?, bare()?);
+        let bare = (before + after) / 2.0;
+        self.rates.push(rate);
+        self.bare.push(bare);
+        self.ratios.push(rate / bare);
+        Ok(())
+    }
+
+    fn rows(self, commits: &str, bare: &str, aim: Aim) -> [Row; 3] {
+        let shown = |name: String, values| Row::median(&name, &Sample::new(values), "/s", Aim::Shown);
+        [
+            shown(format!("commits per second, {commits}"), self.rates),
+            shown(format!("bare append and fdatasync beside that, {bare}"), self.bare),
+            Row::median("commits over the bare disk", &Sample::new(self.ratios), "", aim),
+        ]
+    }
+}
+
+/// Figure 9: commits a second with one session and with 64, over the bare disk. The runtime has as many writers as
+/// [`DeviceLimits`] says; what more of them would bring is shown beside that.
 pub fn commits(place: &Place) -> Result<Vec<Row>> {
     let folder = place.folder()?;
     let store = FileStore::new(folder.join("sessions"), u64::MAX);
     let mut one = Session::new(&store, "one")?;
     let sessions = (0..MANY).map(|n| Session::new(&store, &format!("many-{n}"))).collect::<Result<_>>()?;
     let writers = DeviceLimits::default().writers_max;
-    let mut many = Many { pool: Pool::new("writer", writers), sessions };
+    let (few, all) = (Pool::new("writer", writers), Pool::new("writer", MANY));
+    let mut many = Many { pool: few.clone(), sessions };
     let line = line()?;
     let mut bare_one = Bare::new(&folder.join("one"), 1, &line)?;
     let mut bare_many = Bare::new(&folder.join("many"), MANY, &line)?;
-    let (mut ones, mut manys, mut ratios) = (Vec::new(), Vec::new(), [const { Vec::new() }; 3]);
-    let mut bares = [const { Vec::new() }; 3];
+    let mut races = [const { Race { rates: Vec::new(), bare: Vec::new(), ratios: Vec::new() } }; 4];
+    let [single, wide, narrow, widest] = &mut races;
     for _ in 0..ROUNDS {
-        let one = between(&mut || bare_one.rate(1, TIME), &mut || one.rate())?;
-        let wide = between(&mut || bare_many.rate(MANY, TIME), &mut || many.rate())?;
-        let narrow = between(&mut || bare_many.rate(writers, TIME), &mut || many.rate())?;
-        ones.push(one.1);
-        manys.extend([wide.1, narrow.1]);
-        for (i, (bare, rate)) in [one, wide, narrow].into_iter().enumerate() {
-            ratios[i].push(rate / bare);
-            bares[i].push(bare);
-        }
+        single.run(&mut || bare_one.rate(1, TIME), &mut || one.rate())?;
+        many.pool = few.clone();
+        wide.run(&mut || bare_many.rate(MANY, TIME), &mut || many.rate())?;
+        narrow.run(&mut || bare_many.rate(writers, TIME), &mut || many.rate())?;
+        many.pool = all.clone();
+        widest.run(&mut || bare_many.rate(MANY, TIME), &mut || many.rate())?;
     }
-    let [ratio_one, ratio_wide, ratio_narrow] = ratios.map(Sample::new);
-    let [one_file, wide, narrow] = bares.map(Sample::new);
-    let threads = format!("{writers} threads");
-    let shown = |name: &str, sample: &Sample| Row::median(name, sample, "/s", Aim::Shown);
-    Ok(vec![
-        shown("commits per second, 1 session", &Sample::new(ones)),
-        shown("bare append and fdatasync, 1 file", &one_file),
-        Row::median("commits over the bare disk, 1 session", &ratio_one, "", Aim::AtLeast(0.9)),
-        shown(&format!("commits per second, {MANY} sessions by the pool of {writers} writers"), &Sample::new(manys)),
-        shown(&format!("bare append and fdatasync, {MANY} files by {MANY} threads"), &wide),
-        shown(&format!("bare append and fdatasync, {MANY} files by {threads}"), &narrow),
-        Row::median(
-            &format!("commits over the bare disk by {MANY} threads, {MANY} sessions"),
-            &ratio_wide,
-            "",
-            Aim::AtLeast(0.9),
-        ),
-        Row::median(
-            &format!("commits over the bare disk by {threads}, {MANY} sessions"),
-            &ratio_narrow,
-            "",
-            Aim::AtLeast(0.9),
-        ),
-    ])
-}
-
-/// A rate of the bare disk, measured before and after one of the store, and that.
-fn between(bare: &mut dyn FnMut() -> Result<f64>, store: &mut dyn FnMut() -> Result<f64>) -> Result<(f64, f64)> {
-    let (before, rate, after) = (bare()?, store()?, bare()?);
-    Ok(((before + after) / 2.0, rate))
+    let [single, wide, narrow, widest] = races;
+    let (pool, aim) = (format!("{MANY} sessions, {writers} writers"), Aim::AtLeast(0.9));
+    let by = |threads: usize| format!("{MANY} files by {threads} threads");
+    let mut rows = Vec::from(single.rows("1 session", "1 file", aim));
+    rows.extend(wide.rows(&pool, &by(MANY), aim));
+    rows.extend(narrow.rows(&pool, &by(writers), aim));
+    rows.extend(widest.rows(&format!("{MANY} sessions, {MANY} writers"), &by(MANY), Aim::Shown));
+    Ok(rows)
 }

@@ -8,6 +8,7 @@ use crate::bare::Bare;
 use crate::client::{self, Client};
 use crate::failure::{Failure, Result, doing};
 use crate::ollama;
+use crate::proc;
 use crate::scene::{MESSAGE, PIECES, Place, Scene, Server, message_body};
 use crate::stats::Sample;
 use crate::store;
@@ -48,10 +49,10 @@ impl Load {
         Ok(load)
     }
 
-    /// Turns a second over `time`.
-    fn rate(&mut self, time: Duration) -> Result<f64> {
+    /// Turns a second over `time`, and how many they were.
+    fn rate(&mut self, time: Duration) -> Result<(f64, usize)> {
         let (count, took) = self.run(&|_, elapsed| elapsed < time)?;
-        Ok(count as f64 / took.as_secs_f64())
+        Ok((count as f64 / took.as_secs_f64(), count))
     }
 
     /// Every client has turns as long as `goes_on`.
@@ -131,6 +132,8 @@ struct Line {
     load: Load,
     rates: Vec<f64>,
     ratios: Vec<f64>,
+    /// Microseconds of the server's processor time for each turn.
+    costs: Vec<f64>,
     aim: f64,
     peer: f64,
 }
@@ -138,15 +141,19 @@ struct Line {
 impl Line {
     fn new(server: &Server, (name, agent, clients): (&'static str, &str, usize)) -> Result<Self> {
         let (aim, peer) = if clients == 1 { (1500.0, 739.0) } else { (5000.0, 3167.0) };
-        Ok(Self { name, load: Load::new(server, agent, clients)?, rates: Vec::new(), ratios: Vec::new(), aim, peer })
+        let load = Load::new(server, agent, clients)?;
+        Ok(Self { name, load, rates: Vec::new(), ratios: Vec::new(), costs: Vec::new(), aim, peer })
     }
 
     /// Measures once, between two looks at the bare disk with as many files; `alone` is how often a single file can be
     /// synced in a second, `model` how many seconds a round trip of the model takes. Returns syncs of the bare disk a second.
-    fn measure(&mut self, disk: &mut Bare, alone: Option<f64>, model: f64) -> Result<f64> {
+    fn measure(&mut self, pid: u32, disk: &mut Bare, alone: Option<f64>, model: f64) -> Result<f64> {
         let clients = self.load.clients.len();
         let before = disk.rate(clients, BARE_TIME)?;
-        let rate = self.load.rate(LOAD_TIME)?;
+        let ticks = proc::ticks(pid)?;
+        let (rate, count) = self.load.rate(LOAD_TIME)?;
+        // A tick is 10 ms.
+        self.costs.push((proc::ticks(pid)? - ticks) as f64 * 1e4 / count as f64);
         let syncs = (before + disk.rate(clients, BARE_TIME)?) / 2.0;
         let each = clients as f64 / (2.0 / alone.unwrap_or(syncs) + model);
         self.rates.push(rate);
@@ -154,16 +161,15 @@ impl Line {
         Ok(syncs)
     }
 
-    fn rows(self) -> [Row; 2] {
+    fn rows(self) -> [Row; 3] {
         let (rates, ratios) = (Sample::new(self.rates), Sample::new(self.ratios));
+        let rate = format!("turns per second, {}", self.name);
         let bound = format!("the same over what 2 syncs and the model allow, {}", self.name);
+        let cost = format!("processor time of the server per turn, {}", self.name);
         [
-            Row::median(&format!("turns per second, {}", self.name), &rates, "/s", Aim::AtLeast(self.aim)).peer(
-                self.peer,
-                rates.median(),
-                "/s",
-            ),
+            Row::median(&rate, &rates, "/s", Aim::AtLeast(self.aim)).peer(self.peer, rates.median(), "/s"),
             Row::median(&bound, &ratios, "", Aim::AtLeast(0.8)),
+            Row::median(&cost, &Sample::new(self.costs), "µs", Aim::Shown),
         ]
     }
 }
@@ -191,8 +197,8 @@ pub fn rates(place: &Place) -> Result<Vec<Row>> {
     for _ in 0..ROUNDS {
         let models = [replay.seconds(BARE_TIME / 5)?, remote.seconds(BARE_TIME)?];
         for ([single, several], model) in lines.iter_mut().zip(models) {
-            let one = single.measure(&mut disk_one, None, model)?;
-            manys.push(several.measure(&mut disk_many, Some(one), model)?);
+            let one = single.measure(server.pid, &mut disk_one, None, model)?;
+            manys.push(several.measure(server.pid, &mut disk_many, Some(one), model)?);
             ones.push(one);
         }
         replays.push(models[0] * 1e6);
