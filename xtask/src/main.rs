@@ -3,6 +3,7 @@
 //! One file per command; this one only dispatches. Nothing here depends on anything but the standard library, so that
 //! the first run on a fresh machine compiles in seconds.
 
+mod bench;
 mod budget;
 mod check;
 mod crash;
@@ -60,6 +61,8 @@ usage: cargo xtask COMMAND
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
   crash [--slice] [--seed N] [--jobs N] [--keep] [FAMILY…]
                                               the fault campaign on the release binary; a slice takes less than a minute
+  bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
+                                              it between the <!-- bench --> markers of FILE
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
 
@@ -100,6 +103,7 @@ fn find(name: &str) -> Option<Command> {
         "golden" => golden::run,
         "fuzz" => fuzz::run,
         "crash" => crash::run,
+        "bench" => bench::run,
         _ => return None,
     })
 }
