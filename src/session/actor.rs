@@ -115,9 +115,9 @@ struct Work {
 
 impl Actor {
     /// Lives until the session is at rest for long enough, is told to stop, or its log fails.
-    pub async fn run(mut self, first: InputKind) -> End {
+    pub async fn run(mut self, first: Command) -> End {
         let mut work = Work::default();
-        self.take(Command::from(first), &mut work);
+        self.take(first, &mut work);
         let end = loop {
             // Before anybody is answered: who hears that a turn runs must not find the session idle.
             self.busy.store(self.is_at_work(), Ordering::Release);
@@ -322,8 +322,10 @@ impl Actor {
                 drop(log);
             })
             .await;
-        // Questions that came too late find the mailbox closed and ask the session's successor.
+        // What came too late was not taken: its sender hears that and asks the session's successor. Left in the closed
+        // mailbox it would wait for ever.
         self.mailbox.close();
+        while self.mailbox.try_recv().is_ok() {}
         drop(self.gone);
         end
     }
