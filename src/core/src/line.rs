@@ -135,8 +135,10 @@ pub fn peek_kind(line: &str) -> Option<&str> {
     Some(&rest[..rest.find('"')?])
 }
 
-/// Offset of the first line feed. Here rather than in the store because this crate is built for speed.
+/// Offset of the first line feed. Here rather than in the store because this crate is built for speed, and never inlined
+/// for the same reason: the store's functions are built for size.
 #[must_use]
+#[inline(never)]
 pub fn find_feed(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let (words, rest) = bytes.as_chunks::<8>();

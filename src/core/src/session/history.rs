@@ -13,6 +13,8 @@ use core::ops::Range;
 /// Most bytes kept in memory for a session: about 64,000 tokens, above any context window of a small machine.
 /// The log keeps everything.
 pub const HISTORY_BYTES_MAX: usize = 256 * 1024;
+/// What the window is cut back to once it is full, so that not every message has to look for what to drop.
+const HISTORY_BYTES_KEPT: usize = HISTORY_BYTES_MAX / 4 * 3;
 
 /// The window.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,7 +36,7 @@ impl History {
         self.weight += message.weight();
         self.items.push_back((seq, message));
         if self.weight > HISTORY_BYTES_MAX {
-            let Kept { start, gap, weight } = self.fit(HISTORY_BYTES_MAX);
+            let Kept { start, gap, weight } = self.fit(HISTORY_BYTES_KEPT);
             self.items.drain(gap);
             self.items.drain(..start);
             self.weight = weight;
