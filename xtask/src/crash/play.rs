@@ -127,16 +127,21 @@ fn judge(
         (Some(0), _) => {}
         (_, None) => verdict.find(format!("{}: {}", ended.describe(), ended.err.trim_end())),
         (Some(101 | 134), _) => verdict.find(format!("it panicked: {}", ended.err.trim_end())),
-        (Some(_), Some(_)) if ended.err.is_empty() && !ended.injected().any(|line| line.contains(" write(2<")) => {
+        (Some(_), Some(_)) if !has_spoken(ended) => {
             verdict.find(format!("{} and not a word about it", ended.describe()));
         }
         (Some(_), Some(_)) => {}
         (None, Some(point)) if point.fault == Fault::Kill && ended.was_killed() => {}
         // It waits for its disk, which is killed with it here, and says so.
-        (None, Some(Point { fault: Fault::Errors(_), .. })) if ended.status.is_none() && !ended.err.is_empty() => {}
+        (None, Some(Point { fault: Fault::Errors(_), .. })) if ended.status.is_none() && has_spoken(ended) => {}
         (None, Some(_)) => verdict.find(format!("{}: {}", ended.describe(), ended.err.trim_end())),
     }
     Ok(())
+}
+
+/// True if it said on standard error what is wrong, or could not because that failed too.
+fn has_spoken(ended: &Ended) -> bool {
+    !ended.err.is_empty() || ended.injected().any(|line| line.contains(" write(2<"))
 }
 
 /// Log lines on standard output.
