@@ -55,7 +55,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   check [--fast] [--keep-going] [--install]   all that must hold before a merge: format, lints, tidy, tests, docs,
-                                              release build, size, golden; --fast leaves out release build and size
+                                              release build, size, golden, a slice of crash; --fast leaves out
+                                              release build, size and crash
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case

@@ -80,7 +80,10 @@ fn truncated(scene: &Scene, bytes: &[u8]) -> Result<Verdict> {
 }
 
 /// True if a file of the session, other than the log, holds exactly these bytes.
-fn is_saved(scene: &Scene, tail: &[u8]) -> Result<bool> {
+///
+/// # Errors
+/// If the session cannot be read.
+pub fn is_saved(scene: &Scene, tail: &[u8]) -> Result<bool> {
     let dir = scene.session();
     for name in names(&dir)?.iter().filter(|name| name.as_str() != "events.jsonl" && name.contains("events")) {
         let path = dir.join(name);

@@ -9,6 +9,7 @@ use super::play::{Calm, Verdict, play};
 use super::random::Random;
 use super::scene::{PROMPTS, Scene};
 use super::serve;
+use super::upkeep;
 use crate::{Failure, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -130,6 +131,8 @@ pub fn all<'a>(root: &Path, survey: &'a Survey, extent: Extent, random: &mut Ran
         damage::truncations(&survey.calm, extent, random)?,
         damage::flips(&survey.calm, extent, random)?,
         quarantine(survey, extent, random),
+        upkeep::rotations(root, &survey.calm, extent, random)?,
+        upkeep::repairs(root, &survey.calm, extent, random)?,
         serve::kills(root, survey, extent, random)?,
         neighbours::all(&survey.calm),
     ])

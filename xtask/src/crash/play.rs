@@ -3,7 +3,7 @@
 use super::inject::{Ended, Fault, Point};
 use super::log::{Entry, Log};
 use super::oracle::{self, INTERRUPTED, Line};
-use super::scene::{PROMPTS, Scene};
+use super::scene::{EFFECTS, PROMPTS, Scene};
 use crate::Result;
 
 /// Most commands in one performance: each message once, and once more for each fault that came before it was taken.
@@ -40,12 +40,13 @@ pub struct Calm {
 /// If the binary or strace cannot be run.
 pub fn play(scene: &Scene, first: usize, faults: &[Point], calm: &Calm) -> Result<Verdict> {
     let mut verdict = Verdict::default();
-    let mut next = first;
+    let (mut next, mut hit_tool) = (first, false);
     for command in 0..COMMANDS_MAX {
         let Some(prompt) = PROMPTS.get(next) else { break };
         let fault = faults.get(command);
         let before = scene.log()?.unwrap_or_default();
         let ended = scene.say(prompt, fault)?;
+        hit_tool |= ended.injected().any(|line| line.contains(EFFECTS));
         let log = match scene.log()? {
             Ok(log) => log,
             Err(damage) => {
@@ -73,8 +74,9 @@ pub fn play(scene: &Scene, first: usize, faults: &[Point], calm: &Calm) -> Resul
         verdict.find(format!("the message {:?} was never taken", PROMPTS[next]));
     }
     // A call that failed because its file system did, or because the fault hit its process, is a result like any other:
-    // only kills of the runtime itself must leave no trace.
-    let hit_us = faults.iter().all(|point| point.fault == Fault::Kill) && verdict.hits == faults.len();
+    // only kills and interruptions of the runtime itself must leave no trace.
+    let is_invisible = |point: &Point| matches!(point.fault, Fault::Kill | Fault::Error("EINTR"));
+    let hit_us = faults.iter().all(is_invisible) && verdict.hits == faults.len() && !hit_tool;
     if verdict.findings.is_empty() && hit_us {
         compare(&mut verdict, scene, calm)?;
     }
@@ -127,16 +129,21 @@ fn judge(
         (Some(0), _) => {}
         (_, None) => verdict.find(format!("{}: {}", ended.describe(), ended.err.trim_end())),
         (Some(101 | 134), _) => verdict.find(format!("it panicked: {}", ended.err.trim_end())),
-        (Some(_), Some(_)) if ended.err.is_empty() && !ended.injected().any(|line| line.contains(" write(2<")) => {
+        (Some(_), Some(_)) if !has_spoken(ended) => {
             verdict.find(format!("{} and not a word about it", ended.describe()));
         }
         (Some(_), Some(_)) => {}
         (None, Some(point)) if point.fault == Fault::Kill && ended.was_killed() => {}
         // It waits for its disk, which is killed with it here, and says so.
-        (None, Some(Point { fault: Fault::Errors(_), .. })) if ended.status.is_none() && !ended.err.is_empty() => {}
+        (None, Some(Point { fault: Fault::Errors(_), .. })) if ended.status.is_none() && has_spoken(ended) => {}
         (None, Some(_)) => verdict.find(format!("{}: {}", ended.describe(), ended.err.trim_end())),
     }
     Ok(())
+}
+
+/// True if it said on standard error what is wrong, or could not because that failed too.
+fn has_spoken(ended: &Ended) -> bool {
+    !ended.err.is_empty() || ended.injected().any(|line| line.contains(" write(2<"))
 }
 
 /// Log lines on standard output.

@@ -18,7 +18,7 @@ pub const PROMPTS: [&str; 4] = ["read the notes", "write the report", "count onc
 pub const SESSION: &str = "story";
 
 /// Where calls of class `once` leave their mark, outside the workspace.
-const EFFECTS: &str = "effects.txt";
+pub const EFFECTS: &str = "effects.txt";
 
 /// Written by the `idempotent` call.
 const REPORT: &str = "report.txt";
@@ -126,6 +126,15 @@ impl Scene {
         copy.program.files.clone_from(&self.program.files);
         copy_tree(&self.folder, &copy.folder)?;
         Ok(copy)
+    }
+
+    /// Makes segments of the log this small.
+    ///
+    /// # Errors
+    /// If the configuration cannot be written.
+    pub fn limit_segments(&self, bytes: usize) -> Result<()> {
+        let text = format!("{CONFIG}  log_segment_bytes_max: {bytes}\n");
+        self.put(".duragent/duragent.yaml", text.as_bytes())
     }
 
     /// The command line that says `prompt`.
