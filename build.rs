@@ -1,20 +1,62 @@
-//! Leaves the unwind tables out of the release binary: it aborts on panic, so nothing ever reads them, and they are an
-//! eighth of its size (docs/adr/0002). There is no stable compiler option for it that a profile could set.
+//! Arguments for the linker that make the release binary smaller, where they are known to work (docs/adr/0002). There is
+//! no stable option for them that a profile could set.
 
 use std::path::Path;
+use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|v| v == value);
-    // Only where the linker is known to take the script, and not for debug builds, whose tests unwind.
+    // Not for debug builds, whose tests unwind.
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
-        let out = std::env::var_os("OUT_DIR").unwrap_or_default();
-        let script = Path::new(&out).join("no-unwind-tables.ld");
-        let text = "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) } } INSERT AFTER .rodata;\n";
-        if let Err(error) = std::fs::write(&script, text) {
-            println!("cargo::warning=the binary keeps its unwind tables: cannot write {}: {error}", script.display());
-            return;
+        leave_out_unwind_tables();
+        if has_packed_relocations() {
+            argument("-Wl,-z,pack-relative-relocs");
         }
-        println!("cargo::rustc-link-arg-bin=duragent=-Wl,-T,{}", script.display());
+        if links_with_lld() {
+            // Functions only: the addresses of data stay distinct without one more argument.
+            argument("-Wl,--icf=all");
+        }
     }
+}
+
+/// It aborts on panic, so nothing ever reads them, and they are an eighth of it.
+fn leave_out_unwind_tables() {
+    let out = std::env::var_os("OUT_DIR").unwrap_or_default();
+    let script = Path::new(&out).join("no-unwind-tables.ld");
+    let tables = "*(.eh_frame) *(.eh_frame_hdr) *(.gcc_except_table .gcc_except_table.*)";
+    let text = format!("SECTIONS {{ /DISCARD/ : {{ {tables} }} }} INSERT AFTER .rodata;\n");
+    match std::fs::write(&script, text) {
+        Ok(()) => argument(&format!("-Wl,-T,{}", script.display())),
+        Err(error) => {
+            println!("cargo::warning=the binary keeps its unwind tables: cannot write {}: {error}", script.display());
+        }
+    }
+}
+
+/// The loader has to know them (DT_RELR), which glibc does from 2.36 on: asked of the system that builds, which is the one
+/// whose glibc the binary wants anyway. An older linker ignores the argument.
+fn has_packed_relocations() -> bool {
+    if !is("CARGO_CFG_TARGET_ENV", "gnu") || std::env::var_os("HOST") != std::env::var_os("TARGET") {
+        return false;
+    }
+    let Ok(output) = Command::new("getconf").arg("GNU_LIBC_VERSION").output() else { return false };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.trim().strip_prefix("glibc 2.").and_then(|minor| minor.split('.').next()?.parse::<u32>().ok());
+    version.is_some_and(|minor| minor >= 36)
+}
+
+/// Where it is the default of stable Rust, and nobody chose another.
+fn links_with_lld() -> bool {
+    let flags = std::env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    is("TARGET", "x86_64-unknown-linux-gnu")
+        && std::env::var_os("RUSTC_LINKER").is_none()
+        && !["linker", "fuse-ld", "link-self-contained"].iter().any(|word| flags.contains(word))
+}
+
+fn is(name: &str, value: &str) -> bool {
+    std::env::var(name).is_ok_and(|v| v == value)
+}
+
+fn argument(text: &str) {
+    println!("cargo::rustc-link-arg-bin=duragent={text}");
 }

@@ -11,9 +11,11 @@
 //! Absent: retries (the session machine's), proxies, compression.
 
 mod base_url;
+mod connection;
 mod lane;
 mod report;
 mod retry_after;
+mod tls;
 
 pub use base_url::{SetupError, is_local};
 pub use report::{ErrorReport, kind_of_code, kind_of_status};
@@ -24,10 +26,11 @@ use base_url::host_of;
 use duragent_core::event::FailureKind;
 use duragent_core::json;
 use duragent_platform::cancel::Cancel;
-use lane::{Lane, Tls};
+use lane::Lane;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tls::Tls;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use ureq::http::{Method, Request};
 use ureq::{BodyReader, Timeout};
@@ -89,7 +92,7 @@ pub struct Client {
     secrets: Vec<Secret>,
     timeouts: Timeouts,
     config: ureq::config::Config,
-    tls: Tls,
+    tls: Arc<Tls>,
     idle: Mutex<Vec<Lane>>,
 }
 
@@ -110,15 +113,15 @@ impl Client {
         headers: &[(String, Secret)],
         timeouts: Timeouts,
     ) -> Result<Self, SetupError> {
-        Self::with_roots(base_url, key, headers, timeouts, ureq::tls::RootCerts::WebPki)
+        Self::with_tls(base_url, key, headers, timeouts, Tls::default())
     }
 
-    fn with_roots(
+    fn with_tls(
         base_url: &str,
         key: Option<&Secret>,
         headers: &[(String, Secret)],
         timeouts: Timeouts,
-        roots: ureq::tls::RootCerts,
+        tls: Tls,
     ) -> Result<Self, SetupError> {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -134,7 +137,6 @@ impl Client {
             .max_idle_age(CONNECTION_AGE_MAX)
             .timeout_resolve(Some(timeouts.connect))
             .timeout_connect(Some(timeouts.connect))
-            .tls_config(ureq::tls::TlsConfig::builder().root_certs(roots).build())
             .build();
         let mut map = HeaderMap::new();
         map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -153,7 +155,7 @@ impl Client {
             secrets: key.into_iter().chain(headers.iter().map(|(_, value)| value)).cloned().collect(),
             timeouts,
             config,
-            tls: Tls::default(),
+            tls: Arc::new(tls),
             idle: Mutex::default(),
         })
     }
@@ -395,9 +397,6 @@ impl Answer<'_> {
             ureq::Error::Timeout(_) => (FailureKind::Timeout, format!("no answer within {first_byte:?}")),
             ureq::Error::HostNotFound => (FailureKind::Connect, "no such host".into()),
             ureq::Error::Io(e) => return self.io_failure(e),
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::TlsRequired => {
-                (FailureKind::Connect, self.client.quote(&error.to_string()))
-            }
             ureq::Error::Http(_) | ureq::Error::BadUri(_) => {
                 (FailureKind::Invalid, self.client.quote(&error.to_string()))
             }

@@ -1,16 +1,17 @@
+use super::tls::Tls;
 use super::{ANSWER_MAX, Answer, Client, LANES_IDLE_MAX, Timeouts};
 use crate::provider::Failure;
 use crate::provider::config::Secret;
 use crate::provider::testing::{Act, Server, answer, chunk, chunked, chunked_head, dead_url, told};
 use duragent_core::event::FailureKind;
 use duragent_platform::cancel::Cancel;
+use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
-use ureq::tls::{Certificate, RootCerts};
 
 /// Longer than anything takes here, shorter than a person's patience.
 const SOON: Duration = Duration::from_secs(10);
@@ -317,8 +318,9 @@ fn tls_server(answer: Vec<u8>) -> String {
 }
 
 fn tls_client(url: &str, timeouts: Timeouts) -> Client {
-    let roots = [Certificate::from_der(include_bytes!("testdata/ca.der"))];
-    Client::with_roots(url, None, &[], timeouts, RootCerts::from(roots)).unwrap()
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(&include_bytes!("testdata/ca.der")[..])).unwrap();
+    Client::with_tls(url, None, &[], timeouts, Tls::trusting(roots)).unwrap()
 }
 
 #[test]
@@ -332,6 +334,16 @@ fn https_works_over_our_transport_and_is_checked_against_the_bundled_roots() {
         failure.kind == FailureKind::Connect && failure.detail.contains("UnknownIssuer; is the clock right"),
         "{failure:?}"
     );
+}
+
+#[test]
+fn large_messages_pass_through_tls_in_both_directions() {
+    let large = "y".repeat(300_000);
+    let url = tls_server(answer(200, "", &large));
+    let client = tls_client(&url, Timeouts::LOCAL);
+    let body = format!("{}{{}}", "x".repeat(300_000));
+    let got = client.post("/x", &body, &Cancel::new()).and_then(Answer::text).unwrap();
+    assert!(got == large, "{} bytes came", got.len());
 }
 
 #[test]
@@ -354,4 +366,32 @@ fn https_has_the_same_timeouts_and_the_same_cancel() {
     let connect = Timeouts { connect: Duration::from_millis(200), ..Timeouts::LOCAL };
     let failure = post(&tls_client(&url, connect), &Cancel::new()).unwrap_err();
     assert_eq!(told(&failure), "connect: no connection within 200ms");
+}
+
+/// What servers answer that know TLS 1.2 at most: two alerts, and a ServerHello of TLS 1.2 (RFC 5246, 7.2 and 7.4.1.3).
+#[cfg(not(feature = "tls12"))]
+#[test]
+fn a_server_without_tls_1_3_is_told_with_the_remedy() {
+    let mut hello = b"\x16\x03\x03\x00\x2a\x02\x00\x00\x26\x03\x03".to_vec();
+    hello.extend([7; 32]);
+    hello.extend(b"\x00\xc0\x2f\x00");
+    for answer in [b"\x15\x03\x03\x00\x02\x02\x46".to_vec(), b"\x15\x03\x03\x00\x02\x02\x28".to_vec(), hello] {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", server.local_addr().unwrap());
+        let bytes = answer.clone();
+        let peer = thread::spawn(move || {
+            let (mut socket, _) = server.accept().unwrap();
+            let _ = socket.read(&mut [0; 1024]);
+            socket.write_all(&bytes).unwrap();
+            // Held open until the client has gone.
+            while socket.read(&mut [0; 1024]).is_ok_and(|count| count > 0) {}
+        });
+        let client = Client::new(&url, None, &[], Timeouts::LOCAL).unwrap();
+        let failure = post(&client, &Cancel::new()).unwrap_err();
+        drop(client);
+        let said = &failure.detail;
+        assert_eq!(failure.kind, FailureKind::Connect, "{answer:?}: {said}");
+        assert!(said.contains("no TLS 1.3") && said.ends_with("build with --features tls12"), "{answer:?}: {said}");
+        peer.join().unwrap();
+    }
 }
