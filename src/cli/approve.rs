@@ -46,7 +46,7 @@ fn decide(common: Common, mut parser: lexopt::Parser, decision: &str, command: &
     // From here on an interruption must not look like a crash to the session.
     let signals = interrupt::catch()?;
     let approval = text::field(request, "approval_id");
-    let body = format!("{{\"decision\":\"{decision}\",\"scope\":\"{}\"}}", scope.as_str());
+    let body = format!("{{\"decision\":\"{decision}\",\"scope\":\"{}\",\"by\":\"cli\"}}", scope.as_str());
     connection.json("POST", &format!("/api/v1/sessions/{id}/approvals/{approval}"), Some(&body))?;
     let done = if decision == "grant" { "granted" } else { "denied" };
     text::put(&format!("{done} ({}) {}\n", scope.as_str(), shown(request)))?;

@@ -161,10 +161,7 @@ fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
                 return (command.run)(common, parser).map_err(|failure| failure.of(command.usage));
             }
             Some(other) => return Err(other.unexpected().into()),
-            None => {
-                help()?;
-                return Ok(2);
-            }
+            None => return Err(Failure::usage("expected a command", "see them with: duragent --help")),
         }
     }
 }

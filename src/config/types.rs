@@ -233,8 +233,6 @@ limits! {
     log_segment_bytes_max: 64 * MIB, 64 * KIB..=1024 * MIB;
     /// Seconds an approval stays open. 86,400: a day, so that people may sleep.
     approval_seconds_max: 86_400, 1..=2_592_000;
-    /// Bytes of conversation of one session that are kept in memory for the next prompt. 1 MiB: 250,000 tokens.
-    history_bytes_max: MIB, 16 * KIB..=64 * MIB;
 }
 
 impl Default for Limits {

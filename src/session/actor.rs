@@ -59,7 +59,7 @@ impl From<InputKind> for Command {
 /// A live session, seen from outside.
 pub struct Handle {
     pub(super) mailbox: Sender<Command>,
-    /// True while leaving memory would interrupt something.
+    /// True while something is under way: leaving memory would interrupt it.
     pub(super) busy: Arc<AtomicBool>,
     /// Closed when the log's lease has been given back.
     pub(super) gone: Receiver<()>,
@@ -115,19 +115,19 @@ struct Work {
 
 impl Actor {
     /// Lives until the session is at rest for long enough, is told to stop, or its log fails.
-    pub async fn run(mut self, first: InputKind) -> End {
+    pub async fn run(mut self, first: Command) -> End {
         let mut work = Work::default();
-        self.take(Command::from(first), &mut work);
+        self.take(first, &mut work);
         let end = loop {
             // Before anybody is answered: who hears that a turn runs must not find the session idle.
-            self.busy.store(self.is_busy(), Ordering::Release);
+            self.busy.store(self.is_at_work(), Ordering::Release);
             if let Err(error) = self.settle(&mut work).await {
                 break End::Failed { error, progressed: self.progressed };
             }
-            self.busy.store(self.is_busy(), Ordering::Release);
+            self.busy.store(self.is_at_work(), Ordering::Release);
             let leaving = self.stopping || work.evict || self.mailbox.is_closed();
             if leaving && self.leave() {
-                break if self.state.turn.is_some() && !self.stopping { End::Again } else { End::Rest };
+                break if self.is_at_work() && !self.stopping { End::Again } else { End::Rest };
             }
             work = Work::default();
             match self.next().await {
@@ -163,8 +163,14 @@ impl Actor {
         Some(Command::from(InputKind::Timer(timer)))
     }
 
+    /// True while somebody would miss the session.
     fn is_busy(&self) -> bool {
-        self.state.turn.is_some() || !self.waiters.is_empty() || !self.mailbox.is_empty()
+        self.is_at_work() || !self.waiters.is_empty()
+    }
+
+    /// True while something is under way. A turn that waits for a person is not: it can wait on disk as well.
+    fn is_at_work(&self) -> bool {
+        (self.state.turn.is_some() && !self.state.is_waiting()) || !self.mailbox.is_empty()
     }
 
     /// True if the session leaves memory now; from then on nobody can send to it. What came in before that is taken first.
@@ -316,8 +322,10 @@ impl Actor {
                 drop(log);
             })
             .await;
-        // Questions that came too late find the mailbox closed and ask the session's successor.
+        // What came too late was not taken: its sender hears that and asks the session's successor. Left in the closed
+        // mailbox it would wait for ever.
         self.mailbox.close();
+        while self.mailbox.try_recv().is_ok() {}
         drop(self.gone);
         end
     }

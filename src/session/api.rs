@@ -1,6 +1,7 @@
 //! What front ends can ask of the runtime, in plain types. HTTP and the command line both speak this and nothing else.
 
 use duragent_core::event::{Decision, Scope, TurnReason, Usage};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,22 @@ pub enum ApiError {
     /// Our fault or the disk's.
     Internal(String),
 }
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::NotFound(text)
+        | Self::Conflict(text)
+        | Self::Invalid(text)
+        | Self::Damaged(text)
+        | Self::Leased(text)
+        | Self::Busy(text)
+        | Self::DiskFull(text)
+        | Self::Internal(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for ApiError {}
 
 /// What a session is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

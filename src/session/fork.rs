@@ -1,21 +1,23 @@
 //! Forking: a new session whose log begins as another one did.
 
-use crate::store::file::FileStore;
+use crate::store::file::{FileStore, Tail};
 use crate::store::{Batch, StoreError};
 use duragent_core::event::{Body, Event, LOG_VERSION};
 
 /// Events in one commit of the copy: bounds memory.
 const BATCH_EVENTS: usize = 256;
 
-/// Makes session `child` from the events of `parent` up to `seq`, cut back to the end of a turn.
-pub(super) fn fork(store: &FileStore, parent: &str, child: &str, seq: Option<u64>) -> Result<(), StoreError> {
-    let limit = seq.unwrap_or(u64::MAX);
+/// Makes session `child` from the events of `parent` up to seq `limit`, cut back to the end of a turn.
+pub(super) fn fork(store: &FileStore, parent: &str, child: &str, limit: u64) -> Result<(), StoreError> {
     let mut through = 1;
     let found = store.verify(parent, &mut |event| {
         if event.seq <= limit && matches!(event.body, Body::TurnFinished { .. }) {
             through = event.seq;
         }
     })?;
+    if let Tail::Damaged(damage) = found.tail {
+        return Err(StoreError::Damaged(damage));
+    }
     let mut log = store.create(child)?;
     let (mut batch, mut next, mut failed) = (Batch::default(), 1, None);
     let mut copy = |event: Event, last: bool| {
@@ -40,6 +42,5 @@ pub(super) fn fork(store: &FileStore, parent: &str, child: &str, seq: Option<u64
             copy(event, last);
         }
     })?;
-    debug_assert!(found.seq >= through);
     failed.map_or(Ok(()), Err)
 }

@@ -183,9 +183,11 @@ impl Runtime {
             })
             .await?;
         let agent = self.agent(&state.agent)?;
-        self.hub(id).advance(state.last_seq);
+        // Held until the actor has it: a hub that nobody holds is forgotten, and with it what is durable.
+        let hub = self.hub(id);
+        hub.advance(state.last_seq);
         let first = InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as };
-        let handle = self.start(id, agent, state, (opened.log, failures), first);
+        let handle = self.start(hub, agent, state, (opened.log, failures), (id, Command::from(first)));
         *guard = Some(Arc::clone(&handle));
         Ok(handle)
     }
@@ -215,14 +217,14 @@ impl Runtime {
         Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")))
     }
 
-    /// Brings a session to life on a log that has failed `failures` times in a row.
+    /// Brings session `id` to life on a log that has failed `failures` times in a row. `first` is decided first.
     pub(super) fn start(
         &self,
-        id: &str,
+        hub: Arc<Hub>,
         agent: Arc<Agent>,
         state: State,
         (log, failures): (Box<dyn Log>, usize),
-        first: InputKind,
+        (id, first): (&str, Command),
     ) -> Arc<Handle> {
         let (sender, mailbox) = channel::bounded(MAILBOX_MAX);
         let (gone_sender, gone) = channel::bounded(1);
@@ -234,7 +236,7 @@ impl Runtime {
             limits: Arc::clone(&self.shared.limits),
             workers: self.shared.workers.clone(),
             mailbox: sender.clone(),
-            hub: self.hub(id),
+            hub,
             counters: Arc::clone(&self.shared.counters),
             cancel: Cancel::new(),
             timers: Vec::new(),

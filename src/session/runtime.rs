@@ -126,18 +126,18 @@ impl Runtime {
         self.make_room().await?;
         let (store, id) = (self.shared.store.clone(), session.clone());
         let log = self.write(move || store.create(&id)).await?;
-        let first =
+        let kind =
             InputKind::Create { session: session.clone(), agent: agent.name.clone(), title: new.title, parent: None };
-        let handle = self.start(&session, agent, State { id: session.clone(), ..State::default() }, (log, 0), first);
+        let (reply, answer) = channel::bounded(1);
+        let first = Command::Input { kind, reply: Some(reply) };
+        let state = State { id: session.clone(), ..State::default() };
+        let handle = self.start(self.hub(&session), agent, state, (log, 0), (&session, first));
         *guard = Some(Arc::clone(&handle));
         drop(guard);
         // Answered after the first commit.
-        match ask(&handle, Command::Summary).await {
-            Some(summary) => Ok(summary),
-            None => {
-                Err(ApiError::Internal(format!("session {session:?} could not be written, see the log of the server")))
-            }
-        }
+        let lost = || ApiError::Internal(format!("session {session:?} was not written"));
+        answer.recv().await.map_err(|_| lost())??;
+        self.session(&session).await
     }
 
     /// Sessions that match, in order of id.
@@ -380,7 +380,12 @@ impl Runtime {
     pub async fn fork(&self, id: &str, seq: Option<u64>) -> Result<Summary, ApiError> {
         let (store, parent, child) = (self.shared.store.clone(), id.to_owned(), random_id());
         let new = child.clone();
-        self.read(move || super::fork::fork(&store, &parent, &new, seq)).await?;
+        let live = self.live_now(id).map(|_| self.hub(id).durable_seq());
+        self.read(move || {
+            let durable = live.map_or_else(|| store.settle(&parent), Ok)?;
+            super::fork::fork(&store, &parent, &new, seq.unwrap_or(u64::MAX).min(durable))
+        })
+        .await?;
         self.session(&child).await
     }
 

@@ -297,6 +297,59 @@ fn an_approval_outlives_the_runtime_and_is_given_once() {
 }
 
 #[test]
+fn what_was_durable_before_a_restart_is_served_after_it() {
+    let mut f = Fixture::new("served", writer);
+    f.mode = Mode::Ask;
+    smol::block_on(async {
+        let runtime = f.runtime();
+        runtime.create(new("s")).await.expect("created");
+        runtime.send("s", say("write")).await.expect("accepted");
+        until(&runtime, "s", Status::Waiting).await;
+        let last = runtime.session("s").await.expect("session").last_seq;
+        runtime.drain(Duration::ZERO).await;
+        let runtime = f.runtime();
+        runtime.recover().await;
+        assert_eq!(runtime.counters().sessions_live, 1);
+        assert_eq!(runtime.events("s", 1, 100).await.expect("page").lines.len() as u64, last - 1);
+        let mut follow = runtime.follow("s", 1).await.expect("follow");
+        for expected in 2..=last {
+            let item = follow.next().await.expect("more");
+            assert!(matches!(&*item, Published::Event { seq, .. } if *seq == expected), "{item:?}");
+        }
+        runtime.drain(Duration::ZERO).await;
+    });
+}
+
+/// Whoever asks while a log fails is told, and does not wait for ever.
+#[test]
+fn a_log_that_fails_keeps_nobody_waiting() {
+    let mut f = Fixture::new("fails", echo);
+    f.limits.log_segment_bytes_max = 100;
+    smol::block_on(async {
+        let runtime = f.runtime();
+        runtime.create(new("s")).await.expect("created");
+        // The next segment cannot be begun: something that cannot be replaced has the closed one's name.
+        let in_the_way = f.root.join("sessions/s/events.000000000001.jsonl");
+        fs::create_dir_all(in_the_way.join("full")).expect("in the way");
+        let many = async {
+            let sends = (0..20).map(|_| runtime.send("s", say("x")));
+            for send in sends {
+                assert!(send.await.is_err());
+            }
+            true
+        };
+        let late = async {
+            smol::Timer::after(Duration::from_secs(60)).await;
+            false
+        };
+        assert!(smol::future::or(many, late).await, "somebody waits for ever");
+        fs::remove_dir_all(in_the_way).expect("out of the way");
+        assert_eq!(turn(&runtime, "s", "x").await.reply, "x/1");
+        runtime.drain(Duration::ZERO).await;
+    });
+}
+
+#[test]
 fn cancelling_ends_the_turn_and_the_session_goes_on() {
     let f = Fixture::new("cancel", echo);
     f.gate.set(true);

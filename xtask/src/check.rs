@@ -3,7 +3,7 @@
 //! A stage counts as one, or as the tests it ran. The last line is `N passed, M failed`.
 
 use crate::repo::{self, Repo};
-use crate::{Failure, Result, Tally, golden, size, tidy};
+use crate::{Failure, Result, Tally, crash, golden, size, tidy};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -28,7 +28,7 @@ struct Stage {
     run: fn(&Repo, &Options) -> Result<Tally>,
 }
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     Stage { name: "system tools", slow: false, run: system_tools },
     Stage { name: "format", slow: false, run: |repo, _| cargo(repo, &["fmt", "--all", "--check"]) },
     Stage {
@@ -46,6 +46,7 @@ const STAGES: [Stage; 9] = [
         slow: false,
         run: |repo, options| golden::compare(repo, &repo.build(!options.fast)?, false, &[]),
     },
+    Stage { name: "crash slice", slow: true, run: |repo, _| crash::run(repo, &["--slice".to_owned()]) },
 ];
 
 /// Runs the stages, to the first that fails or with `--keep-going` to the end.

@@ -3,6 +3,7 @@
 //! One file per command; this one only dispatches. Nothing here depends on anything but the standard library, so that
 //! the first run on a fresh machine compiles in seconds.
 
+mod bench;
 mod budget;
 mod check;
 mod crash;
@@ -54,12 +55,15 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   check [--fast] [--keep-going] [--install]   all that must hold before a merge: format, lints, tidy, tests, docs,
-                                              release build, size, golden; --fast leaves out release build and size
+                                              release build, size, golden, a slice of crash; --fast leaves out
+                                              release build, size and crash
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
   crash [--slice] [--seed N] [--jobs N] [--keep] [FAMILY…]
                                               the fault campaign on the release binary; a slice takes less than a minute
+  bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
+                                              it between the <!-- bench --> markers of FILE
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
 
@@ -100,6 +104,7 @@ fn find(name: &str) -> Option<Command> {
         "golden" => golden::run,
         "fuzz" => fuzz::run,
         "crash" => crash::run,
+        "bench" => bench::run,
         _ => return None,
     })
 }

@@ -60,7 +60,7 @@ impl Chat<'_> {
         };
         let mut body = String::new();
         let mut object = ObjectWriter::new(&mut body);
-        object.str("decision", decision).str("scope", scope);
+        object.str("decision", decision).str("scope", scope).str("by", "cli");
         object.finish();
         let path = self.path(&format!("/approvals/{id}"));
         let headers = [("Content-Type", "application/json")];

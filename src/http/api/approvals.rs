@@ -7,6 +7,7 @@ use crate::http::problem::Problem;
 use crate::http::response::Response;
 use crate::session::api::{Approval, Verdict};
 use duragent_core::event::{Decision, Scope};
+use duragent_core::ids::is_id;
 use duragent_core::json::Error;
 use duragent_core::time::rfc3339;
 
@@ -19,7 +20,7 @@ pub(super) async fn list(shared: &Shared, request: &Request<'_>, id: &str) -> Re
     })))
 }
 
-/// `{decision: grant|deny, scope?: once|session|always}`; `once` if nobody says.
+/// `{decision: grant|deny, scope?: once|session|always, by?}`; `once` and `http` if nobody says.
 pub(super) async fn decide(
     shared: &Shared,
     request: &Request<'_>,
@@ -28,22 +29,29 @@ pub(super) async fn decide(
 ) -> Result<Response, Problem> {
     request.wants_json()?;
     request.has_json()?;
-    let (mut decision, mut scope) = (None, Scope::Once);
-    read_object(request.body, &["decision", "scope"], &mut |key, reader| {
+    let (mut decision, mut scope, mut by) = (None, Scope::Once, String::from("http"));
+    read_object(request.body, &["decision", "scope", "by"], &mut |key, reader| {
         reader.peek();
         let byte = reader.offset();
         let word = reader.string()?;
-        if key == "decision" {
-            let parsed = Decision::parse(&word).ok_or(Error { byte, what: "expected \"grant\" or \"deny\"" })?;
-            decision = Some(parsed);
-        } else {
-            let what = "expected \"once\", \"session\" or \"always\"";
-            scope = Scope::parse(&word).ok_or(Error { byte, what })?;
+        let wrong = |what| Error { byte, what };
+        match key {
+            "decision" => {
+                let parsed = Decision::parse(&word).ok_or_else(|| wrong("expected \"grant\" or \"deny\""))?;
+                decision = Some(parsed);
+            }
+            "scope" => {
+                let parsed = Scope::parse(&word);
+                scope = parsed.ok_or_else(|| wrong("expected \"once\", \"session\" or \"always\""))?;
+            }
+            // What time decides nobody else can claim.
+            _ if is_id(&word) && word != "expiry" => by = word.into_owned(),
+            _ => return Err(wrong("expected a name like \"cli\"")),
         }
         Ok(())
     })?;
     let decision = decision.ok_or_else(|| missing("decision"))?;
-    shared.runtime.decide(id, approval, Verdict { decision, scope, by: "http".into() }).await?;
+    shared.runtime.decide(id, approval, Verdict { decision, scope, by }).await?;
     Ok(Response::json(object(|json| {
         json.str("approval_id", approval).str("decision", decision.as_str()).str("scope", scope.as_str());
     })))

@@ -128,13 +128,15 @@ impl FileStore {
     /// [`StoreError::NotFound`], or if it cannot be read or synced.
     pub fn settle(&self, session: &str) -> Result<u64, StoreError> {
         let dir = self.existing(session)?;
+        // In this order: what is written behind the last line while we look is not promised.
+        let last = read::last_seq(&dir)?;
         let path = dir.join(LOG_NAME);
         match File::open(&path) {
             Ok(log) => log.sync_data().map_err(io_at("cannot sync", &path))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_at("cannot open", &path)(error)),
         }
-        read::last_seq(&dir)
+        Ok(last)
     }
 
     /// True if the last line of a log says that nothing was going on: a look at its end instead of a replay. False if that

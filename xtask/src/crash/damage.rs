@@ -80,7 +80,10 @@ fn truncated(scene: &Scene, bytes: &[u8]) -> Result<Verdict> {
 }
 
 /// True if a file of the session, other than the log, holds exactly these bytes.
-fn is_saved(scene: &Scene, tail: &[u8]) -> Result<bool> {
+///
+/// # Errors
+/// If the session cannot be read.
+pub fn is_saved(scene: &Scene, tail: &[u8]) -> Result<bool> {
     let dir = scene.session();
     for name in names(&dir)?.iter().filter(|name| name.as_str() != "events.jsonl" && name.contains("events")) {
         let path = dir.join(name);
@@ -143,12 +146,16 @@ fn flipped_log(scene: &Scene, bytes: &[u8], line: usize) -> Result<Verdict> {
 /// If the binary or strace cannot be run.
 pub fn stubborn(scene: &Scene, prompt: &str, point: &Point) -> Result<Verdict> {
     let mut verdict = Verdict::default();
+    let mut ended = scene.say(prompt, Some(point))?;
     for _ in 0..STUBBORN_MAX {
-        let ended = scene.say(prompt, Some(point))?;
-        verdict.hits += usize::from(ended.was_hit(point));
-        if ended.code() == Some(0) {
+        if !ended.was_hit(point) {
             break;
         }
+        verdict.hits += 1;
+        ended = scene.resume(Some(point))?;
+    }
+    if ended.was_hit(point) {
+        verdict.find(format!("killed {} times at the same point, and not given up", verdict.hits));
     }
     let ended = scene.say(AFTERWARDS, None)?;
     if ended.code() != Some(0) {
@@ -158,19 +165,8 @@ pub fn stubborn(scene: &Scene, prompt: &str, point: &Point) -> Result<Verdict> {
         Ok(log) => {
             verdict.findings.extend(oracle::check(&log, true));
             verdict.findings.extend(oracle::effects(&log, &scene.effects()?));
-            for (turn, crashes) in crashes(&log) {
-                if crashes > 3 {
-                    verdict.find(format!("turn {turn} crashed {crashes} times in one step and was not given up"));
-                }
-            }
         }
         Err(damage) => verdict.find(format!("the log is damaged: {damage}")),
     }
     Ok(verdict)
-}
-
-/// Turn and number of crashes in each `session_recovered`.
-fn crashes(log: &log::Log) -> Vec<(u64, u64)> {
-    let recovered = log.entries.iter().filter(|e| e.kind == "session_recovered");
-    recovered.filter_map(|e| Some((e.fields.number("turn")?, e.fields.number("crashes")?))).collect()
 }

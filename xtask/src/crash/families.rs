@@ -1,12 +1,15 @@
 //! What is done to the story, family by family.
 
 use super::damage;
-use super::inject::{Fault, Point, counts};
+use super::inject::{self, Ended, Fault, Point, counts};
+use super::log::Log;
 use super::neighbours;
+use super::oracle;
 use super::play::{Calm, Verdict, play};
 use super::random::Random;
 use super::scene::{PROMPTS, Scene};
 use super::serve;
+use super::upkeep;
 use crate::{Failure, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,6 +59,8 @@ pub struct Survey {
     pub calm: Calm,
     /// Per message, how often each call is made by the busiest thread.
     pub counts: Vec<BTreeMap<String, u64>>,
+    /// The same, of calls that name a file of the scene.
+    pub file_counts: Vec<BTreeMap<String, u64>>,
 }
 
 /// Plays the story once undisturbed, and each message once more under strace.
@@ -64,27 +69,53 @@ pub struct Survey {
 /// If the binary does not do it.
 pub fn survey(root: &Path, binary: &Path) -> Result<Survey> {
     let scene = Scene::create(&root.join("calm"), binary)?;
-    let (mut before, mut all) = (Vec::new(), Vec::new());
+    let (mut before, mut traces, mut files) = (Vec::new(), Vec::new(), Vec::new());
     for (number, prompt) in PROMPTS.iter().enumerate() {
         before.push(scene.copy(&root.join(format!("before-{number}")))?);
         let watched = scene.copy(&root.join(format!("watched-{number}")))?;
         let ended = watched.program.survey(&watched.says(prompt))?;
-        if ended.code() != Some(0) {
-            return Err(Failure::new(format!("{prompt:?} under strace: {}: {}", ended.describe(), ended.err)));
-        }
-        all.push(counts(&ended.trace));
-        let ended = scene.say(prompt, None)?;
-        if ended.code() != Some(0) {
-            return Err(Failure::new(format!("{prompt:?}: {}: {}", ended.describe(), ended.err)));
-        }
+        succeeded(&format!("{prompt:?} under strace"), &ended)?;
+        files.extend(inject::files(&ended.trace, watched.program.root()));
+        traces.push(ended.trace);
+        succeeded(prompt, &scene.say(prompt, None)?)?;
     }
+    files.sort();
+    files.dedup();
     let log = scene.log()?.map_err(|damage| Failure::new(format!("the undisturbed log is damaged: {damage}")))?;
-    let findings = super::oracle::check(&log, true);
-    if !findings.is_empty() {
-        return Err(Failure::new(format!("the undisturbed log: {}", findings.join("\n"))));
-    }
+    sane(&scene, &log)?;
     before.push(scene);
-    Ok(Survey { calm: Calm { before, story: super::oracle::story(&log) }, counts: all })
+    before.iter_mut().for_each(|scene| scene.program.files.clone_from(&files));
+    let counts = traces.iter().map(|trace| counts(trace, None)).collect();
+    let file_counts = traces.iter().map(|trace| inject::counts(trace, Some(&files))).collect();
+    Ok(Survey { calm: Calm { before, story: oracle::story(&log) }, counts, file_counts })
+}
+
+fn succeeded(what: &str, ended: &Ended) -> Result<()> {
+    match ended.code() {
+        Some(0) => Ok(()),
+        _ => Err(Failure::new(format!("{what}: {}: {}", ended.describe(), ended.err))),
+    }
+}
+
+/// What the undisturbed story has to be, or nothing is proved by comparing with it.
+fn sane(scene: &Scene, log: &Log) -> Result<()> {
+    let mut findings = oracle::check(log, true);
+    findings.extend(oracle::effects(log, &scene.effects()?));
+    findings.extend(scene.report()?);
+    let calls = |class: &str| log.entries.iter().filter(|e| e.fields.text("effect") == class).count();
+    for class in ["pure", "idempotent", "once"] {
+        if calls(class) != 1 {
+            findings.push(format!("expected one call of class {class}, found {}", calls(class)));
+        }
+    }
+    if scene.effects()?.lines().count() != 1 {
+        findings.push(format!("expected one effect, found {:?}", scene.effects()?));
+    }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("the undisturbed story: {}", findings.join("\n"))))
+    }
 }
 
 /// All families in the order they are played.
@@ -100,6 +131,8 @@ pub fn all<'a>(root: &Path, survey: &'a Survey, extent: Extent, random: &mut Ran
         damage::truncations(&survey.calm, extent, random)?,
         damage::flips(&survey.calm, extent, random)?,
         quarantine(survey, extent, random),
+        upkeep::rotations(root, &survey.calm, extent, random)?,
+        upkeep::repairs(root, &survey.calm, extent, random)?,
         serve::kills(root, survey, extent, random)?,
         neighbours::all(&survey.calm),
     ])
@@ -108,7 +141,8 @@ pub fn all<'a>(root: &Path, survey: &'a Survey, extent: Extent, random: &mut Ran
 /// Each point of each message at which `fault` can happen.
 fn points(survey: &Survey, fault: Fault, wanted: &dyn Fn(&str) -> bool) -> Vec<(usize, Point)> {
     let mut points = Vec::new();
-    for (message, counts) in survey.counts.iter().enumerate() {
+    let all = if fault == Fault::Kill { &survey.counts } else { &survey.file_counts };
+    for (message, counts) in all.iter().enumerate() {
         for (call, count) in counts.iter().filter(|(call, _)| wanted(call)) {
             points.extend((1..=*count).map(|when| (message, Point { call: call.clone(), when, fault })));
         }

@@ -11,13 +11,16 @@ use crate::repo::at;
 use crate::{Failure, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest run of one command. What takes longer hangs, and hanging is a finding.
-pub const RUN_TIME_MAX: Duration = Duration::from_secs(60);
+pub const RUN_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Longest run of a command whose disk has failed for good. It may wait for the disk as long as it says so.
+const BROKEN_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// System calls that touch files, and the steps of starting, watching and ending tools. Not every machine has all of them.
 pub const TRACED: &str = "open,openat,openat2,creat,read,pread64,write,pwrite64,writev,close,lseek,ftruncate,truncate,\
@@ -36,7 +39,8 @@ pub enum Fault {
     Errors(&'static str),
 }
 
-/// A fault at the `when`-th call of this name.
+/// A fault at the `when`-th call of this name. Errors happen to files of the scene only: what the kernel keeps to itself
+/// (event descriptors, pipes) does not fail in these ways.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
     /// Name of the system call.
@@ -72,7 +76,7 @@ impl std::fmt::Display for Point {
 /// How a command ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// `None` if it had to be killed after [`RUN_TIME_MAX`].
+    /// `None` if it did not end in time and had to be killed.
     pub status: Option<ExitStatus>,
     /// Standard output.
     pub out: String,
@@ -107,7 +111,7 @@ impl Ended {
     /// How it ended, for people.
     #[must_use]
     pub fn describe(&self) -> String {
-        self.status.map_or_else(|| format!("no end within {} s", RUN_TIME_MAX.as_secs()), |s| s.to_string())
+        self.status.map_or_else(|| "no end in time".to_owned(), |status| status.to_string())
     }
 
     /// The calls that were made to fail, as strace shows them.
@@ -125,6 +129,8 @@ pub struct Program {
     pub folder: PathBuf,
     /// Files for output and trace are made here; nobody else's.
     pub scratch: PathBuf,
+    /// Files of the scene, relative to the folder above `folder`: those that errors happen to.
+    pub files: Vec<String>,
 }
 
 impl Program {
@@ -149,7 +155,8 @@ impl Program {
     /// # Errors
     /// As [`Program::run`].
     pub fn fault(&self, args: &[&str], point: &Point) -> Result<Ended> {
-        self.start_with(args, point)?.end()
+        let limit = if matches!(point.fault, Fault::Errors(_)) { BROKEN_TIME_MAX } else { RUN_TIME_MAX };
+        self.start_with(args, point)?.end_within(limit)
     }
 
     /// As [`Program::run`], but does not wait for its end.
@@ -178,6 +185,12 @@ impl Program {
         self.execute(self.strace(args, Some(point)), true)
     }
 
+    /// What files are named from.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+
     /// The command line of strace: follows children, resolves descriptors to paths.
     fn strace(&self, args: &[&str], point: Option<&Point>) -> Command {
         let mut command = Command::new("strace");
@@ -188,7 +201,12 @@ impl Program {
         }
         match point {
             // Only the call itself: every other stop would cost time and change nothing.
-            Some(point) => command.args(["-e", &format!("trace={}", point.call), "-e", &point.expression()]),
+            Some(point) => {
+                for file in self.files.iter().filter(|_| point.fault != Fault::Kill) {
+                    command.arg("-P").arg(self.root().join(file));
+                }
+                command.args(["-e", &format!("trace={}", point.call), "-e", &point.expression()])
+            }
             // A question mark: not an error where there is no such call.
             None => command.args(["-e", &format!("trace=?{}", TRACED.replace(',', ",?"))]),
         };
@@ -210,6 +228,7 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(Stdio::from(create("out")?))
             .stderr(Stdio::from(create("err")?))
+            .process_group(0)
             .spawn()
             .map_err(|e| at(Path::new(command.get_program()), &e))?;
         Ok(Running { child, scratch: self.scratch.clone(), traced, start: Instant::now() })
@@ -242,12 +261,20 @@ impl Running {
     ///
     /// # Errors
     /// If its output cannot be read, or strace could not do its work.
-    pub fn end(mut self) -> Result<Ended> {
+    pub fn end(self) -> Result<Ended> {
+        self.end_within(RUN_TIME_MAX)
+    }
+
+    /// Waits for its end, and ends it after `limit`.
+    ///
+    /// # Errors
+    /// As [`Running::end`].
+    pub fn end_within(mut self, limit: Duration) -> Result<Ended> {
         loop {
             if let Some(status) = self.poll()? {
                 return self.ended(Some(status));
             }
-            if self.start.elapsed() > RUN_TIME_MAX {
+            if self.start.elapsed() > limit {
                 return self.stop();
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -259,8 +286,10 @@ impl Running {
     /// # Errors
     /// As [`Running::end`].
     pub fn stop(mut self) -> Result<Ended> {
-        // strace takes those it traces with it (PTRACE_O_EXITKILL).
-        self.child.kill().and_then(|()| self.child.wait()).map_err(|e| at(&self.scratch, &e))?;
+        // The whole group: those that strace traced outlive it. Tools have sessions of their own, and guards that end them.
+        let group = format!("-{}", self.child.id());
+        let killed = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        killed.and_then(|_| self.child.wait()).map_err(|e| at(&self.scratch, &e))?;
         self.ended(None)
     }
 
@@ -275,9 +304,10 @@ impl Running {
     }
 }
 
-/// How often the busiest thread of the surveyed program itself, not of its children, makes each call.
+/// How often the busiest thread of the surveyed program itself, not of its children, makes each call. With `files`, only
+/// calls that name one of them count.
 #[must_use]
-pub fn counts(trace: &str) -> BTreeMap<String, u64> {
+pub fn counts(trace: &str, files: Option<&[String]>) -> BTreeMap<String, u64> {
     let mut per_thread: BTreeMap<(u64, &str), u64> = BTreeMap::new();
     let mut first = None;
     let mut children = BTreeSet::new();
@@ -286,7 +316,8 @@ pub fn counts(trace: &str) -> BTreeMap<String, u64> {
         if *first.get_or_insert(pid) != pid && call == "execve" {
             children.insert(pid);
         }
-        *per_thread.entry((pid, call)).or_default() += 1;
+        let counts = files.is_none_or(|files| paths(line).any(|path| files.iter().any(|file| path.ends_with(file))));
+        *per_thread.entry((pid, call)).or_default() += u64::from(counts);
     }
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for ((_, call), count) in per_thread.iter().filter(|((pid, _), _)| !children.contains(pid)) {
@@ -294,6 +325,20 @@ pub fn counts(trace: &str) -> BTreeMap<String, u64> {
         *most = (*most).max(*count);
     }
     counts
+}
+
+/// Files below `root` that the trace names, relative to it, but for those whose names differ from run to run.
+#[must_use]
+pub fn files(trace: &str, root: &Path) -> Vec<String> {
+    let relative = |path: &str| Path::new(path).strip_prefix(root).ok().map(|p| p.to_string_lossy().into_owned());
+    let all: BTreeSet<String> = trace.lines().flat_map(paths).filter_map(relative).collect();
+    // The folder itself is the working directory, which is named in every call that takes a path.
+    all.into_iter().filter(|file| file.contains('/') && !file.contains(".duragent-")).collect()
+}
+
+/// Absolute paths in a line: of descriptors, between angle brackets, and of names, between quotes.
+fn paths(line: &str) -> impl Iterator<Item = &str> {
+    line.split(['<', '>', '"']).filter(|part| part.starts_with('/'))
 }
 
 /// Thread and name of the call that starts in this line of a trace; `None` for the second half of an interrupted line.
@@ -311,7 +356,7 @@ mod tests {
     fn shell(name: &str) -> Program {
         let scratch = std::env::temp_dir().join(format!("duragent-inject-{}-{name}", std::process::id()));
         fs::create_dir_all(&scratch).expect("a folder can be made");
-        Program { binary: "sh".into(), folder: scratch.clone(), scratch }
+        Program { binary: "sh".into(), folder: scratch.clone(), scratch, files: Vec::new() }
     }
 
     fn gone(program: &Program) {
@@ -329,6 +374,45 @@ mod tests {
         let point = Point { fault: Fault::Errors("EIO"), ..point };
         let ended = program.fault(&["-c", "echo a; echo b; echo c; exit 7"], &point).expect("strace runs");
         assert_eq!((ended.out.as_str(), ended.code()), ("a\n", Some(7)));
+        gone(&program);
+    }
+
+    #[test]
+    fn errors_happen_to_the_files_of_the_scene_only() {
+        let mut program = shell("files");
+        let root = program.root().to_path_buf();
+        let script = "echo a > other; echo b > mine || echo failed; cat mine";
+        let survey = program.survey(&["-c", script]).expect("strace runs");
+        let found = files(&survey.trace, &root);
+        let name = |file: &str| format!("{}/{file}", program.folder.file_name().unwrap_or_default().to_string_lossy());
+        assert!(found.contains(&name("out")) && !found.iter().any(|f| f.contains("/etc/")), "{found:?}");
+        program.files = vec![name("mine")];
+        let point = Point { call: "write".into(), when: 1, fault: Fault::Errors("ENOSPC") };
+        let ended = program.fault(&["-c", script], &point).expect("strace runs");
+        assert_eq!(ended.out, "failed\n", "{}", ended.trace);
+        gone(&program);
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended_with_all_that_strace_traced() {
+        let program = shell("hangs");
+        let point = Point { call: "write".into(), when: 9, fault: Fault::Error("EIO") };
+        let mut running =
+            program.start_with(&["-c", "echo $$; while :; do sleep 0.01; done"], &point).expect("strace runs");
+        let pid = loop {
+            let out = fs::read_to_string(program.scratch.join("out")).expect("it is there");
+            if let Some(pid) = out.strip_suffix('\n') {
+                break pid.to_owned();
+            }
+            assert!(running.is_alive().expect("we may ask"), "it ended");
+        };
+        assert_eq!(running.stop().expect("it ends").status, None);
+        let is_gone = || fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| s.contains(") Z "));
+        let start = Instant::now();
+        while !is_gone() {
+            assert!(start.elapsed() < RUN_TIME_MAX, "{pid} is still there");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         gone(&program);
     }
 
@@ -351,7 +435,7 @@ mod tests {
     fn a_survey_counts_the_program_and_not_its_children() {
         let program = shell("survey");
         let ended = program.survey(&["-c", "echo a; echo b; cat /dev/null; exit 0"]).expect("strace runs");
-        let counts = counts(&ended.trace);
+        let counts = counts(&ended.trace, None);
         assert_eq!(counts.get("write"), Some(&2), "{}", ended.trace);
         assert_eq!(counts.get("execve"), Some(&1), "{}", ended.trace);
         gone(&program);
@@ -362,7 +446,9 @@ mod tests {
         let trace = "10 execve(\"a\", [], 0x1) = 0\n10 write(1</x>, \"a\", 1 <unfinished ...>\n11 write(1</x>, \"\", 1) = 1\n\
                      10 <... write resumed>) = 1\n11 write(1, \"\", 1) = 1\n12 execve(\"b\") = 0\n12 write(1) = 1\n12 write(1) = 1\n\
                      12 write(1) = 1\n10 +++ exited with 0 +++\n";
-        let found = counts(trace);
+        let found = counts(trace, None);
         assert_eq!(found, BTreeMap::from([("execve".to_owned(), 1), ("write".to_owned(), 2)]));
+        let found = counts(trace, Some(&["x".to_owned()]));
+        assert_eq!(found, BTreeMap::from([("execve".to_owned(), 0), ("write".to_owned(), 1)]));
     }
 }

@@ -21,6 +21,7 @@ mod play;
 mod random;
 mod scene;
 mod serve;
+mod upkeep;
 
 use crate::repo::{Repo, at};
 use crate::{Failure, Result, Tally};

@@ -24,6 +24,8 @@ struct Walk<'a> {
     asked: Option<(u64, u64)>,
     steps: u64,
     calls: BTreeMap<&'a str, Call>,
+    /// Findings that count unless the turn is given up.
+    given_up: Vec<String>,
     findings: Vec<String>,
 }
 
@@ -94,6 +96,10 @@ impl<'a> Walk<'a> {
             self.find(entry, &format!("the open turn is {:?}", self.turn));
         }
         self.calls_closed(entry);
+        let given_up = std::mem::take(&mut self.given_up);
+        if entry.fields.text("reason") != "quarantined" {
+            self.findings.extend(given_up);
+        }
         if entry.fields.text("reason") == "completed" && self.asked.is_some() {
             self.find(entry, "completed while the model is being asked");
         }
@@ -157,6 +163,7 @@ impl<'a> Walk<'a> {
         let Some(call) = self.calls.get_mut(id) else {
             return self.find(entry, &format!("nobody asked for call {id:?}"));
         };
+        let mut may_run_again = false;
         let wrong = match entry.kind.as_str() {
             "tool_started" => {
                 call.started += 1;
@@ -174,10 +181,10 @@ impl<'a> Walk<'a> {
                 match kind {
                     _ if call.results > 1 => Some("has a second result"),
                     "tool_finished" if call.started == 0 && !refused => Some("has a result and never started"),
-                    "tool_interrupted"
-                        if entry.fields.text("reason") == "crash" && call.started > 0 && call.effect != "once" =>
-                    {
-                        Some("was given up after a crash although it may run again")
+                    "tool_interrupted" => {
+                        let crashed = entry.fields.text("reason") == "crash";
+                        may_run_again = crashed && call.started > 0 && call.effect != "once";
+                        None
                     }
                     _ => None,
                 }
@@ -186,6 +193,10 @@ impl<'a> Walk<'a> {
         let late = call.step != steps;
         if let Some(wrong) = wrong {
             self.find(entry, &format!("call {id} {wrong}"));
+        }
+        if may_run_again {
+            let text = "was given up after a crash although it may run again";
+            self.given_up.push(format!("seq {}: {}: call {id} {text}", entry.seq, entry.kind));
         }
         if late {
             self.find(entry, &format!("call {id} belongs to an earlier step"));

@@ -3,7 +3,7 @@
 use super::inject::{Ended, Fault, Point};
 use super::log::{Entry, Log};
 use super::oracle::{self, INTERRUPTED, Line};
-use super::scene::{PROMPTS, Scene};
+use super::scene::{EFFECTS, PROMPTS, Scene};
 use crate::Result;
 
 /// Most commands in one performance: each message once, and once more for each fault that came before it was taken.
@@ -40,12 +40,13 @@ pub struct Calm {
 /// If the binary or strace cannot be run.
 pub fn play(scene: &Scene, first: usize, faults: &[Point], calm: &Calm) -> Result<Verdict> {
     let mut verdict = Verdict::default();
-    let mut next = first;
+    let (mut next, mut hit_tool) = (first, false);
     for command in 0..COMMANDS_MAX {
         let Some(prompt) = PROMPTS.get(next) else { break };
         let fault = faults.get(command);
         let before = scene.log()?.unwrap_or_default();
         let ended = scene.say(prompt, fault)?;
+        hit_tool |= ended.injected().any(|line| line.contains(EFFECTS));
         let log = match scene.log()? {
             Ok(log) => log,
             Err(damage) => {
@@ -68,14 +69,35 @@ pub fn play(scene: &Scene, first: usize, faults: &[Point], calm: &Calm) -> Resul
             break;
         }
     }
+    settle(&mut verdict, scene)?;
     if next < PROMPTS.len() && verdict.findings.is_empty() {
         verdict.find(format!("the message {:?} was never taken", PROMPTS[next]));
     }
-    // A call that failed because its file system did is a result like any other: only kills must leave no trace.
-    if verdict.findings.is_empty() && faults.iter().all(|point| point.fault == Fault::Kill) {
+    // A call that failed because its file system did, or because the fault hit its process, is a result like any other:
+    // only kills and interruptions of the runtime itself must leave no trace.
+    let is_invisible = |point: &Point| matches!(point.fault, Fault::Kill | Fault::Error("EINTR"));
+    let hit_us = faults.iter().all(is_invisible) && verdict.hits == faults.len() && !hit_tool;
+    if verdict.findings.is_empty() && hit_us {
         compare(&mut verdict, scene, calm)?;
     }
     Ok(verdict)
+}
+
+/// Takes up what the last fault left unfinished.
+fn settle(verdict: &mut Verdict, scene: &Scene) -> Result<()> {
+    let before = scene.log()?.unwrap_or_default();
+    if oracle::check(&before, true) == oracle::check(&before, false) {
+        return Ok(());
+    }
+    let ended = scene.resume(None)?;
+    if ended.code() != Some(0) {
+        verdict.find(format!("--resume: {}: {}", ended.describe(), ended.err.trim_end()));
+    }
+    let log = scene.log()?.unwrap_or_default();
+    verdict.findings.extend(oracle::kept(&before, &log));
+    verdict.findings.extend(oracle::check(&log, true));
+    verdict.findings.extend(oracle::effects(&log, &scene.effects()?));
+    Ok(())
 }
 
 fn describe(prompt: &str, fault: Option<&Point>) -> String {
@@ -101,17 +123,27 @@ fn judge(
         (Some(0), _) if last_reason(log) != Some("completed") => {
             verdict.find(format!("it said it was done, and the last turn is {:?}", last_reason(log)));
         }
+        (Some(0), _) if ended.injected().any(|line| line.contains(" write(1<") && !line.contains("EINTR")) => {
+            verdict.find("standard output could not be written, and it said it was done");
+        }
         (Some(0), _) => {}
         (_, None) => verdict.find(format!("{}: {}", ended.describe(), ended.err.trim_end())),
         (Some(101 | 134), _) => verdict.find(format!("it panicked: {}", ended.err.trim_end())),
-        (Some(_), Some(_)) if ended.err.is_empty() && !ended.injected().any(|line| line.contains(" write(2<")) => {
+        (Some(_), Some(_)) if !has_spoken(ended) => {
             verdict.find(format!("{} and not a word about it", ended.describe()));
         }
         (Some(_), Some(_)) => {}
         (None, Some(point)) if point.fault == Fault::Kill && ended.was_killed() => {}
+        // It waits for its disk, which is killed with it here, and says so.
+        (None, Some(Point { fault: Fault::Errors(_), .. })) if ended.status.is_none() && has_spoken(ended) => {}
         (None, Some(_)) => verdict.find(format!("{}: {}", ended.describe(), ended.err.trim_end())),
     }
     Ok(())
+}
+
+/// True if it said on standard error what is wrong, or could not because that failed too.
+fn has_spoken(ended: &Ended) -> bool {
+    !ended.err.is_empty() || ended.injected().any(|line| line.contains(" write(2<"))
 }
 
 /// Log lines on standard output.

@@ -18,7 +18,7 @@ pub const PROMPTS: [&str; 4] = ["read the notes", "write the report", "count onc
 pub const SESSION: &str = "story";
 
 /// Where calls of class `once` leave their mark, outside the workspace.
-const EFFECTS: &str = "effects.txt";
+pub const EFFECTS: &str = "effects.txt";
 
 /// Written by the `idempotent` call.
 const REPORT: &str = "report.txt";
@@ -45,11 +45,15 @@ spec:
   model:
     provider: recorded
     name: transcript
+  tools: [read_file, write_file, bash]
 ";
 
 const POLICY: &str = "apiVersion: duragent/v1alpha1\nkind: Policy\nmode: allow\n";
 
-/// Answers by number. The last ones are for sessions that were cut short and get a message more.
+/// Answers after the last of the story.
+const SPARE_ANSWERS: usize = 20;
+
+/// Answers by number. The spare ones are for sessions that were cut short and get a message more.
 fn transcript() -> String {
     let once = format!("printf '%s\\\\n' \\\"${COUNTER}\\\" >> {EFFECTS}");
     let call = |name: &str, arguments: &str| {
@@ -66,10 +70,10 @@ fn transcript() -> String {
         call("bash", &format!("{{\"command\":\"{once}\"}}")),
         text("counting"),
         text("goodbye"),
-        text("again"),
-        text("and again"),
     ]
-    .concat()
+    .into_iter()
+    .chain((1..SPARE_ANSWERS).map(|n| text(&format!("answer {n}"))))
+    .collect()
 }
 
 /// A workspace on disk and how to run the binary in it.
@@ -109,7 +113,7 @@ impl Scene {
         for dir in [&folder, &scratch] {
             fs::create_dir_all(dir).map_err(|e| at(dir, &e))?;
         }
-        let program = Program { binary: binary.to_path_buf(), folder: folder.clone(), scratch };
+        let program = Program { binary: binary.to_path_buf(), folder: folder.clone(), scratch, files: Vec::new() };
         Ok(Self { folder, program })
     }
 
@@ -118,9 +122,19 @@ impl Scene {
     /// # Errors
     /// If it cannot be copied.
     pub fn copy(&self, root: &Path) -> Result<Self> {
-        let copy = Self::in_folder(root, &self.program.binary)?;
+        let mut copy = Self::in_folder(root, &self.program.binary)?;
+        copy.program.files.clone_from(&self.program.files);
         copy_tree(&self.folder, &copy.folder)?;
         Ok(copy)
+    }
+
+    /// Makes segments of the log this small.
+    ///
+    /// # Errors
+    /// If the configuration cannot be written.
+    pub fn limit_segments(&self, bytes: usize) -> Result<()> {
+        let text = format!("{CONFIG}  log_segment_bytes_max: {bytes}\n");
+        self.put(".duragent/duragent.yaml", text.as_bytes())
     }
 
     /// The command line that says `prompt`.
@@ -135,6 +149,15 @@ impl Scene {
     /// If the binary cannot be started.
     pub fn say(&self, prompt: &str, point: Option<&Point>) -> Result<Ended> {
         let args = self.says(prompt);
+        point.map_or_else(|| self.program.run(&args), |point| self.program.fault(&args, point))
+    }
+
+    /// Takes the unfinished turn up, perhaps with a fault.
+    ///
+    /// # Errors
+    /// If the binary cannot be started.
+    pub fn resume(&self, point: Option<&Point>) -> Result<Ended> {
+        let args = ["--dir", ".duragent", "run", "witness", "--resume", SESSION];
         point.map_or_else(|| self.program.run(&args), |point| self.program.fault(&args, point))
     }
 

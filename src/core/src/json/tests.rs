@@ -78,3 +78,17 @@ fn writer_writes_what_reader_reads() {
     assert_eq!(out, r#"{"s":"a\"b","n":18446744073709551615,"i":-9223372036854775808,"t":true,"r":[1],"o":{"x":0}}"#);
     assert!(parse(&out).is_ok());
 }
+
+#[test]
+fn runs_of_plain_text_end_where_they_should() {
+    for filler in ["a", "\u{7f}", "ä", "🦀", "\u{ff}"] {
+        for n in 0..20 {
+            let before = filler.repeat(n);
+            for (stop, expected) in [("\"", n * filler.len()), ("\\", n * filler.len()), ("\u{1f}", n * filler.len())] {
+                let text = [&before, stop, "tail \" tail"].concat();
+                assert_eq!(plain_run(text.as_bytes()), expected, "{text:?}");
+            }
+            assert_eq!(plain_run(before.as_bytes()), before.len());
+        }
+    }
+}

@@ -1,343 +1,459 @@
-//! From text to event. Every key has one type wherever it appears, so one pass collects what is there, and the event's
-//! type then picks what it needs.
+//! From text to event. A line begins with `seq`, `at` and `type`, in this order; the type then says which fields to look
+//! for. Fields may come in any order, unknown ones are skipped.
 
 use super::LineError;
 use crate::event::{Body, Decision, Denied, Event, FailureKind, SandboxReport, Scope, ToolOutcome, TurnReason, Usage};
 use crate::json::{self, Reader};
 use crate::time;
 use crate::tool::{EffectClass, ToolCall};
-use alloc::borrow::{Cow, ToOwned};
+use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-type Text<'a> = Option<Cow<'a, str>>;
-
-/// Everything a line can carry.
-#[derive(Default)]
-struct Fields<'a> {
-    seq: Option<u64>,
-    at: Text<'a>,
-    kind: Text<'a>,
-    v: Option<u64>,
-    session: Text<'a>,
-    agent: Text<'a>,
-    title: Text<'a>,
-    parent: Option<(String, u64)>,
-    turn: Option<u64>,
-    source: Text<'a>,
-    content: Text<'a>,
-    idempotency_key: Text<'a>,
-    steps_max: Option<u64>,
-    reason: Text<'a>,
-    detail: Text<'a>,
-    usage: Option<Usage>,
-    step: Option<u64>,
-    attempt: Option<u64>,
-    provider: Text<'a>,
-    model: Text<'a>,
-    text: Text<'a>,
-    thinking: Text<'a>,
-    tool_calls: Option<Vec<ToolCall>>,
-    finish_reason: Text<'a>,
-    failure: Text<'a>,
-    retry_at: Text<'a>,
-    approval_id: Text<'a>,
-    call_id: Text<'a>,
-    name: Text<'a>,
-    digest: Text<'a>,
-    expires_at: Text<'a>,
-    decision: Text<'a>,
-    scope: Text<'a>,
-    by: Text<'a>,
-    arguments: Option<&'a str>,
-    effect: Text<'a>,
-    sandbox: Option<SandboxReport>,
-    result: Text<'a>,
-    exit_code: Option<i64>,
-    denied: Option<Denied>,
-    truncated: Option<bool>,
-    artifact: Text<'a>,
-    duration_ms: Option<u64>,
-    dropped_bytes: Option<u64>,
-    saved_as: Text<'a>,
-    crashes: Option<u64>,
-    through_seq: Option<u64>,
-    summary: Text<'a>,
+/// Why a body could not be read: bad JSON, or a field that is missing or wrong.
+enum Fault {
+    Json(json::Error),
+    Field(&'static str),
 }
 
-pub(super) fn event(line: &str) -> Result<Event, LineError> {
-    let mut fields = read(line).map_err(LineError::Json)?;
-    let kind = fields.kind.take().ok_or(LineError::Field { kind: String::new(), field: "type" })?;
-    let need = |field: &'static str| LineError::Field { kind: kind.as_ref().to_owned(), field };
-    let seq = fields.seq.ok_or_else(|| need("seq"))?;
-    let at_ms = fields.at.as_deref().and_then(time::parse_rfc3339).ok_or_else(|| need("at"))?;
-    let body = fields.body(&kind).map_err(need)?;
-    Ok(Event { seq, at_ms, body })
+impl From<json::Error> for Fault {
+    fn from(error: json::Error) -> Self {
+        Self::Json(error)
+    }
 }
 
-fn read(line: &str) -> Result<Fields<'_>, json::Error> {
+type Result<T> = core::result::Result<T, Fault>;
+
+pub(super) fn event(line: &str) -> core::result::Result<Event, LineError> {
     let mut r = Reader::new(line);
-    let mut f = Fields::default();
+    let mut kind = None;
+    let read = (|| {
+        r.begin_object()?;
+        let mut first = true;
+        let mut head = |r: &mut Reader<'_>, name: &'static str| match r.key(&mut first)? {
+            Some(key) if key == name => Ok(()),
+            _ => Err(Fault::Field(name)),
+        };
+        head(&mut r, "seq")?;
+        let seq = r.u64()?;
+        head(&mut r, "at")?;
+        let at_ms = when(&mut r, "at")?;
+        head(&mut r, "type")?;
+        let name = kind.insert(r.string()?);
+        let body = body(&mut r, name)?;
+        r.end()?;
+        Ok(Event { seq, at_ms, body })
+    })();
+    read.map_err(|fault| match fault {
+        Fault::Json(error) => LineError::Json(error),
+        Fault::Field(field) => LineError::Field { kind: kind.map(|k| k.into_owned()).unwrap_or_default(), field },
+    })
+}
+
+/// The rest of the object, behind its type.
+fn body(r: &mut Reader<'_>, kind: &str) -> Result<Body> {
+    match kind {
+        "session_created" => session_created(r),
+        "message_received" => message_received(r),
+        "turn_started" => {
+            let mut turn = None;
+            fields(r, |r, key| one(r, key, "turn", &mut turn, Reader::u64))?;
+            Ok(Body::TurnStarted { turn: need(turn, "turn")? })
+        }
+        "turn_finished" => turn_finished(r),
+        "model_requested" => model_requested(r),
+        "model_responded" => model_responded(r),
+        "model_failed" => model_failed(r),
+        "approval_requested" => approval_requested(r),
+        "approval_decided" => approval_decided(r),
+        "tool_started" => tool_started(r),
+        "tool_finished" => tool_finished(r),
+        "tool_interrupted" => tool_interrupted(r),
+        "session_recovered" => session_recovered(r),
+        "session_compacted" => {
+            let (mut through_seq, mut summary) = (None, None);
+            fields(r, |r, key| {
+                Ok(one(r, key, "through_seq", &mut through_seq, Reader::u64)?
+                    || one(r, key, "summary", &mut summary, text)?)
+            })?;
+            Ok(Body::SessionCompacted {
+                through_seq: need(through_seq, "through_seq")?,
+                summary: need(summary, "summary")?,
+            })
+        }
+        "session_paused" => reason(r).map(|reason| Body::SessionPaused { reason }),
+        "session_resumed" => reason(r).map(|reason| Body::SessionResumed { reason }),
+        "session_closed" => reason(r).map(|reason| Body::SessionClosed { reason }),
+        other => {
+            let kind = other.to_owned();
+            fields(r, |_, _| Ok(false))?;
+            Ok(Body::Unknown { kind })
+        }
+    }
+}
+
+/// Goes through the fields that are left of an object. `take` reads the value of a key it knows and returns true.
+fn fields<'a>(r: &mut Reader<'a>, mut take: impl FnMut(&mut Reader<'a>, &str) -> Result<bool>) -> Result<()> {
+    // Behind `type` a comma has to come, in a nested object not: `nested` begins those.
+    let mut first = false;
+    rest(r, &mut first, &mut take)
+}
+
+/// Goes through a nested object.
+fn nested<'a>(r: &mut Reader<'a>, mut take: impl FnMut(&mut Reader<'a>, &str) -> Result<bool>) -> Result<()> {
+    r.begin_object()?;
     let mut first = true;
-    r.begin_object()?;
-    while let Some(key) = r.key(&mut first)? {
-        read_field(&mut r, &mut f, &key)?;
-    }
-    r.end()?;
-    Ok(f)
+    rest(r, &mut first, &mut take)
 }
 
-fn read_field<'a>(r: &mut Reader<'a>, f: &mut Fields<'a>, key: &str) -> Result<(), json::Error> {
-    let text = match key {
-        "at" => &mut f.at,
-        "type" => &mut f.kind,
-        "session" => &mut f.session,
-        "agent" => &mut f.agent,
-        "title" => &mut f.title,
-        "source" => &mut f.source,
-        "content" => &mut f.content,
-        "idempotency_key" => &mut f.idempotency_key,
-        "reason" => &mut f.reason,
-        "detail" => &mut f.detail,
-        "provider" => &mut f.provider,
-        "model" => &mut f.model,
-        "text" => &mut f.text,
-        "thinking" => &mut f.thinking,
-        "finish_reason" => &mut f.finish_reason,
-        "kind" => &mut f.failure,
-        "retry_at" => &mut f.retry_at,
-        "approval_id" => &mut f.approval_id,
-        "call_id" => &mut f.call_id,
-        "name" => &mut f.name,
-        "digest" => &mut f.digest,
-        "expires_at" => &mut f.expires_at,
-        "decision" => &mut f.decision,
-        "scope" => &mut f.scope,
-        "by" => &mut f.by,
-        "effect" => &mut f.effect,
-        "result" => &mut f.result,
-        "artifact" => &mut f.artifact,
-        "saved_as" => &mut f.saved_as,
-        "summary" => &mut f.summary,
-        _ => return read_other(r, f, key),
-    };
-    *text = Some(r.string()?);
+#[inline]
+fn rest<'a>(
+    r: &mut Reader<'a>,
+    first: &mut bool,
+    take: &mut impl FnMut(&mut Reader<'a>, &str) -> Result<bool>,
+) -> Result<()> {
+    while let Some(key) = r.key(first)? {
+        if !take(r, &key)? {
+            r.raw()?;
+        }
+    }
     Ok(())
 }
 
-fn read_other<'a>(r: &mut Reader<'a>, f: &mut Fields<'a>, key: &str) -> Result<(), json::Error> {
-    let number = match key {
-        "seq" => &mut f.seq,
-        "v" => &mut f.v,
-        "turn" => &mut f.turn,
-        "steps_max" => &mut f.steps_max,
-        "step" => &mut f.step,
-        "attempt" => &mut f.attempt,
-        "duration_ms" => &mut f.duration_ms,
-        "dropped_bytes" => &mut f.dropped_bytes,
-        "crashes" => &mut f.crashes,
-        "through_seq" => &mut f.through_seq,
-        "exit_code" => {
-            f.exit_code = Some(r.i64()?);
-            return Ok(());
-        }
-        "truncated" => {
-            f.truncated = Some(r.bool()?);
-            return Ok(());
-        }
-        "arguments" => {
-            f.arguments = Some(r.raw()?);
-            return Ok(());
-        }
-        "usage" => return read_usage(r).map(|u| f.usage = Some(u)),
-        "tool_calls" => return read_calls(r).map(|c| f.tool_calls = Some(c)),
-        "parent" => return read_texts(r, ["session"]).map(|([s], n)| f.parent = Some((s, n))),
-        "sandbox" => {
-            let ([backend, enforcement], _) = read_texts(r, ["backend", "enforcement"])?;
-            f.sandbox = Some(SandboxReport { backend, enforcement });
-            return Ok(());
-        }
-        "denied" => {
-            let ([kind, what, hint], _) = read_texts(r, ["kind", "what", "hint"])?;
-            f.denied = Some(Denied { kind, what, hint });
-            return Ok(());
-        }
-        _ => return r.raw().map(|_| ()),
-    };
-    *number = Some(r.u64()?);
-    Ok(())
-}
-
-/// An object of text fields named `keys`, and perhaps a `seq`.
-fn read_texts<const N: usize>(r: &mut Reader<'_>, keys: [&str; N]) -> Result<([String; N], u64), json::Error> {
-    let mut texts = core::array::from_fn(|_| String::new());
-    let (mut seq, mut first) = (0, true);
-    r.begin_object()?;
-    while let Some(key) = r.key(&mut first)? {
-        match keys.iter().position(|k| *k == key) {
-            Some(i) => texts[i] = r.string()?.into_owned(),
-            None if key == "seq" => seq = r.u64()?,
-            None => drop(r.raw()?),
-        }
+/// Reads a value into `place` if `key` is `name`.
+#[inline]
+fn one<'a, T>(
+    r: &mut Reader<'a>,
+    key: &str,
+    name: &str,
+    place: &mut Option<T>,
+    read: impl FnOnce(&mut Reader<'a>) -> core::result::Result<T, json::Error>,
+) -> Result<bool> {
+    if key != name {
+        return Ok(false);
     }
-    Ok((texts, seq))
+    *place = Some(read(r)?);
+    Ok(true)
 }
 
-fn read_usage(r: &mut Reader<'_>) -> Result<Usage, json::Error> {
-    let (mut usage, mut first) = (Usage::default(), true);
-    r.begin_object()?;
-    while let Some(key) = r.key(&mut first)? {
-        match &*key {
+fn need<T>(value: Option<T>, field: &'static str) -> Result<T> {
+    value.ok_or(Fault::Field(field))
+}
+
+#[inline]
+fn text(r: &mut Reader<'_>) -> core::result::Result<String, json::Error> {
+    r.string().map(|text| text.into_owned())
+}
+
+fn raw(r: &mut Reader<'_>) -> core::result::Result<String, json::Error> {
+    r.raw().map(ToOwned::to_owned)
+}
+
+/// A word that `parse` knows.
+fn word<T>(r: &mut Reader<'_>, parse: fn(&str) -> Option<T>, field: &'static str) -> Result<T> {
+    need(parse(&r.string()?), field)
+}
+
+fn when(r: &mut Reader<'_>, field: &'static str) -> Result<u64> {
+    word(r, time::parse_rfc3339, field)
+}
+
+fn reason(r: &mut Reader<'_>) -> Result<String> {
+    let mut reason = None;
+    fields(r, |r, key| one(r, key, "reason", &mut reason, text))?;
+    need(reason, "reason")
+}
+
+fn usage(r: &mut Reader<'_>) -> Result<Usage> {
+    let mut usage = Usage::default();
+    nested(r, |r, key| {
+        match key {
             "input_tokens" => usage.input_tokens = r.u64()?,
             "output_tokens" => usage.output_tokens = r.u64()?,
-            _ => drop(r.raw()?),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     Ok(usage)
 }
 
-fn read_calls(r: &mut Reader<'_>) -> Result<Vec<ToolCall>, json::Error> {
+fn session_created(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut v, mut session, mut agent, mut title, mut parent) = (None, None, None, None, None);
+    fields(r, |r, key| {
+        match key {
+            "v" => v = Some(r.u64()?),
+            "session" => session = Some(text(r)?),
+            "agent" => agent = Some(text(r)?),
+            "title" => title = Some(text(r)?),
+            "parent" => {
+                let (mut of, mut seq) = (None, None);
+                nested(r, |r, key| {
+                    Ok(one(r, key, "session", &mut of, text)? || one(r, key, "seq", &mut seq, Reader::u64)?)
+                })?;
+                parent = Some((need(of, "parent")?, need(seq, "parent")?));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::SessionCreated {
+        v: need(v, "v")?,
+        session: need(session, "session")?,
+        agent: need(agent, "agent")?,
+        title,
+        parent,
+    })
+}
+
+fn message_received(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut turn, mut source, mut content, mut idempotency_key, mut steps_max) = (None, None, None, None, None);
+    fields(r, |r, key| {
+        match key {
+            "turn" => turn = Some(r.u64()?),
+            "source" => source = Some(text(r)?),
+            "content" => content = Some(text(r)?),
+            "idempotency_key" => idempotency_key = Some(text(r)?),
+            "steps_max" => steps_max = Some(r.u64()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    let (source, content) = (need(source, "source")?, need(content, "content")?);
+    Ok(Body::MessageReceived { turn: need(turn, "turn")?, source, content, idempotency_key, steps_max })
+}
+
+fn turn_finished(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut turn, mut reason, mut detail, mut used) = (None, None, None, Usage::default());
+    fields(r, |r, key| {
+        match key {
+            "turn" => turn = Some(r.u64()?),
+            "reason" => reason = Some(word(r, TurnReason::parse, "reason")?),
+            "detail" => detail = Some(text(r)?),
+            "usage" => used = usage(r)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::TurnFinished { turn: need(turn, "turn")?, reason: need(reason, "reason")?, detail, usage: used })
+}
+
+fn model_requested(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut turn, mut step, mut attempt, mut provider, mut model) = (None, None, None, None, None);
+    fields(r, |r, key| {
+        match key {
+            "turn" => turn = Some(r.u64()?),
+            "step" => step = Some(r.u64()?),
+            "attempt" => attempt = Some(r.u64()?),
+            "provider" => provider = Some(text(r)?),
+            "model" => model = Some(text(r)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::ModelRequested {
+        turn: need(turn, "turn")?,
+        step: need(step, "step")?,
+        attempt: need(attempt, "attempt")?,
+        provider: need(provider, "provider")?,
+        model: need(model, "model")?,
+    })
+}
+
+fn model_responded(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut turn, mut step, mut said, mut thinking, mut finish_reason) = (None, None, None, None, None);
+    let (mut tool_calls, mut used) = (Vec::new(), Usage::default());
+    fields(r, |r, key| {
+        match key {
+            "turn" => turn = Some(r.u64()?),
+            "step" => step = Some(r.u64()?),
+            "text" => said = Some(text(r)?),
+            "thinking" => thinking = Some(text(r)?),
+            "tool_calls" => tool_calls = calls(r)?,
+            "usage" => used = usage(r)?,
+            "finish_reason" => finish_reason = Some(text(r)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::ModelResponded {
+        turn: need(turn, "turn")?,
+        step: need(step, "step")?,
+        text: need(said, "text")?,
+        thinking,
+        tool_calls,
+        usage: used,
+        finish_reason: need(finish_reason, "finish_reason")?,
+    })
+}
+
+fn calls(r: &mut Reader<'_>) -> Result<Vec<ToolCall>> {
     let (mut calls, mut first) = (Vec::new(), true);
     r.begin_array()?;
     while r.element(&mut first)? {
-        let (mut call, mut first) =
-            (ToolCall { call_id: String::new(), name: String::new(), arguments: "{}".to_owned() }, true);
-        r.begin_object()?;
-        while let Some(key) = r.key(&mut first)? {
-            match &*key {
-                "call_id" => call.call_id = r.string()?.into_owned(),
-                "name" => call.name = r.string()?.into_owned(),
-                "arguments" => call.arguments = r.raw()?.to_owned(),
-                _ => drop(r.raw()?),
+        let (mut call_id, mut name, mut arguments) = (None, None, None);
+        nested(r, |r, key| {
+            match key {
+                "call_id" => call_id = Some(text(r)?),
+                "name" => name = Some(text(r)?),
+                "arguments" => arguments = Some(raw(r)?),
+                _ => return Ok(false),
             }
-        }
-        calls.push(call);
+            Ok(true)
+        })?;
+        let (call_id, name) = (need(call_id, "tool_calls")?, need(name, "tool_calls")?);
+        calls.push(ToolCall { call_id, name, arguments: need(arguments, "tool_calls")? });
     }
     Ok(calls)
 }
 
-fn own(text: Text<'_>, field: &'static str) -> Result<String, &'static str> {
-    text.map(Cow::into_owned).ok_or(field)
+fn model_failed(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut turn, mut step, mut attempt) = (None, None, None);
+    let (mut kind, mut detail, mut retry_at_ms) = (None, None, None);
+    fields(r, |r, key| {
+        match key {
+            "turn" => turn = Some(r.u64()?),
+            "step" => step = Some(r.u64()?),
+            "attempt" => attempt = Some(r.u64()?),
+            "kind" => kind = Some(word(r, FailureKind::parse, "kind")?),
+            "detail" => detail = Some(text(r)?),
+            "retry_at" => retry_at_ms = Some(when(r, "retry_at")?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::ModelFailed {
+        turn: need(turn, "turn")?,
+        step: need(step, "step")?,
+        attempt: need(attempt, "attempt")?,
+        kind: need(kind, "kind")?,
+        detail: need(detail, "detail")?,
+        retry_at_ms,
+    })
 }
 
-fn when(text: Text<'_>, field: &'static str) -> Result<u64, &'static str> {
-    text.as_deref().and_then(time::parse_rfc3339).ok_or(field)
+fn approval_requested(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut approval_id, mut call_id, mut name, mut digest, mut expires) = (None, None, None, None, None);
+    fields(r, |r, key| {
+        match key {
+            "approval_id" => approval_id = Some(text(r)?),
+            "call_id" => call_id = Some(text(r)?),
+            "name" => name = Some(text(r)?),
+            "digest" => digest = Some(text(r)?),
+            "expires_at" => expires = Some(when(r, "expires_at")?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::ApprovalRequested {
+        approval_id: need(approval_id, "approval_id")?,
+        call_id: need(call_id, "call_id")?,
+        name: need(name, "name")?,
+        digest: need(digest, "digest")?,
+        expires_at_ms: need(expires, "expires_at")?,
+    })
 }
 
-fn word<T>(text: Text<'_>, parse: fn(&str) -> Option<T>, field: &'static str) -> Result<T, &'static str> {
-    text.as_deref().and_then(parse).ok_or(field)
+fn approval_decided(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut approval_id, mut decision, mut scope, mut by) = (None, None, None, None);
+    fields(r, |r, key| {
+        match key {
+            "approval_id" => approval_id = Some(text(r)?),
+            "decision" => decision = Some(word(r, Decision::parse, "decision")?),
+            "scope" => scope = Some(word(r, Scope::parse, "scope")?),
+            "by" => by = Some(text(r)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::ApprovalDecided {
+        approval_id: need(approval_id, "approval_id")?,
+        decision: need(decision, "decision")?,
+        scope: need(scope, "scope")?,
+        by: need(by, "by")?,
+    })
 }
 
-impl Fields<'_> {
-    /// The body of type `kind`, or the name of the field that is missing or wrong.
-    fn body(self, kind: &str) -> Result<Body, &'static str> {
-        Ok(match kind {
-            "session_created" => Body::SessionCreated {
-                v: self.v.ok_or("v")?,
-                session: own(self.session, "session")?,
-                agent: own(self.agent, "agent")?,
-                title: self.title.map(Cow::into_owned),
-                parent: self.parent,
-            },
-            "message_received" => Body::MessageReceived {
-                turn: self.turn.ok_or("turn")?,
-                source: own(self.source, "source")?,
-                content: own(self.content, "content")?,
-                idempotency_key: self.idempotency_key.map(Cow::into_owned),
-                steps_max: self.steps_max,
-            },
-            "turn_started" => Body::TurnStarted { turn: self.turn.ok_or("turn")? },
-            "turn_finished" => Body::TurnFinished {
-                turn: self.turn.ok_or("turn")?,
-                reason: word(self.reason, TurnReason::parse, "reason")?,
-                detail: self.detail.map(Cow::into_owned),
-                usage: self.usage.unwrap_or_default(),
-            },
-            "model_requested" | "model_responded" | "model_failed" => return self.model(kind),
-            "approval_requested" => Body::ApprovalRequested {
-                approval_id: own(self.approval_id, "approval_id")?,
-                call_id: own(self.call_id, "call_id")?,
-                name: own(self.name, "name")?,
-                digest: own(self.digest, "digest")?,
-                expires_at_ms: when(self.expires_at, "expires_at")?,
-            },
-            "approval_decided" => Body::ApprovalDecided {
-                approval_id: own(self.approval_id, "approval_id")?,
-                decision: word(self.decision, Decision::parse, "decision")?,
-                scope: word(self.scope, Scope::parse, "scope")?,
-                by: own(self.by, "by")?,
-            },
-            "tool_started" | "tool_finished" | "tool_interrupted" => return self.tool(kind),
-            "session_recovered" => Body::SessionRecovered {
-                reason: own(self.reason, "reason")?,
-                dropped_bytes: self.dropped_bytes.unwrap_or(0),
-                saved_as: self.saved_as.map(Cow::into_owned),
-                turn: self.turn,
-                crashes: self.crashes.unwrap_or(0),
-            },
-            "session_compacted" => Body::SessionCompacted {
-                through_seq: self.through_seq.ok_or("through_seq")?,
-                summary: own(self.summary, "summary")?,
-            },
-            "session_paused" => Body::SessionPaused { reason: own(self.reason, "reason")? },
-            "session_resumed" => Body::SessionResumed { reason: own(self.reason, "reason")? },
-            "session_closed" => Body::SessionClosed { reason: own(self.reason, "reason")? },
-            other => Body::Unknown { kind: other.to_owned() },
-        })
-    }
+fn tool_started(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut call_id, mut name, mut arguments, mut effect, mut sandbox) = (None, None, None, None, None);
+    fields(r, |r, key| {
+        match key {
+            "call_id" => call_id = Some(text(r)?),
+            "name" => name = Some(text(r)?),
+            "arguments" => arguments = Some(raw(r)?),
+            "effect" => effect = Some(word(r, EffectClass::parse, "effect")?),
+            "sandbox" => {
+                let (mut backend, mut enforcement) = (None, None);
+                nested(r, |r, key| {
+                    Ok(one(r, key, "backend", &mut backend, text)?
+                        || one(r, key, "enforcement", &mut enforcement, text)?)
+                })?;
+                let (backend, enforcement) = (need(backend, "sandbox")?, need(enforcement, "sandbox")?);
+                sandbox = Some(SandboxReport { backend, enforcement });
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::ToolStarted {
+        call_id: need(call_id, "call_id")?,
+        name: need(name, "name")?,
+        arguments: need(arguments, "arguments")?,
+        effect: need(effect, "effect")?,
+        sandbox: need(sandbox, "sandbox")?,
+    })
+}
 
-    fn model(self, kind: &str) -> Result<Body, &'static str> {
-        let (turn, step) = (self.turn.ok_or("turn")?, self.step.ok_or("step")?);
-        Ok(match kind {
-            "model_requested" => Body::ModelRequested {
-                turn,
-                step,
-                attempt: self.attempt.ok_or("attempt")?,
-                provider: own(self.provider, "provider")?,
-                model: own(self.model, "model")?,
-            },
-            "model_responded" => Body::ModelResponded {
-                turn,
-                step,
-                text: own(self.text, "text")?,
-                thinking: self.thinking.map(Cow::into_owned),
-                tool_calls: self.tool_calls.unwrap_or_default(),
-                usage: self.usage.unwrap_or_default(),
-                finish_reason: own(self.finish_reason, "finish_reason")?,
-            },
-            _ => Body::ModelFailed {
-                turn,
-                step,
-                attempt: self.attempt.ok_or("attempt")?,
-                kind: word(self.failure, FailureKind::parse, "kind")?,
-                detail: own(self.detail, "detail")?,
-                retry_at_ms: self.retry_at.map(|t| when(Some(t), "retry_at")).transpose()?,
-            },
-        })
-    }
+fn tool_finished(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut call_id, mut result, mut outcome) = (None, None, ToolOutcome::default());
+    fields(r, |r, key| {
+        match key {
+            "call_id" => call_id = Some(text(r)?),
+            "result" => result = Some(text(r)?),
+            "exit_code" => outcome.exit_code = Some(r.i64()?),
+            "denied" => outcome.denied = Some(denied(r)?),
+            "truncated" => outcome.truncated = r.bool()?,
+            "artifact" => outcome.artifact = Some(text(r)?),
+            "duration_ms" => outcome.duration_ms = r.u64()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    outcome.result = need(result, "result")?;
+    Ok(Body::ToolFinished { call_id: need(call_id, "call_id")?, outcome })
+}
 
-    fn tool(self, kind: &str) -> Result<Body, &'static str> {
-        let call_id = own(self.call_id, "call_id")?;
-        Ok(match kind {
-            "tool_started" => Body::ToolStarted {
-                call_id,
-                name: own(self.name, "name")?,
-                arguments: self.arguments.ok_or("arguments")?.to_owned(),
-                effect: word(self.effect, EffectClass::parse, "effect")?,
-                sandbox: self.sandbox.ok_or("sandbox")?,
-            },
-            "tool_finished" => Body::ToolFinished {
-                call_id,
-                outcome: ToolOutcome {
-                    result: own(self.result, "result")?,
-                    exit_code: self.exit_code,
-                    denied: self.denied,
-                    truncated: self.truncated.unwrap_or(false),
-                    artifact: self.artifact.map(Cow::into_owned),
-                    duration_ms: self.duration_ms.unwrap_or(0),
-                },
-            },
-            _ => Body::ToolInterrupted { call_id, reason: own(self.reason, "reason")? },
-        })
-    }
+fn denied(r: &mut Reader<'_>) -> Result<Denied> {
+    let (mut kind, mut what, mut hint) = (None, None, None);
+    nested(r, |r, key| {
+        match key {
+            "kind" => kind = Some(text(r)?),
+            "what" => what = Some(text(r)?),
+            "hint" => hint = Some(text(r)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Denied { kind: need(kind, "denied")?, what: need(what, "denied")?, hint: need(hint, "denied")? })
+}
+
+fn tool_interrupted(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut call_id, mut reason) = (None, None);
+    fields(r, |r, key| Ok(one(r, key, "call_id", &mut call_id, text)? || one(r, key, "reason", &mut reason, text)?))?;
+    Ok(Body::ToolInterrupted { call_id: need(call_id, "call_id")?, reason: need(reason, "reason")? })
+}
+
+fn session_recovered(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut reason, mut saved_as, mut turn, mut dropped_bytes, mut crashes) = (None, None, None, 0, 0);
+    fields(r, |r, key| {
+        match key {
+            "reason" => reason = Some(text(r)?),
+            "dropped_bytes" => dropped_bytes = r.u64()?,
+            "saved_as" => saved_as = Some(text(r)?),
+            "turn" => turn = Some(r.u64()?),
+            "crashes" => crashes = r.u64()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::SessionRecovered { reason: need(reason, "reason")?, dropped_bytes, saved_as, turn, crashes })
 }

@@ -179,12 +179,10 @@ fn fields_that_a_type_needs_are_named() {
         assert_eq!(error.to_string(), message);
     };
     let head = r#""seq":1,"at":"2026-11-22T10:00:00.000Z","#;
-    fails(r#""seq":1"#, r#": field "type" is missing or has a wrong value"#);
-    fails(r#""type":"turn_started""#, r#"turn_started: field "seq" is missing or has a wrong value"#);
-    fails(
-        r#""seq":1,"at":"yesterday","type":"turn_started""#,
-        r#"turn_started: field "at" is missing or has a wrong value"#,
-    );
+    fails(r#""seq":1"#, r#": field "at" is missing or has a wrong value"#);
+    fails(r#""type":"turn_started""#, r#": field "seq" is missing or has a wrong value"#);
+    fails(r#""seq":1,"at":"yesterday","type":"turn_started""#, r#": field "at" is missing or has a wrong value"#);
+    fails(&(head.to_string() + r#""turn":1"#), r#": field "type" is missing or has a wrong value"#);
     fails(
         &(head.to_string() + r#""type":"turn_finished","turn":1,"reason":"bored""#),
         r#"turn_finished: field "reason" is missing or has a wrong value"#,
@@ -204,4 +202,19 @@ fn peeks_agree_with_the_decoder() {
     }
     assert_eq!(peek_seq(b"{\"seq\":"), None);
     assert_eq!(peek_crc(b"short"), None);
+}
+
+#[test]
+fn feeds_are_found_wherever_they_are() {
+    for length in 0..40 {
+        assert_eq!(find_feed(&vec![0x8a; length]), None);
+        for at in 0..length {
+            let mut bytes = vec![0x8a; length];
+            bytes[at] = b'\n';
+            if at + 1 < length {
+                bytes[at + 1] = b'\n';
+            }
+            assert_eq!(find_feed(&bytes), Some(at));
+        }
+    }
 }

@@ -5,17 +5,28 @@
 //! is the same for live and replay because its size is a constant.
 
 use crate::message::Message;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Most bytes kept in memory for a session: about 64,000 tokens, above any context window of a small machine.
 /// The log keeps everything.
 pub const HISTORY_BYTES_MAX: usize = 256 * 1024;
+/// What the window is cut back to once it is full, so that not every message has to look for what to drop.
+const HISTORY_BYTES_KEPT: usize = HISTORY_BYTES_MAX / 4 * 3;
 
 /// The window.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
-    items: Vec<(u64, Message)>,
+    items: VecDeque<(u64, Message)>,
+    weight: usize,
+}
+
+/// What is kept of a window: everything from `start` on but `gap`, and its weight.
+struct Kept {
+    start: usize,
+    gap: Range<usize>,
     weight: usize,
 }
 
@@ -23,17 +34,20 @@ impl History {
     /// Appends the message that event `seq` put into the conversation, and drops the oldest beyond the limit.
     pub(super) fn push(&mut self, seq: u64, message: Message) {
         self.weight += message.weight();
-        self.items.push((seq, message));
-        while self.weight > HISTORY_BYTES_MAX {
-            let Some(range) = oldest_group(&self.items) else { break };
-            self.weight -= self.items.drain(range).map(|(_, m)| m.weight()).sum::<usize>();
+        self.items.push_back((seq, message));
+        if self.weight > HISTORY_BYTES_MAX {
+            let Kept { start, gap, weight } = self.fit(HISTORY_BYTES_KEPT);
+            self.items.drain(gap);
+            self.items.drain(..start);
+            self.weight = weight;
         }
     }
 
     /// Replaces everything up to `seq` by `summary`.
     pub(super) fn compact(&mut self, seq: u64, summary: String) {
-        let keep = self.items.iter().position(|(at, _)| *at > seq).unwrap_or(self.items.len());
-        self.items.splice(..keep, [(seq, Message::User { content: summary })]);
+        let replaced = self.items.iter().position(|(at, _)| *at > seq).unwrap_or(self.items.len());
+        self.items.drain(..replaced);
+        self.items.push_front((seq, Message::User { content: summary }));
         self.weight = self.items.iter().map(|(_, m)| m.weight()).sum();
     }
 
@@ -42,13 +56,9 @@ impl History {
     /// the second value is the weight of what is returned.
     #[must_use]
     pub fn messages(&self, budget: usize) -> (Vec<Message>, usize) {
-        let mut items: Vec<(u64, &Message)> = self.items.iter().map(|(seq, m)| (*seq, m)).collect();
-        let mut weight = self.weight;
-        while weight > budget {
-            let Some(range) = oldest_group(&items) else { break };
-            weight -= items.drain(range).map(|(_, m)| m.weight()).sum::<usize>();
-        }
-        (items.into_iter().map(|(_, m)| m.clone()).collect(), weight)
+        let Kept { start, gap, weight } = self.fit(budget);
+        let kept = self.items.iter().enumerate().skip(start).filter(|(at, _)| !gap.contains(at));
+        (kept.map(|(_, (_, message))| message.clone()).collect(), weight)
     }
 
     /// Text of the newest assistant message.
@@ -59,22 +69,46 @@ impl History {
             _ => None,
         })
     }
-}
 
-/// What may be dropped next, as a range of items: the oldest turn if there are several, else the oldest step of the
-/// only one if it has several. A step is an assistant message with the results of its calls.
-fn oldest_group<M: AsRef<Message>>(items: &[(u64, M)]) -> Option<core::ops::Range<usize>> {
-    let starts_turn = |at: &usize| matches!(items[*at].1.as_ref(), Message::User { .. });
-    let starts_step = |at: &usize| matches!(items[*at].1.as_ref(), Message::Assistant { .. });
-    if let Some(second) = (1..items.len()).find(starts_turn) {
-        return Some(0..second);
+    /// Finds what of the window fits `budget`, from the newest message back. A turn begins with a message of the user, a
+    /// step with one of the assistant; what stands before the first turn belongs to it.
+    fn fit(&self, budget: usize) -> Kept {
+        let all = Kept { start: 0, gap: 0..0, weight: self.weight };
+        if self.weight <= budget {
+            return all;
+        }
+        let (mut weight, mut newest) = (0, None);
+        // The start of the oldest turn that fits, with the weight from there on.
+        let mut fits = None;
+        for (at, (_, message)) in self.items.iter().enumerate().rev() {
+            weight += message.weight();
+            if matches!(message, Message::User { .. }) {
+                newest.get_or_insert((at, weight));
+                if weight > budget {
+                    break;
+                }
+                fits = Some((at, weight));
+            }
+        }
+        match (fits, newest) {
+            (Some((start, weight)), _) => Kept { start, gap: 0..0, weight },
+            (None, Some((start, weight))) => self.fit_steps(start, weight, budget),
+            (None, None) => all,
+        }
     }
-    let mut steps = (0..items.len()).filter(starts_step);
-    Some(steps.next()?..steps.next()?)
-}
 
-impl AsRef<Message> for Message {
-    fn as_ref(&self) -> &Message {
-        self
+    /// The same within the newest turn, which begins at `start` and weighs too much.
+    fn fit_steps(&self, start: usize, mut weight: usize, budget: usize) -> Kept {
+        let is_step = |at: &usize| matches!(self.items[*at].1, Message::Assistant { .. });
+        let mut steps = (start..self.items.len()).filter(is_step).peekable();
+        let first = steps.peek().copied().unwrap_or(self.items.len());
+        let mut end = first;
+        while let (Some(step), Some(next)) = (steps.next(), steps.peek().copied())
+            && weight > budget
+        {
+            weight -= self.items.range(step..next).map(|(_, m)| m.weight()).sum::<usize>();
+            end = next;
+        }
+        Kept { start, gap: first..end, weight }
     }
 }

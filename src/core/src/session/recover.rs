@@ -26,6 +26,7 @@ impl Draft<'_> {
             let turn = turn.as_ref().filter(|_| crashed).map(|t| t.turn);
             self.event(Body::SessionRecovered { reason, dropped_bytes, saved_as, turn, crashes });
         }
+        let stopped = self.paused;
         if turn.is_some() && core::mem::replace(&mut self.paused, false) {
             self.event(Body::SessionResumed { reason: "opened".to_owned() });
         }
@@ -34,7 +35,7 @@ impl Draft<'_> {
                 let detail = format!("the runtime crashed {crashes} times in step {} of this turn", turn.step);
                 self.abort_turn(&turn, TurnReason::Quarantined, Some(&detail), "crash");
             }
-            Some(turn) => self.resume(&turn, "crash"),
+            Some(turn) => self.resume(&turn, if stopped { "paused" } else { "crash" }),
             // Only a log cut between two lines of one commit gets here.
             None if !self.state.closed && !self.paused => {
                 if let Some(next) = self.state.queue.front() {
