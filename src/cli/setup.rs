@@ -74,8 +74,8 @@ pub fn agents(workspace: &Workspace) -> Result<session::Agents, Failure> {
             }
         };
         match built {
-            Ok(agent) => drop(agents.good.insert(name.clone(), Arc::new(agent))),
-            Err(error) => drop(agents.broken.insert(name.clone(), error)),
+            Ok(agent) => agents.good.push(Arc::new(agent)),
+            Err(error) => agents.broken.push((name.clone(), error)),
         }
     }
     Ok(agents)
