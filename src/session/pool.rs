@@ -42,8 +42,12 @@ impl Pool {
     /// Runs `job` on one of the threads, as soon as one is free. False, and the job dropped, only if there is no thread and
     /// none can be had.
     pub fn spawn(&self, job: impl FnOnce() + Send + 'static) -> bool {
+        self.enqueue(Box::new(job))
+    }
+
+    fn enqueue(&self, job: Job) -> bool {
         let mut queue = self.shared.lock();
-        queue.jobs.push_back(Box::new(job));
+        queue.jobs.push_back(job);
         if queue.idle >= queue.jobs.len() {
             self.shared.wake.notify_one();
         } else if queue.threads < self.shared.threads_max {
@@ -57,12 +61,18 @@ impl Pool {
     /// Runs `job` on one of the threads and waits for its value without blocking this one. `None` only if the job's
     /// thread could not be had at all.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (sender, receiver) = smol::channel::bounded(1);
+        // A channel of values would be compiled anew for each of the many kinds; a channel of nothing is the same for all.
+        let value = Arc::new(Mutex::new(None));
+        let (done, waiting) = smol::channel::bounded::<()>(1);
+        let place = Arc::clone(&value);
         self.spawn(move || {
-            // Nobody waits any more: fine.
-            sender.try_send(job()).ok();
+            let made = job();
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+            drop(done);
         });
-        receiver.recv().await.ok()
+        // Nothing is ever sent: the sender is gone when the job is, run or not.
+        let _ = waiting.recv().await;
+        value.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn start_thread(&self) -> bool {

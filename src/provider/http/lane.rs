@@ -13,7 +13,7 @@ use super::connection::Connect;
 use super::tls::Tls;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -167,15 +167,21 @@ impl Resolver for Names {
             found.push(SocketAddr::new(ip, port));
             return Ok(found);
         }
-        let (name, (sender, receiver)) = (bare.to_string(), mpsc::sync_channel(1));
+        let (name, answer) = (bare.to_string(), Arc::new((Mutex::new(None), Condvar::new())));
+        let place = Arc::clone(&answer);
         let look_up = move || {
             let addresses = (name.as_str(), port).to_socket_addrs();
-            // Nobody listens any more after the deadline.
-            let _ = sender.send(addresses.map(|found| found.take(ADDRESSES_MAX).collect::<Vec<_>>()));
+            let addresses = addresses.map(|found| found.take(ADDRESSES_MAX).collect::<Vec<_>>());
+            *place.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
+            // Nobody waits any more after the deadline: fine.
+            place.1.notify_one();
         };
         std::thread::Builder::new().name("resolve".into()).spawn(look_up)?;
-        let answer = receiver.recv_timeout((*timeout.after).min(WAIT_MAX));
-        for address in answer.map_err(|_| Error::Timeout(Timeout::Resolve))?? {
+        let (value, told) = &*answer;
+        let value = value.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = told.wait_timeout_while(value, (*timeout.after).min(WAIT_MAX), |value| value.is_none());
+        let (mut value, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        for address in value.take().ok_or(Error::Timeout(Timeout::Resolve))?? {
             found.push(address);
         }
         if found.is_empty() { Err(Error::HostNotFound) } else { Ok(found) }
