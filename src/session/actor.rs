@@ -3,6 +3,7 @@
 
 use super::Tally;
 use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
+use super::oneshot::Giver;
 use super::runner::Runner;
 use super::views;
 use crate::store::file::FileStore;
@@ -22,7 +23,7 @@ pub const MAILBOX_MAX: usize = 16;
 const BATCH_MAX: usize = 64;
 
 /// Where an answer goes.
-pub type Reply<T> = Sender<Result<Option<T>, ApiError>>;
+pub type Reply<T> = Giver<Result<Option<T>, ApiError>>;
 
 /// What a session can be told or asked.
 pub enum Command {
@@ -41,9 +42,9 @@ pub enum Command {
         reply: Reply<TurnResult>,
     },
     /// What it looks like now.
-    Summary(Sender<Summary>),
+    Summary(Giver<Summary>),
     /// What it waits for.
-    Approvals(Sender<Vec<Approval>>),
+    Approvals(Giver<Vec<Approval>>),
     /// Leave memory if nothing is going on.
     Evict,
     /// Stop in good order; a running turn is paused and goes on after the next start.
@@ -204,7 +205,7 @@ impl Actor {
             Ok(decided) => decided,
             Err(rejection) => {
                 if let Some(reply) = reply {
-                    reply.try_send(Err(rejection.into())).ok();
+                    reply.give(Err(rejection.into()));
                 }
                 return;
             }
@@ -239,13 +240,13 @@ impl Actor {
             Err(error) => {
                 let told = ApiError::from(&error);
                 for (reply, _) in work.replies.drain(..) {
-                    reply.try_send(Err(told.clone())).ok();
+                    reply.give(Err(told.clone()));
                 }
                 return Err(error);
             }
         }
         for (reply, accepted) in work.replies.drain(..) {
-            reply.try_send(Ok(accepted)).ok();
+            reply.give(Ok(accepted));
         }
         for question in work.asked.drain(..) {
             self.answer(question);
@@ -276,12 +277,12 @@ impl Actor {
 
     fn answer(&mut self, question: Command) {
         match question {
-            Command::Summary(reply) => drop(reply.try_send(views::summary(&self.state))),
-            Command::Approvals(reply) => drop(reply.try_send(views::approvals(&self.state))),
+            Command::Summary(reply) => reply.give(views::summary(&self.state)),
+            Command::Approvals(reply) => reply.give(views::approvals(&self.state)),
             Command::Wait { turn, reply } => {
                 if turn == 0 || turn > self.state.turns {
                     let error = ApiError::NotFound(format!("turn {turn} of session {:?}", self.state.id));
-                    reply.try_send(Err(error)).ok();
+                    reply.give(Err(error));
                 } else {
                     self.waiters.push((turn, reply));
                     self.answer_waiters();
@@ -297,10 +298,10 @@ impl Actor {
             let open =
                 state.turn.as_ref().is_some_and(|t| t.turn == *turn) || state.queue.iter().any(|q| q.turn == *turn);
             if open {
-                return !reply.is_closed();
+                return !reply.is_unheard();
             }
             let finished = state.finished.iter().find(|f| f.turn == *turn);
-            reply.try_send(Ok(finished.map(result_of))).ok();
+            reply.give(Ok(finished.map(result_of)));
             false
         });
     }

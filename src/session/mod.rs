@@ -13,6 +13,7 @@ mod actor;
 mod follow;
 mod fork;
 mod hub;
+mod oneshot;
 mod pool;
 mod registry;
 mod runner;

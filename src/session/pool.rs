@@ -1,5 +1,6 @@
 //! Threads for work that blocks: made when needed, gone when idle, never more than a named number.
 
+use super::oneshot::oneshot;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -61,18 +62,9 @@ impl Pool {
     /// Runs `job` on one of the threads and waits for its value without blocking this one. `None` only if the job's
     /// thread could not be had at all.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        // A channel of values would be compiled anew for each of the many kinds; a channel of nothing is the same for all.
-        let value = Arc::new(Mutex::new(None));
-        let (done, waiting) = smol::channel::bounded::<()>(1);
-        let place = Arc::clone(&value);
-        self.spawn(move || {
-            let made = job();
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
-            drop(done);
-        });
-        // Nothing is ever sent: the sender is gone when the job is, run or not.
-        let _ = waiting.recv().await;
-        value.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let (giver, waiter) = oneshot();
+        self.spawn(move || giver.give(job()));
+        waiter.wait().await
     }
 
     fn start_thread(&self) -> bool {

@@ -7,6 +7,7 @@ use super::Counters;
 use super::actor::{Actor, Command, End, Handle, MAILBOX_MAX};
 use super::api::{Accepted, ApiError, Published};
 use super::hub::Hub;
+use super::oneshot::oneshot;
 use super::runner::Runner;
 use super::runtime::{Runtime, Shared, going_down};
 use super::setup::Agent;
@@ -118,10 +119,10 @@ impl Runtime {
         }
         loop {
             let handle = self.live(id).await?;
-            let (reply, answer) = channel::bounded(1);
+            let (reply, answer) = oneshot();
             let command = Command::Input { kind: kind.clone(), reply: Some(reply) };
             if handle.mailbox.send(command).await.is_ok()
-                && let Ok(answer) = answer.recv().await
+                && let Some(answer) = answer.wait().await
             {
                 return answer;
             }

@@ -7,6 +7,7 @@ use super::api::{
 };
 use super::follow::Follow;
 use super::hub::Hub;
+use super::oneshot::{Giver, oneshot};
 use super::pool::Pool;
 use super::registry::{Slot, is_open};
 use super::setup::{Agent, Agents, DeviceLimits, Setup};
@@ -15,7 +16,6 @@ use crate::store::StoreError;
 use crate::store::file::FileStore;
 use duragent_core::ids;
 use duragent_core::session::{InputKind, State};
-use smol::channel::{self, Sender};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::AtomicBool;
@@ -128,7 +128,7 @@ impl Runtime {
         let log = self.write(move || store.create(&id)).await?;
         let kind =
             InputKind::Create { session: session.clone(), agent: agent.name.clone(), title: new.title, parent: None };
-        let (reply, answer) = channel::bounded(1);
+        let (reply, answer) = oneshot();
         let first = Command::Input { kind, reply: Some(reply) };
         let state = State { id: session.clone(), ..State::default() };
         let handle = self.start(self.hub(&session), agent, state, (log, 0), (&session, first));
@@ -136,7 +136,7 @@ impl Runtime {
         drop(guard);
         // Answered after the first commit.
         let lost = || ApiError::Internal(format!("session {session:?} was not written"));
-        answer.recv().await.map_err(|_| lost())??;
+        answer.wait().await.ok_or_else(lost)??;
         self.session(&session).await
     }
 
@@ -453,10 +453,10 @@ fn no_thread() -> ApiError {
 }
 
 /// Asks a live session; `None` if it left before it could answer.
-async fn ask<T>(handle: &Handle, question: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
-    let (reply, answer) = channel::bounded(1);
+async fn ask<T>(handle: &Handle, question: impl FnOnce(Giver<T>) -> Command) -> Option<T> {
+    let (reply, answer) = oneshot();
     handle.mailbox.send(question(reply)).await.ok()?;
-    answer.recv().await.ok()
+    answer.wait().await
 }
 
 /// Eight characters of 32, from the randomness that the standard library seeds its hash maps with: short enough to type,
