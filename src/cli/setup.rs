@@ -115,6 +115,8 @@ fn agent(
         ["PATH", "HOME", "LANG", "TZ"].map(|name| env::process(name).map(|value| (name.to_owned(), value)));
     let environment: Vec<_> = environment.into_iter().flatten().collect();
     let tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
+    // A workspace that is not the `.duragent` of a folder belongs to a service: there is no folder to work in.
+    let is_service = workspace.dir.file_name().is_none_or(|name| name != ".duragent");
     let workdir = read.workdir(&workspace.dir);
     let report =
         SandboxReport { backend: sandbox.backend().into(), enforcement: sandbox.enforcement().as_str().into() };
@@ -144,7 +146,7 @@ fn agent(
         context_tokens: spec.model.context_tokens.unwrap_or(endpoint.context_tokens),
         tools,
         sandbox: Arc::clone(sandbox),
-        workdir: Workdir::Shared(workdir),
+        workdir: if is_service && spec.workdir.is_none() { Workdir::PerSession } else { Workdir::Shared(workdir) },
         pause_on_disconnect: spec.on_disconnect == OnDisconnect::Pause,
     })
 }
