@@ -127,8 +127,7 @@ fn options(args: &[String]) -> Result<Options> {
 fn run(options: &Options) -> Result<bool> {
     scene::clean_up_on_signals()?;
     let place = Place::new(&options.binary, &options.dir)?;
-    let load = machine::load();
-    let begin = Instant::now();
+    let begin = machine::Begin::now()?;
     let (mut rows, mut complete) = (Vec::new(), true);
     for (number, name, measure) in FIGURES {
         if !options.only.is_empty() && !options.only.contains(&number) {
@@ -144,11 +143,7 @@ fn run(options: &Options) -> Result<bool> {
         rows.extend(found.into_iter().map(|row| (number, row)));
     }
     let mut facts = machine::facts(&place)?;
-    facts.push(format!(
-        "load average {load} before, {} after; the run took {:.0} s",
-        machine::load(),
-        begin.elapsed().as_secs_f64()
-    ));
+    facts.push(begin.describe()?);
     print!("{}", table::markdown(&facts, &rows));
     Ok(complete)
 }
