@@ -87,7 +87,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&options) {
+    let outcome = run(&options);
+    if scene::is_interrupted() {
+        return ExitCode::from(scene::INTERRUPTED_CODE);
+    }
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(Failure(text)) => {
@@ -113,7 +117,9 @@ fn options(args: &[String]) -> Result<Options> {
                 let text = value()?;
                 let known = |n: &u32| FIGURES.iter().any(|(number, ..)| number == n);
                 let number = text.parse().ok().filter(known);
-                options.only.push(number.ok_or_else(|| Failure(format!("expected a figure from 1, found {text:?}")))?);
+                options.only.push(number.ok_or_else(|| {
+                    Failure(format!("expected a figure from 1 to {}, found {text:?}", FIGURES.len()))
+                })?);
             }
             "--binary" => options.binary = value()?.into(),
             "--dir" => options.dir = value()?.into(),

@@ -4,10 +4,11 @@ use crate::client::Client;
 use crate::failure::{Result, at, doing, fail};
 use duragent_platform::signal::{Signal, Signals};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -154,11 +155,16 @@ impl Scene {
         let mut command = Command::new(&self.binary);
         command.arg("--dir").arg(self.folder.join(".duragent")).args(["serve", "--listen", &address.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        // Held over the start, so that no server escapes whoever ends them all.
+        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_interrupted() {
+            return fail("interrupted");
+        }
         let started = Instant::now();
         let child = command.spawn().map_err(at(&self.binary))?;
         let pid = child.id();
         let child = Arc::new(Mutex::new(child));
-        SERVERS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&child));
+        servers.push(Arc::downgrade(&child));
         Ok(Server { child, pid, address, started, log })
     }
 
@@ -240,6 +246,16 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result
 static SERVERS: Mutex<Vec<Weak<Mutex<Child>>>> = Mutex::new(Vec::new());
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Exit code of a run that was told to end.
+pub const INTERRUPTED_CODE: u8 = 130;
+
+/// True once this process was told to end.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Acquire)
+}
+
 /// Kills what runs and removes what was made when this process is told to end.
 pub fn clean_up_on_signals() -> Result<()> {
     let signals = Signals::new().map_err(doing("catching signals"))?;
@@ -247,13 +263,14 @@ pub fn clean_up_on_signals() -> Result<()> {
         loop {
             std::thread::sleep(SIGNALS_EVERY);
             if matches!(signals.read(), Some(Signal::Interrupt | Signal::Terminate | Signal::Hangup)) {
-                for child in SERVERS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
-                    end(&child);
-                }
+                // Before the servers go: whoever measures them fails, and must not decide how this process ends.
+                INTERRUPTED.store(true, Ordering::Release);
+                let servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+                servers.iter().filter_map(Weak::upgrade).for_each(|child| end(&child));
                 for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                     remove(folder);
                 }
-                std::process::exit(130);
+                std::process::exit(INTERRUPTED_CODE.into());
             }
         }
     };
@@ -268,7 +285,9 @@ fn end(child: &Mutex<Child>) {
 }
 
 fn remove(folder: &Path) {
-    if let Err(error) = fs::remove_dir_all(folder) {
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != ErrorKind::NotFound
+    {
         eprintln!("warning: {}: {error}", folder.display());
     }
 }
