@@ -87,11 +87,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let outcome = run(&options);
-    if scene::is_interrupted() {
-        return ExitCode::from(scene::INTERRUPTED_CODE);
-    }
-    match outcome {
+    match run(&options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(Failure(text)) => {
@@ -145,6 +141,7 @@ fn run(options: &Options) -> Result<bool> {
             complete = false;
             vec![Row::failed(name, &why)]
         });
+        scene::rest_if_interrupted();
         eprintln!(" {:.0} s", start.elapsed().as_secs_f64());
         rows.extend(found.into_iter().map(|row| (number, row)));
     }

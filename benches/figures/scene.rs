@@ -4,7 +4,6 @@ use crate::client::Client;
 use crate::failure::{Result, at, doing, fail};
 use duragent_platform::signal::{Signal, Signals};
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +15,9 @@ use std::time::{Duration, Instant};
 const READY_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often the signals of this process are looked at.
 const SIGNALS_EVERY: Duration = Duration::from_millis(200);
+
+/// How long an interrupted measurement may go on: longer only those that sleep, and they make no files.
+const RESTING_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What somebody says: two sentences of ordinary length, 200 bytes.
 pub const MESSAGE: &str = "The pump in the north shed stopped twice this morning and nobody knows why it did. Please look \
@@ -157,9 +159,7 @@ impl Scene {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         // Held over the start, so that no server escapes whoever ends them all.
         let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_interrupted() {
-            return fail("interrupted");
-        }
+        go_on()?;
         let started = Instant::now();
         let child = command.spawn().map_err(at(&self.binary))?;
         let pid = child.id();
@@ -247,13 +247,22 @@ static SERVERS: Mutex<Vec<Weak<Mutex<Child>>>> = Mutex::new(Vec::new());
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static RESTING: AtomicBool = AtomicBool::new(false);
 
 /// Exit code of a run that was told to end.
-pub const INTERRUPTED_CODE: u8 = 130;
+const INTERRUPTED_CODE: i32 = 130;
 
-/// True once this process was told to end.
-pub fn is_interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Acquire)
+/// Fails if this process was told to end: for measurements that have no server to fail with.
+pub fn go_on() -> Result<()> {
+    if INTERRUPTED.load(Ordering::Acquire) { fail("interrupted") } else { Ok(()) }
+}
+
+/// If this process was told to end, waits until it does: whoever was told also cleans up.
+pub fn rest_if_interrupted() {
+    while INTERRUPTED.load(Ordering::Acquire) {
+        RESTING.store(true, Ordering::Release);
+        std::thread::park();
+    }
 }
 
 /// Kills what runs and removes what was made when this process is told to end.
@@ -265,12 +274,18 @@ pub fn clean_up_on_signals() -> Result<()> {
             if matches!(signals.read(), Some(Signal::Interrupt | Signal::Terminate | Signal::Hangup)) {
                 // Before the servers go: whoever measures them fails, and must not decide how this process ends.
                 INTERRUPTED.store(true, Ordering::Release);
-                let servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
-                servers.iter().filter_map(Weak::upgrade).for_each(|child| end(&child));
+                for child in std::mem::take(&mut *SERVERS.lock().unwrap_or_else(PoisonError::into_inner)) {
+                    child.upgrade().iter().for_each(|child| end(child));
+                }
+                // A measurement without its server fails; until then it may still make files.
+                let start = Instant::now();
+                while !RESTING.load(Ordering::Acquire) && start.elapsed() < RESTING_TIME_MAX {
+                    std::thread::sleep(SIGNALS_EVERY / 10);
+                }
                 for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                     remove(folder);
                 }
-                std::process::exit(INTERRUPTED_CODE.into());
+                std::process::exit(INTERRUPTED_CODE);
             }
         }
     };
@@ -285,9 +300,7 @@ fn end(child: &Mutex<Child>) {
 }
 
 fn remove(folder: &Path) {
-    if let Err(error) = fs::remove_dir_all(folder)
-        && error.kind() != ErrorKind::NotFound
-    {
+    if let Err(error) = fs::remove_dir_all(folder) {
         eprintln!("warning: {}: {error}", folder.display());
     }
 }
