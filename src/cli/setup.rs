@@ -15,7 +15,6 @@ use duragent_core::tool::ToolCall;
 use duragent_platform::file;
 use duragent_platform::log;
 use duragent_platform::sandbox::{self, Sandbox, Trust};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +64,7 @@ fn device_limits(l: &config::Limits) -> DeviceLimits {
 /// Builds every agent of the workspace; one that cannot be built does not keep the others.
 pub fn agents(workspace: &Workspace) -> Result<session::Agents, Failure> {
     let sandbox = sandbox(workspace)?;
-    let mut providers = BTreeMap::new();
+    let mut providers = Providers::new();
     let mut agents = session::Agents::default();
     for (name, read) in &workspace.agents {
         let built = match read {
@@ -75,8 +74,8 @@ pub fn agents(workspace: &Workspace) -> Result<session::Agents, Failure> {
             }
         };
         match built {
-            Ok(agent) => drop(agents.good.insert(name.clone(), Arc::new(agent))),
-            Err(error) => drop(agents.broken.insert(name.clone(), error)),
+            Ok(agent) => agents.good.push(Arc::new(agent)),
+            Err(error) => agents.broken.push((name.clone(), error)),
         }
     }
     Ok(agents)
@@ -91,7 +90,8 @@ fn sandbox(workspace: &Workspace) -> Result<Arc<dyn Sandbox>, Failure> {
     }
 }
 
-type Providers = BTreeMap<(String, Option<String>), Arc<dyn Provider>>;
+/// By name in the configuration and base URL of the agent.
+type Providers = Vec<((String, Option<String>), Arc<dyn Provider>)>;
 
 fn agent(
     workspace: &Workspace,
@@ -103,11 +103,11 @@ fn agent(
     let endpoint = workspace.config.providers.get(&spec.model.provider);
     let endpoint = endpoint.ok_or_else(|| format!("no provider {:?} in duragent.yaml", spec.model.provider))?;
     let key = (spec.model.provider.clone(), spec.model.base_url.clone());
-    let provider = match providers.get(&key) {
-        Some(provider) => Arc::clone(provider),
+    let provider = match providers.iter().find(|(known, _)| *known == key) {
+        Some((_, provider)) => Arc::clone(provider),
         None => {
             let built = build_provider(endpoint, spec.model.base_url.as_deref())?;
-            providers.insert(key, Arc::clone(&built));
+            providers.push((key, Arc::clone(&built)));
             built
         }
     };

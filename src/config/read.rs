@@ -79,19 +79,25 @@ impl<'d> Problems<'d> {
 
     /// Notes an error at a node.
     pub fn error(&self, node: u32, message: String) {
-        self.list.borrow_mut().push(Pending { node, message, warning: false });
+        self.note(Pending { node, message, warning: false });
     }
 
     /// Notes a warning at a node.
     pub fn warn(&self, node: u32, message: String) {
-        self.list.borrow_mut().push(Pending { node, message, warning: true });
+        self.note(Pending { node, message, warning: true });
+    }
+
+    /// In the order of the file, and of coming at the same place.
+    fn note(&self, pending: Pending) {
+        let mut list = self.list.borrow_mut();
+        let at = list.partition_point(|p| p.node <= pending.node);
+        list.insert(at, pending);
     }
 
     /// All of them in the order of the file, at most [`ERRORS_MAX`] errors and as many warnings.
     #[must_use]
     pub fn finish(self) -> Vec<Problem> {
-        let mut list = self.list.into_inner();
-        list.sort_by_key(|p| p.node);
+        let list = self.list.into_inner();
         let mut out = Vec::new();
         for warning in [false, true] {
             let of_kind = || list.iter().filter(|p| p.warning == warning);

@@ -11,7 +11,6 @@ use super::io::{Io, Live};
 use crate::session::Runtime;
 use async_io::{Async, Timer};
 use smol::channel::{Receiver, Sender, bounded};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -181,7 +180,8 @@ pub struct Shared {
 
 #[derive(Default)]
 struct Connections {
-    open: BTreeMap<u64, Arc<Live>>,
+    /// In no order; few enough to search (`connections_max`).
+    open: Vec<(u64, Arc<Live>)>,
     refusals: usize,
     accepted: u64,
     refused: u64,
@@ -255,7 +255,7 @@ impl Shared {
         if connections.open.len() < self.limits.connections_max {
             connections.accepted += 1;
             let number = connections.accepted;
-            connections.open.insert(number, live);
+            connections.open.push((number, live));
             return Admission::Open(Place { shared: Arc::clone(self), number: Some(number) });
         }
         connections.refused += 1;
@@ -284,7 +284,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut connections = self.shared.connections();
         match self.number {
-            Some(number) => drop(connections.open.remove(&number)),
+            Some(number) => {
+                if let Some(at) = connections.open.iter().position(|(open, _)| *open == number) {
+                    connections.open.swap_remove(at);
+                }
+            }
             None => connections.refusals -= 1,
         }
         // Full means that the word is there already.
@@ -337,7 +341,7 @@ impl Server {
             // Closes the listener.
             task.cancel().await;
         }
-        for live in self.shared.connections().open.values().filter(|live| live.idle.load(Ordering::SeqCst)) {
+        for (_, live) in self.shared.connections().open.iter().filter(|(_, live)| live.idle.load(Ordering::SeqCst)) {
             live.shut(Shutdown::Read);
         }
         self.shared.runtime.drain(grace).await;
@@ -350,7 +354,7 @@ impl Server {
             };
             if !smol::future::or(ended, late).await {
                 let connections = self.shared.connections();
-                connections.open.values().for_each(|live| live.shut(Shutdown::Both));
+                connections.open.iter().for_each(|(_, live)| live.shut(Shutdown::Both));
                 return connections.open.is_empty();
             }
         }

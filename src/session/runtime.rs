@@ -83,7 +83,7 @@ impl Runtime {
     #[must_use]
     pub fn agents(&self) -> Vec<AgentInfo> {
         let agents = self.shared.agents.read().unwrap_or_else(PoisonError::into_inner);
-        let good = agents.good.values().map(|a| AgentInfo {
+        let good = agents.good.iter().map(|a| AgentInfo {
             name: a.name.clone(),
             description: a.description.clone(),
             provider: a.rules.provider.clone(),
@@ -96,8 +96,11 @@ impl Runtime {
             error: Some(error.clone()),
             ..AgentInfo::default()
         });
-        let mut all: Vec<AgentInfo> = good.chain(broken).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut all: Vec<AgentInfo> = good.collect();
+        for one in broken {
+            let at = all.partition_point(|other| other.name <= one.name);
+            all.insert(at, one);
+        }
         all
     }
 
@@ -407,11 +410,13 @@ impl Runtime {
 
     pub(super) fn agent(&self, name: &str) -> Result<Arc<Agent>, ApiError> {
         let agents = self.shared.agents.read().unwrap_or_else(PoisonError::into_inner);
-        match (agents.good.get(name), agents.broken.get(name)) {
+        let good = agents.good.iter().find(|agent| agent.name == name);
+        let broken = agents.broken.iter().find(|(broken, _)| broken == name);
+        match (good, broken) {
             (Some(agent), _) => Ok(Arc::clone(agent)),
-            (None, Some(error)) => Err(ApiError::Invalid(format!("agent {name:?} cannot be used: {error}"))),
+            (None, Some((_, error))) => Err(ApiError::Invalid(format!("agent {name:?} cannot be used: {error}"))),
             (None, None) => {
-                let names: Vec<&str> = agents.good.keys().map(String::as_str).collect();
+                let names: Vec<&str> = agents.good.iter().map(|agent| agent.name.as_str()).collect();
                 Err(ApiError::NotFound(format!("no agent {name:?}; there are: {}", names.join(", "))))
             }
         }

@@ -5,7 +5,6 @@ use crate::tool::Registry;
 use duragent_core::session::Rules;
 use duragent_core::tool::ToolCall;
 use duragent_platform::sandbox::Sandbox;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +24,10 @@ pub struct Setup {
 /// Agents that work, and those that do not with the reason.
 #[derive(Default)]
 pub struct Agents {
-    /// By name.
-    pub good: BTreeMap<String, Arc<Agent>>,
-    /// By name.
-    pub broken: BTreeMap<String, String>,
+    /// In the order of their names.
+    pub good: Vec<Arc<Agent>>,
+    /// Names and reasons, in the order of the names.
+    pub broken: Vec<(String, String)>,
 }
 
 /// Limits that protect the machine, as opposed to those of a turn.

@@ -120,7 +120,7 @@ impl Fixture {
             allow_always: Box::new(|_| Ok(())),
         };
         let mut agents = Agents::default();
-        agents.good.insert("a".into(), Arc::new(agent));
+        agents.good.push(Arc::new(agent));
         let sessions = self.root.join("sessions");
         Runtime::new(Setup {
             sessions,

@@ -8,7 +8,6 @@ use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Policy, Verdict};
 use duragent_core::session::{Limits as TurnLimits, Rules};
 use duragent_core::tool::{EffectClass, PolicyArgument, ToolDecl};
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -31,8 +30,7 @@ pub fn cellar() -> Cellar {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("duragent-http-{}-{number}", std::process::id()));
     std::fs::create_dir_all(folder.join("sessions")).expect("a temporary folder");
-    let good = BTreeMap::from([("assistant".to_owned(), Arc::new(assistant(&folder)))]);
-    let agents = Agents { good, broken: BTreeMap::new() };
+    let agents = Agents { good: vec![Arc::new(assistant(&folder))], broken: Vec::new() };
     let reload = Box::new(|| Err("duragent.yaml:1:1: no".to_owned()));
     let setup = Setup { sessions: folder.join("sessions"), agents, reload, limits: device() };
     let runtime = Runtime::new(setup);

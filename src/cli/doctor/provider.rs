@@ -13,7 +13,7 @@ pub fn look(workspace: &Workspace, agents: &Agents) -> Vec<Check> {
     }
     // One question a model, however many agents share it.
     let mut asked: Vec<(&Agent, Vec<&str>)> = Vec::new();
-    for agent in agents.good.values() {
+    for agent in &agents.good {
         match asked.iter_mut().find(|(other, _)| same_model(agent, other)) {
             Some((_, names)) => names.push(&agent.name),
             None => asked.push((agent, vec![&agent.name])),
