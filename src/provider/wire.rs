@@ -7,6 +7,7 @@
 
 use duragent_core::json::{self, Value};
 use miniserde::de::{Deserialize, Visitor};
+use std::fmt::Write as _;
 
 /// Reads a frame.
 ///
@@ -59,7 +60,12 @@ pub(super) fn arguments(text: &str) -> Result<String, String> {
 
 /// Appends a number as JSON; what JSON cannot say becomes `null`.
 pub(super) fn write_f64(out: &mut String, number: f64) {
-    out.push_str(&miniserde::json::to_string(&number));
+    if number.is_finite() {
+        // The standard's writer is in the binary anyway; it writes no exponents, and 1 for 1.0, which JSON has too.
+        let _ = write!(out, "{number}");
+    } else {
+        out.push_str("null");
+    }
 }
 
 /// A field of any kind whose presence is all that matters; inside an `Option`, `null` counts as absent.
@@ -127,7 +133,9 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_json() {
-        for (number, want) in [(0.7, "0.7"), (0.0, "0.0"), (1.0, "1.0"), (f64::NAN, "null")] {
+        for (number, want) in
+            [(0.7, "0.7"), (0.0, "0"), (1.0, "1"), (1e-7, "0.0000001"), (f64::NAN, "null"), (f64::INFINITY, "null")]
+        {
             let mut out = String::new();
             write_f64(&mut out, number);
             assert_eq!(out, want);
