@@ -33,9 +33,13 @@ pub fn load(dir: &Path) -> Result<Workspace, Failure> {
 
 /// A runtime's setup for the workspace at `dir`.
 pub fn setup(dir: &Path) -> Result<Setup, Failure> {
-    let workspace = load(dir)?;
+    from(dir, &load(dir)?)
+}
+
+/// The same for a workspace that is loaded already.
+pub fn from(dir: &Path, workspace: &Workspace) -> Result<Setup, Failure> {
     let limits = device_limits(&workspace.config.limits);
-    let agents = agents(&workspace)?;
+    let agents = agents(workspace)?;
     let again = dir.to_path_buf();
     let reload = move || {
         let told = |failure: Failure| failure.error;
