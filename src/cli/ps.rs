@@ -7,6 +7,8 @@ use duragent_core::ids;
 use duragent_core::json::Value;
 use duragent_core::time;
 use duragent_platform::clock;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 #[derive(Default)]
 struct Options {
@@ -29,7 +31,7 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     let connection = Connection::open(&dir)?;
     let mut sessions = all(&connection, &options)?;
     connection.close();
-    sessions.sort_by_key(|s| std::cmp::Reverse(last_at(s)));
+    sessions = latest_first(sessions);
     if options.json {
         let answer = Value::Object(vec![("sessions".to_owned(), Value::Array(sessions))]);
         text::put_json(&answer.to_string())?;
@@ -95,6 +97,14 @@ fn all(connection: &Connection, options: &Options) -> Result<Vec<Value>, Failure
             return Ok(sessions);
         }
     }
+}
+
+/// By a heap, which is a tenth of the code of another sort.
+fn latest_first(sessions: Vec<Value>) -> Vec<Value> {
+    let mut order: BinaryHeap<_> = sessions.iter().enumerate().map(|(at, s)| (last_at(s), Reverse(at))).collect();
+    let mut sessions: Vec<Option<Value>> = sessions.into_iter().map(Some).collect();
+    let next = || order.pop().map(|(_, Reverse(at))| sessions.get_mut(at).and_then(Option::take));
+    std::iter::from_fn(next).flatten().collect()
 }
 
 fn last_at(session: &Value) -> u64 {
