@@ -346,9 +346,7 @@ impl Run<'_> {
     fn line(&self, json: &str) {
         let line = if self.style.live { render::clean_json(json) } else { json.to_owned() };
         // Nobody who reads is no failure; a full disk behind a redirection is, but does not end the turn.
-        if let Err(failure) = print(&(line + "\n")) {
-            self.unwritten.get_or_init(|| failure.error);
-        }
+        print(&(line + "\n")).map_err(|failure| self.unwritten.set(failure.error)).ok();
     }
 
     fn event(&mut self, data: &str, is_new: bool) -> Result<(), Failure> {
