@@ -194,7 +194,8 @@ impl Runtime {
             }
         }
         hub.advance(state.last_seq);
-        let first = InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as };
+        let first =
+            InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as, failed: failures > 0 };
         let handle = self.start(hub, agent, state, (opened.log, failures), (id, Command::from(first)));
         *guard = Some(Arc::clone(&handle));
         Ok(handle)

@@ -52,7 +52,7 @@ pub fn decide(state: &State, rules: &Rules, input: Input) -> Result<Decided, Rej
         InputKind::ToolDone { call_id, outcome } => draft.tool_done(call_id, outcome),
         InputKind::Decide { approval_id, decision, scope, by } => draft.decided(approval_id, decision, scope, by)?,
         InputKind::Timer(timer) => draft.timer(timer),
-        InputKind::Opened { dropped_bytes, saved_as } => draft.opened(dropped_bytes, saved_as),
+        InputKind::Opened { dropped_bytes, saved_as, failed } => draft.opened(dropped_bytes, saved_as, failed),
         InputKind::Pause { reason } => {
             if !paused {
                 draft.event(Body::SessionPaused { reason });
