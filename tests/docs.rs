@@ -67,7 +67,7 @@ fn the_first_two_example_lines_are_chained_as_the_page_says() {
 
 #[test]
 fn every_limit_has_a_row_with_its_default_and_range() {
-    check("limits", 12, Limits::TABLE, |(name, default, range)| {
+    check("limits", 11, Limits::TABLE, |(name, default, range)| {
         format!("\n| `{name}` | {default} | {} to {} | ", range.start(), range.end())
     });
 }

@@ -1,13 +1,19 @@
 //! On what all of it was measured.
 
-use crate::failure::{Result, at};
+use crate::failure::{Result, at, fail};
+use crate::proc;
 use crate::scene::Place;
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
+
+/// Share of the processors, in percent, that others may have while rates and times still say something. The kernel's
+/// own work for our disk counts as others'.
+const QUIET_PERCENT_MAX: f64 = 15.0;
 
 /// Processor, memory, kernel, file system and binary, a line each.
 pub fn facts(place: &Place) -> Result<Vec<String>> {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = cores();
     let processor = line("/proc/cpuinfo", &["model name", "Model", "Hardware"]).unwrap_or_else(|| "unknown".into());
     let memory = line("/proc/meminfo", &["MemTotal"]).unwrap_or_else(|| "unknown".into());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -19,10 +25,47 @@ pub fn facts(place: &Place) -> Result<Vec<String>> {
     ])
 }
 
-/// Load average of the last minute: how much else was going on.
-pub fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+/// Processor time at the beginning of the run, to tell afterwards how much of it others had.
+pub struct Begin {
+    at: Instant,
+    all: u64,
+    own: u64,
+}
+
+impl Begin {
+    /// Now.
+    pub fn now() -> Result<Self> {
+        Ok(Self { at: Instant::now(), all: busy()?, own: proc::own_ticks()? })
+    }
+
+    /// What went on besides this run, for the reader to judge it by.
+    pub fn describe(&self) -> Result<String> {
+        let (seconds, cores) = (self.at.elapsed().as_secs_f64(), cores());
+        let others = (busy()? - self.all).saturating_sub(proc::own_ticks()? - self.own);
+        // A tick is 10 ms.
+        let share = others as f64 / (seconds * cores as f64);
+        let text = format!("the run took {seconds:.0} s; others had {share:.0} % of the processors meanwhile");
+        let judged = if share > QUIET_PERCENT_MAX { ": too much for rates and times to be worth anything" } else { "" };
+        Ok([&text, judged].concat())
+    }
+}
+
+/// Ticks of all processors that somebody used, or that another machine on the same host took.
+fn busy() -> Result<u64> {
+    let path = Path::new("/proc/stat");
+    let text = fs::read_to_string(path).map_err(at(path))?;
+    let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
+    match ticks[..] {
+        [user, nice, system, _idle, _waiting, interrupts, soft, stolen, ..] => {
+            Ok(user + nice + system + interrupts + soft + stolen)
+        }
+        _ => fail(format!("{}: expected eight numbers, found {:?}", path.display(), text.lines().next())),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What stands behind the first of `keys` that the file has.

@@ -1,7 +1,7 @@
 //! Sessions written straight to disk, in the words of real conversations: a message, a tool call, its result, an answer.
 
 use crate::failure::{Result, at};
-use crate::scene::{MESSAGE, PIECES};
+use crate::scene::{MESSAGE, PIECES, go_on};
 use duragent::store::file::{Cached, FileStore, LOG_NAME};
 use duragent_core::event::{Body, Event, LOG_VERSION, SandboxReport, ToolOutcome, TurnReason, Usage};
 use duragent_core::line::{self, CRC_START};
@@ -49,6 +49,7 @@ pub fn session(sessions: &Path, id: &str, turns: u64) -> Result<Made> {
 pub fn sessions(root: &Path, count: usize) -> Result<()> {
     let store = FileStore::new(root.to_path_buf(), u64::MAX);
     for number in 0..count {
+        go_on()?;
         let id = format!("made-{number:04}");
         let made = session(root, &id, 3)?;
         let summary = Cached {

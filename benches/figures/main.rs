@@ -113,7 +113,9 @@ fn options(args: &[String]) -> Result<Options> {
                 let text = value()?;
                 let known = |n: &u32| FIGURES.iter().any(|(number, ..)| number == n);
                 let number = text.parse().ok().filter(known);
-                options.only.push(number.ok_or_else(|| Failure(format!("expected a figure from 1, found {text:?}")))?);
+                options.only.push(number.ok_or_else(|| {
+                    Failure(format!("expected a figure from 1 to {}, found {text:?}", FIGURES.len()))
+                })?);
             }
             "--binary" => options.binary = value()?.into(),
             "--dir" => options.dir = value()?.into(),
@@ -127,8 +129,7 @@ fn options(args: &[String]) -> Result<Options> {
 fn run(options: &Options) -> Result<bool> {
     scene::clean_up_on_signals()?;
     let place = Place::new(&options.binary, &options.dir)?;
-    let load = machine::load();
-    let begin = Instant::now();
+    let begin = machine::Begin::now()?;
     let (mut rows, mut complete) = (Vec::new(), true);
     for (number, name, measure) in FIGURES {
         if !options.only.is_empty() && !options.only.contains(&number) {
@@ -140,15 +141,12 @@ fn run(options: &Options) -> Result<bool> {
             complete = false;
             vec![Row::failed(name, &why)]
         });
+        scene::rest_if_interrupted();
         eprintln!(" {:.0} s", start.elapsed().as_secs_f64());
         rows.extend(found.into_iter().map(|row| (number, row)));
     }
     let mut facts = machine::facts(&place)?;
-    facts.push(format!(
-        "load average {load} before, {} after; the run took {:.0} s",
-        machine::load(),
-        begin.elapsed().as_secs_f64()
-    ));
+    facts.push(begin.describe()?);
     print!("{}", table::markdown(&facts, &rows));
     Ok(complete)
 }

@@ -1,6 +1,6 @@
 //! What `/proc` tells of a process (proc(5)).
 
-use crate::failure::{Failure, Result, at, fail};
+use crate::failure::{Failure, Result, at};
 use std::fs;
 use std::path::Path;
 
@@ -44,15 +44,22 @@ pub fn written(pid: u32) -> Result<Written> {
 
 /// Processor time so far in clock ticks of 10 ms (`utime` and `stime`, all threads, those that ended included).
 pub fn ticks(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/stat");
+    Ok(times(&pid.to_string())?[..2].iter().sum())
+}
+
+/// The same of this process and of all its children that have ended.
+pub fn own_ticks() -> Result<u64> {
+    Ok(times("self")?.iter().sum())
+}
+
+/// `utime`, `stime`, `cutime` and `cstime`.
+fn times(process: &str) -> Result<[u64; 4]> {
+    let path = format!("/proc/{process}/stat");
     let text = read(&path)?;
     // The name in parentheses may hold anything; what follows it are the fields from the third on.
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let number = |at: usize| fields.get(at).and_then(|f| f.parse::<u64>().ok());
-    match (number(11), number(12)) {
-        (Some(user), Some(system)) => Ok(user + system),
-        _ => fail(format!("{path}: expected utime and stime, found {text:?}")),
-    }
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+    let times: Vec<u64> = fields.take(4).filter_map(|field| field.parse().ok()).collect();
+    times.try_into().map_err(|_| Failure(format!("{path}: expected times of the processor, found {text:?}")))
 }
 
 /// How often the threads of a process gave up the processor by themselves: a wake-up each.

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const READY_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often the signals of this process are looked at.
 const SIGNALS_EVERY: Duration = Duration::from_millis(200);
+
+/// How long an interrupted measurement may go on: longer only those that sleep, and they make no files.
+const RESTING_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What somebody says: two sentences of ordinary length, 200 bytes.
 pub const MESSAGE: &str = "The pump in the north shed stopped twice this morning and nobody knows why it did. Please look \
@@ -154,11 +157,14 @@ impl Scene {
         let mut command = Command::new(&self.binary);
         command.arg("--dir").arg(self.folder.join(".duragent")).args(["serve", "--listen", &address.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        // Held over the start, so that no server escapes whoever ends them all.
+        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        go_on()?;
         let started = Instant::now();
         let child = command.spawn().map_err(at(&self.binary))?;
         let pid = child.id();
         let child = Arc::new(Mutex::new(child));
-        SERVERS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&child));
+        servers.push(Arc::downgrade(&child));
         Ok(Server { child, pid, address, started, log })
     }
 
@@ -240,6 +246,25 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result
 static SERVERS: Mutex<Vec<Weak<Mutex<Child>>>> = Mutex::new(Vec::new());
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static RESTING: AtomicBool = AtomicBool::new(false);
+
+/// Exit code of a run that was told to end.
+const INTERRUPTED_CODE: i32 = 130;
+
+/// Fails if this process was told to end: for measurements that have no server to fail with.
+pub fn go_on() -> Result<()> {
+    if INTERRUPTED.load(Ordering::Acquire) { fail("interrupted") } else { Ok(()) }
+}
+
+/// If this process was told to end, waits until it does: whoever was told also cleans up.
+pub fn rest_if_interrupted() {
+    while INTERRUPTED.load(Ordering::Acquire) {
+        RESTING.store(true, Ordering::Release);
+        std::thread::park();
+    }
+}
+
 /// Kills what runs and removes what was made when this process is told to end.
 pub fn clean_up_on_signals() -> Result<()> {
     let signals = Signals::new().map_err(doing("catching signals"))?;
@@ -247,13 +272,20 @@ pub fn clean_up_on_signals() -> Result<()> {
         loop {
             std::thread::sleep(SIGNALS_EVERY);
             if matches!(signals.read(), Some(Signal::Interrupt | Signal::Terminate | Signal::Hangup)) {
-                for child in SERVERS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
-                    end(&child);
+                // Before the servers go: whoever measures them fails, and must not decide how this process ends.
+                INTERRUPTED.store(true, Ordering::Release);
+                for child in std::mem::take(&mut *SERVERS.lock().unwrap_or_else(PoisonError::into_inner)) {
+                    child.upgrade().iter().for_each(|child| end(child));
+                }
+                // A measurement without its server fails; until then it may still make files.
+                let start = Instant::now();
+                while !RESTING.load(Ordering::Acquire) && start.elapsed() < RESTING_TIME_MAX {
+                    std::thread::sleep(SIGNALS_EVERY / 10);
                 }
                 for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                     remove(folder);
                 }
-                std::process::exit(130);
+                std::process::exit(INTERRUPTED_CODE);
             }
         }
     };

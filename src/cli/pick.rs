@@ -75,6 +75,12 @@ impl Which {
                 show(connection, &id)?.ok_or_else(|| Failure::new(format!("no session {id:?}")))?
             }
         };
+        if picked.status == "damaged" {
+            // Its agent may not be known either; what is wrong, and where, comes first.
+            let summary = connection.get(&format!("/api/v1/sessions/{}", picked.id))?;
+            let what = summary.get("detail").and_then(Value::as_str).unwrap_or("its log is damaged");
+            return Err(Failure::new(what).hint(connect::DAMAGED_HINT));
+        }
         if !wanted.is_empty() && picked.agent != wanted {
             let error = format!("session {} is of agent {:?}, not {wanted:?}", picked.id, picked.agent);
             return Err(Failure::new(error).hint("name its agent, or another session"));

@@ -17,6 +17,7 @@ use duragent_core::json::{self, ObjectWriter, Value};
 use duragent_core::line;
 use duragent_platform::signal::Signal;
 use duragent_platform::{file, terminal};
+use std::cell::OnceCell;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -173,7 +174,15 @@ fn with(options: &mut Options, input: String, live: &Live, connection: &Arc<Conn
     let (mut turn, known) = begin(options, message, live, connection, &picked)?;
     let style = Style::of_process();
     let show = style.live && !options.print && options.format == Format::Text && options.output.is_none();
-    let mut run = Run { options, connection, live, render: show.then(|| Render::new(style)), style, turn: &mut turn };
+    let mut run = Run {
+        options,
+        connection,
+        live,
+        render: show.then(|| Render::new(style)),
+        style,
+        turn: &mut turn,
+        unwritten: OnceCell::new(),
+    };
     let ended = run.follow(known);
     let result = ended.and_then(|()| run.report());
     if terminal::is_terminal(std::io::stderr()) {
@@ -258,6 +267,8 @@ struct Run<'a> {
     render: Option<Render>,
     style: Style,
     turn: &'a mut Turn,
+    /// Why a line could not be written: the turn goes on, but it is not done as asked.
+    unwritten: OnceCell<String>,
 }
 
 impl Run<'_> {
@@ -334,8 +345,8 @@ impl Run<'_> {
     /// One line of JSON on standard output.
     fn line(&self, json: &str) {
         let line = if self.style.live { render::clean_json(json) } else { json.to_owned() };
-        // A reader that has gone away does not end the turn.
-        print(&(line + "\n")).ok();
+        // Nobody who reads is no failure; a full disk behind a redirection is, but does not end the turn.
+        print(&(line + "\n")).map_err(|failure| self.unwritten.set(failure.error)).ok();
     }
 
     fn event(&mut self, data: &str, is_new: bool) -> Result<(), Failure> {
@@ -378,7 +389,8 @@ impl Run<'_> {
             Format::Json => self.line(&self.turn.json(end, None)),
             Format::StreamJson => self.line(&self.turn.json(end, Some("result"))),
         }
-        failure.map_or(Ok(0), Err)
+        let unwritten = self.unwritten.get().map(|error| Failure::new(error.as_str()));
+        failure.or(unwritten).map_or(Ok(0), Err)
     }
 }
 

@@ -33,9 +33,13 @@ pub fn load(dir: &Path) -> Result<Workspace, Failure> {
 
 /// A runtime's setup for the workspace at `dir`.
 pub fn setup(dir: &Path) -> Result<Setup, Failure> {
-    let workspace = load(dir)?;
+    from(dir, &load(dir)?)
+}
+
+/// The same for a workspace that is loaded already.
+pub fn from(dir: &Path, workspace: &Workspace) -> Result<Setup, Failure> {
     let limits = device_limits(&workspace.config.limits);
-    let agents = agents(&workspace)?;
+    let agents = agents(workspace)?;
     let again = dir.to_path_buf();
     let reload = move || {
         let told = |failure: Failure| failure.error;
@@ -115,6 +119,8 @@ fn agent(
         ["PATH", "HOME", "LANG", "TZ"].map(|name| env::process(name).map(|value| (name.to_owned(), value)));
     let environment: Vec<_> = environment.into_iter().flatten().collect();
     let tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
+    // A workspace that is not the `.duragent` of a folder belongs to a service: there is no folder to work in.
+    let is_service = workspace.dir.file_name().is_none_or(|name| name != ".duragent");
     let workdir = read.workdir(&workspace.dir);
     let report =
         SandboxReport { backend: sandbox.backend().into(), enforcement: sandbox.enforcement().as_str().into() };
@@ -144,7 +150,7 @@ fn agent(
         context_tokens: spec.model.context_tokens.unwrap_or(endpoint.context_tokens),
         tools,
         sandbox: Arc::clone(sandbox),
-        workdir: Workdir::Shared(workdir),
+        workdir: if is_service && spec.workdir.is_none() { Workdir::PerSession } else { Workdir::Shared(workdir) },
         pause_on_disconnect: spec.on_disconnect == OnDisconnect::Pause,
     })
 }

@@ -186,8 +186,17 @@ impl Runtime {
         let agent = self.agent(&state.agent)?;
         // Held until the actor has it: a hub that nobody holds is forgotten, and with it what is durable.
         let hub = self.hub(id);
+        let heard = hub.durable_seq();
+        if heard > 0 && heard < state.last_seq {
+            // A commit failed, was told to nobody, and is on disk all the same.
+            let (store, session) = (self.shared.store.clone(), id.to_owned());
+            for event in self.read(move || store.durable_after(&session, heard)).await? {
+                hub.publish(event);
+            }
+        }
         hub.advance(state.last_seq);
-        let first = InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as };
+        let first =
+            InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as, failed: failures > 0 };
         let handle = self.start(hub, agent, state, (opened.log, failures), (id, Command::from(first)));
         *guard = Some(Arc::clone(&handle));
         Ok(handle)

@@ -47,7 +47,7 @@ pub struct DeviceLimits {
     pub artifact_bytes_max: u64,
     /// Wall time of one tool call.
     pub tool_time_max: Duration,
-    /// Threads that write logs: as many syncs run side by side.
+    /// Threads that write logs: as many syncs run side by side, which the file system merges. Made when needed.
     pub writers_max: usize,
     /// Threads that wait for models, tools and file reads.
     pub workers_max: usize,
@@ -63,7 +63,7 @@ impl Default for DeviceLimits {
             output_bytes_max: 16 * 1024,
             artifact_bytes_max: 64 * 1024 * 1024,
             tool_time_max: Duration::from_secs(300),
-            writers_max: 16,
+            writers_max: 64,
             workers_max: 64,
         }
     }

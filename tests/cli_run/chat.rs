@@ -115,7 +115,7 @@ fn detaching_from_a_server_leaves_the_turn_running() {
     let _server = house.serve();
     let mut chat = house.start(&["chat", "worker", "--session", "one"]);
     chat.type_in("hi\n");
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     chat.type_in("/detach\n");
     let ended = chat.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -130,7 +130,7 @@ fn detaching_without_a_server_finishes_the_turn_first() {
     let house = waits("own");
     let mut chat = house.start(&["chat", "worker", "--session", "one"]);
     chat.type_in("hi\n");
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     chat.type_in("/detach\n");
     chat.err.wait_for("this process finishes the turn first; Ctrl-C to leave it on disk instead");
     house.write("go", "");
@@ -143,7 +143,7 @@ fn detaching_without_a_server_an_interrupt_leaves_the_turn_on_disk() {
     let house = waits("leave");
     let mut chat = house.start(&["chat", "worker", "--session", "one"]);
     chat.type_in("hi\n/detach\n");
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     chat.err.wait_for("finishes the turn first");
     chat.signal("INT");
     let ended = chat.end();
@@ -159,7 +159,7 @@ fn an_interrupt_cancels_the_turn_and_the_rest_of_the_script() {
     let house = waits("cancel");
     let mut chat = house.start(&["chat", "worker", "--session", "one"]);
     chat.type_in("hi\nmore\n");
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     chat.signal("INT");
     let ended = chat.end();
     assert_eq!(ended.code, Some(130), "{ended:?}");
@@ -174,7 +174,7 @@ fn commands_answer_while_a_turn_runs() {
     chat.type_in("/help\n/nonsense\nhi\n");
     chat.err.wait_for("/detach  leave");
     chat.err.wait_for("no command /nonsense");
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     chat.type_in("/status\n");
     chat.err.wait_for("session one of worker in this process: running, 1 turn, ");
     chat.type_in("/cancel\nmore\n");

@@ -33,7 +33,7 @@ fn run_goes_on_when_the_server_was_killed_and_started_again() {
     let server = house.serve();
     let mut run = house.start(&["run", "worker", "hi"]);
     run.close_input();
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     server.signal("KILL");
     drop(server);
     let _server = house.serve();
@@ -48,7 +48,7 @@ fn run_says_where_the_turn_is_when_the_server_stays_away() {
     let server = house.serve();
     let mut run = house.start(&["run", "worker", "hi"]);
     run.close_input();
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     server.signal("KILL");
     drop(server);
     let ended = run.end();
@@ -66,7 +66,7 @@ fn attached_clients_come_back_with_the_server() {
     let server = house.serve();
     let mut chat = house.start(&["chat", "worker", "--session", "one"]);
     chat.type_in("hi\n");
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     server.signal("TERM");
     server.signal("TERM");
     drop(server);

@@ -230,7 +230,7 @@ fn killed_while_a_tool_runs_the_turn_is_resumed_and_the_tool_is_not_run_again() 
     let house = slow("killed");
     let mut run = house.start(&["run", "worker", "hi"]);
     run.close_input();
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     run.signal("KILL");
     drop(run);
     let session = house.session();
@@ -249,7 +249,7 @@ fn an_interrupt_cancels_the_turn() {
     let house = slow("interrupt");
     let mut run = house.start(&["run", "worker", "hi", "--output-format", "json"]);
     run.close_input();
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     run.signal("INT");
     let ended = run.end();
     assert_eq!(ended.code, Some(130), "{ended:?}");
@@ -263,7 +263,7 @@ fn told_to_stop_it_leaves_the_turn_on_disk() {
     let house = slow("term");
     let mut run = house.start(&["run", "worker", "hi"]);
     run.close_input();
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     run.signal("TERM");
     let ended = run.end();
     assert_eq!((ended.code, ended.out.as_str()), (Some(143), ""), "{ended:?}");
@@ -281,7 +281,7 @@ fn a_session_that_another_process_holds_is_left_to_it() {
     let house = slow("held");
     let mut run = house.start(&["run", "worker", "hi", "--session", "one"]);
     run.close_input();
-    eventually("the tool runs", || house.read("ran.log").is_some());
+    eventually("the tool runs", || house.read("ran.log").as_deref() == Some("ran\n"));
     for args in
         [vec!["run", "worker", "more", "--session", "one"], vec!["run", "--resume", "one"], vec!["attach", "one"]]
     {

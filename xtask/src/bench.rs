@@ -1,12 +1,15 @@
 //! `cargo xtask bench`: the figures of the project (benches/figures), taken of the release binary.
 //!
-//! Prints a Markdown table and writes nothing, unless told to put it between the markers of a document.
+//! Prints a Markdown table and writes nothing, unless told to put it into a document, where lines with [`BEGIN`] and
+//! [`END`] keep a place for it.
 
 use crate::repo::{Repo, tee};
 use crate::{Failure, Result, Tally};
 
-/// Stands alone in a line before the table of a document, and after it.
-const MARKER: &str = "<!-- bench -->";
+/// Stands before the table in a document.
+const BEGIN: &str = "<!-- bench -->";
+/// Stands behind it.
+const END: &str = "<!-- /bench -->";
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
@@ -63,17 +66,18 @@ fn parse(args: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-/// The document with `table` between its two markers.
+/// The document with `table` between its marks.
 ///
 /// # Errors
-/// Unless there are exactly two.
+/// Unless there is one of each, in this order.
 fn replace(path: &str, document: &str, table: &str) -> Result<String> {
-    match document.split(MARKER).collect::<Vec<_>>()[..] {
-        [before, _, after] => Ok(format!("{before}{MARKER}\n\n{}\n\n{MARKER}{after}", table.trim())),
-        ref parts => {
-            let found = parts.len() - 1;
-            Err(Failure::new(format!("{path}: expected {MARKER} before and after the table, found it {found} times")))
+    let begin: Vec<&str> = document.split(BEGIN).collect();
+    let end: Vec<&str> = document.split(END).collect();
+    match (&begin[..], &end[..]) {
+        ([before, rest], [_, after]) if rest.ends_with(&[END, *after].concat()) => {
+            Ok(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", table.trim()))
         }
+        _ => Err(Failure::new(format!("{path}: expected {BEGIN} and behind it {END}, each once"))),
     }
 }
 
@@ -96,12 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn the_table_goes_between_the_markers_and_nowhere_else() {
-        let document = "a\n<!-- bench -->\nold\n<!-- bench -->\nb\n";
-        let new = replace("x.md", document, "| t |\n").expect("has two markers");
-        assert_eq!(new, "a\n<!-- bench -->\n\n| t |\n\n<!-- bench -->\nb\n");
+    fn the_table_goes_between_the_marks_and_nowhere_else() {
+        let document = "a\n<!-- bench -->\nold\n<!-- /bench -->\nb\n";
+        let new = replace("x.md", document, "| t |\n").expect("has both marks");
+        assert_eq!(new, "a\n<!-- bench -->\n\n| t |\n\n<!-- /bench -->\nb\n");
         assert_eq!(replace("x.md", &new, "| t |\n"), Ok(new.clone()));
-        for wrong in ["", "<!-- bench -->", "<!-- bench --><!-- bench --><!-- bench -->"] {
+        for wrong in ["", BEGIN, END, "<!-- /bench --><!-- bench -->", "<!-- bench --><!-- bench --><!-- /bench -->"] {
             assert!(replace("x.md", wrong, "").is_err(), "{wrong}");
         }
     }

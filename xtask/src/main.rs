@@ -63,7 +63,7 @@ usage: cargo xtask COMMAND
   crash [--slice] [--seed N] [--jobs N] [--keep] [FAMILY…]
                                               the fault campaign on the release binary; a slice takes less than a minute
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
-                                              it between the <!-- bench --> markers of FILE
+                                              it between <!-- bench --> and <!-- /bench --> in FILE
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
 

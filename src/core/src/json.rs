@@ -4,6 +4,12 @@
 //! positions in errors, a depth limit, duplicate keys as errors, and text that survives unchanged. Providers' wire
 //! formats go through `miniserde` instead.
 
+mod value;
+mod write;
+
+pub use value::Value;
+pub use write::{ObjectWriter, write_string, write_u64};
+
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -447,101 +453,6 @@ fn plain_run(bytes: &[u8]) -> usize {
     words.len() * 8 + rest.iter().position(stops).unwrap_or(rest.len())
 }
 
-/// A JSON value. Numbers keep their text, so that nothing is rounded on the way through.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// `null`
-    Null,
-    /// `true`, `false`
-    Bool(bool),
-    /// As written.
-    Number(String),
-    /// Unescaped.
-    String(String),
-    /// In order.
-    Array(Vec<Value>),
-    /// In order, keys unique.
-    Object(Vec<(String, Value)>),
-}
-
-impl Value {
-    /// The field `key`, if this is an object that has it.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        match self {
-            Self::Object(fields) => fields.iter().find(|(k, _)| k == key).map(|(_, v)| v),
-            _ => None,
-        }
-    }
-
-    /// The text, if this is a string.
-    #[must_use]
-    pub fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::String(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The number, if this is a whole one from 0 to 2^64 - 1.
-    #[must_use]
-    pub fn as_u64(&self) -> Option<u64> {
-        match self {
-            Self::Number(text) => text.parse().ok(),
-            _ => None,
-        }
-    }
-
-    /// The truth value, if this is one.
-    #[must_use]
-    pub fn as_bool(&self) -> Option<bool> {
-        match self {
-            Self::Bool(b) => Some(*b),
-            _ => None,
-        }
-    }
-
-    /// Appends compact JSON to `out`.
-    pub fn write(&self, out: &mut String) {
-        match self {
-            Self::Null => out.push_str("null"),
-            Self::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-            Self::Number(text) => out.push_str(text),
-            Self::String(text) => write_string(out, text),
-            Self::Array(items) => {
-                out.push('[');
-                for (i, item) in items.iter().enumerate() {
-                    if i > 0 {
-                        out.push(',');
-                    }
-                    item.write(out);
-                }
-                out.push(']');
-            }
-            Self::Object(fields) => {
-                out.push('{');
-                for (i, (key, value)) in fields.iter().enumerate() {
-                    if i > 0 {
-                        out.push(',');
-                    }
-                    write_string(out, key);
-                    out.push(':');
-                    value.write(out);
-                }
-                out.push('}');
-            }
-        }
-    }
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = String::new();
-        self.write(&mut out);
-        f.write_str(&out)
-    }
-}
-
 /// Reads a whole text as one value.
 ///
 /// # Errors
@@ -551,132 +462,6 @@ pub fn parse(text: &str) -> Result<Value> {
     let value = reader.value()?;
     reader.end()?;
     Ok(value)
-}
-
-/// Appends `text` as a JSON string with quotes. Escapes what RFC 8259 requires, and nothing else.
-pub fn write_string(out: &mut String, text: &str) {
-    out.push('"');
-    let mut start = 0;
-    for (i, b) in text.bytes().enumerate() {
-        let escape: &str = match b {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0..=0x1f => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.push_str(&text[start..i]);
-                out.push_str("\\u00");
-                out.push(char::from(HEX[usize::from(b >> 4)]));
-                out.push(char::from(HEX[usize::from(b & 15)]));
-                start = i + 1;
-                continue;
-            }
-            _ => continue,
-        };
-        out.push_str(&text[start..i]);
-        out.push_str(escape);
-        start = i + 1;
-    }
-    out.push_str(&text[start..]);
-    out.push('"');
-}
-
-/// Appends a whole number.
-pub fn write_u64(out: &mut String, mut n: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(n % 10).unwrap_or(0);
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend(digits[at..].iter().map(|&b| char::from(b)));
-}
-
-/// Writes one object, field by field, into a string. `finish` closes it.
-#[derive(Debug)]
-pub struct ObjectWriter<'a> {
-    out: &'a mut String,
-    first: bool,
-}
-
-impl<'a> ObjectWriter<'a> {
-    /// Opens an object at the end of `out`.
-    pub fn new(out: &'a mut String) -> Self {
-        out.push('{');
-        Self { out, first: true }
-    }
-
-    /// Writes the key and returns the string that the value is to be appended to.
-    pub fn key(&mut self, key: &str) -> &mut String {
-        if !core::mem::replace(&mut self.first, false) {
-            self.out.push(',');
-        }
-        self.out.push('"');
-        self.out.push_str(key);
-        self.out.push_str("\":");
-        self.out
-    }
-
-    /// A string field.
-    pub fn str(&mut self, key: &str, value: &str) -> &mut Self {
-        write_string(self.key(key), value);
-        self
-    }
-
-    /// A string field, left out if `None`.
-    pub fn str_opt(&mut self, key: &str, value: Option<&str>) -> &mut Self {
-        if let Some(value) = value {
-            self.str(key, value);
-        }
-        self
-    }
-
-    /// A number field.
-    pub fn u64(&mut self, key: &str, value: u64) -> &mut Self {
-        write_u64(self.key(key), value);
-        self
-    }
-
-    /// A signed number field.
-    pub fn i64(&mut self, key: &str, value: i64) -> &mut Self {
-        let out = self.key(key);
-        if value < 0 {
-            out.push('-');
-        }
-        write_u64(out, value.unsigned_abs());
-        self
-    }
-
-    /// A truth field.
-    pub fn bool(&mut self, key: &str, value: bool) -> &mut Self {
-        self.key(key).push_str(if value { "true" } else { "false" });
-        self
-    }
-
-    /// A field whose value is JSON text already.
-    pub fn raw(&mut self, key: &str, json: &str) -> &mut Self {
-        self.key(key).push_str(json);
-        self
-    }
-
-    /// An object field, written by `fill`.
-    pub fn object(&mut self, key: &str, fill: impl FnOnce(&mut ObjectWriter<'_>)) -> &mut Self {
-        let mut inner = ObjectWriter::new(self.key(key));
-        fill(&mut inner);
-        inner.finish();
-        self
-    }
-
-    /// Closes the object.
-    pub fn finish(self) {
-        self.out.push('}');
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub use repair::Repaired;
 pub use scan::{Found, Tail};
 pub use summary::Cached;
 
-use super::{Damage, Log, Opened, StoreError};
+use super::{Damage, Durable, Log, Logged, Opened, StoreError};
 use duragent_core::event::Event;
 use duragent_core::{ids, line};
 use duragent_platform::file::{self, Lease, LeaseError};
@@ -137,6 +137,22 @@ impl FileStore {
             Err(error) => return Err(io_at("cannot open", &path)(error)),
         }
         Ok(last)
+    }
+
+    /// The events after seq `after`, made sure of: for those who listened when a commit failed whose lines turned out to be
+    /// on disk all the same.
+    ///
+    /// # Errors
+    /// As [`FileStore::settle`].
+    pub fn durable_after(&self, session: &str, after: u64) -> Result<Vec<Durable<Logged>>, StoreError> {
+        let through = self.settle(session)?;
+        let mut events = Vec::new();
+        self.read(session, after, through, &mut |seq, text| {
+            let kind = line::peek_kind(text).unwrap_or_default().to_owned();
+            events.push(Durable::mint(Logged { seq, kind, line: text.to_owned() }));
+            true
+        })?;
+        Ok(events)
     }
 
     /// True if the last line of a log says that nothing was going on: a look at its end instead of a replay. False if that

@@ -17,9 +17,9 @@ const SEGMENT_BYTES: usize = 64 * 1024;
 /// Said after everything.
 const AFTERWARDS: &str = "are you there";
 
-/// A message that nearly fills a segment.
+/// A message of two thirds of a segment: one fits behind the story, a second does not.
 fn long_message(number: usize) -> String {
-    format!("message {number} {}", "and so on ".repeat(SEGMENT_BYTES / 10 - 100))
+    format!("message {number} {}", "and so on ".repeat(SEGMENT_BYTES / 15))
 }
 
 /// Kills and errors while a segment is closed.
@@ -122,6 +122,7 @@ pub fn repairs<'a>(root: &Path, calm: &'a Calm, extent: Extent, random: &mut Ran
     let mut bytes = scene.log_bytes()?;
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
+    let damage = bytes[..middle].iter().rposition(|&b| b == b'\n').map_or(0, |feed| feed + 1);
     let watched = scene.copy(&root.join("watched-repair"))?;
     watched.put(&format!(".duragent/sessions/{SESSION}/events.jsonl"), &bytes)?;
     let ended = watched.program.survey(&REPAIR)?;
@@ -131,7 +132,10 @@ pub fn repairs<'a>(root: &Path, calm: &'a Calm, extent: Extent, random: &mut Ran
     let points = points(&inject::counts(&ended.trace, None), Fault::Kill);
     let case = |point: Point| -> Case<'a> {
         let bytes = bytes.clone();
-        Case { name: format!("repair: {point}"), run: Box::new(move |root| repair(&scene.copy(root)?, &bytes, &point)) }
+        Case {
+            name: format!("repair: {point}"),
+            run: Box::new(move |root| repair(&scene.copy(root)?, &bytes, damage, &point)),
+        }
     };
     let cases: Vec<_> = random.sample(points, extent.cases_max / 2).into_iter().map(case).collect();
     let hits_min = cases.len() / 2;
@@ -140,18 +144,22 @@ pub fn repairs<'a>(root: &Path, calm: &'a Calm, extent: Extent, random: &mut Ran
 
 const REPAIR: [&str; 5] = ["--dir", ".duragent", "session", "repair", SESSION];
 
-fn repair(scene: &Scene, damaged: &[u8], point: &Point) -> Result<Verdict> {
+/// `damage` is where the damaged line starts.
+fn repair(scene: &Scene, damaged: &[u8], damage: usize, point: &Point) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     scene.put(&format!(".duragent/sessions/{SESSION}/events.jsonl"), damaged)?;
     let ended = scene.program.fault(&REPAIR, point)?;
     verdict.hits += usize::from(ended.was_hit(point));
     succeeds(&mut verdict, "repair again", &scene.program.run(&REPAIR)?);
-    // What is left is what was intact; what was there is kept.
-    let intact = (0..damaged.len()).rev().find_map(|end| log::read(&damaged[..end]).ok().filter(|l| l.tail.is_empty()));
-    let intact = intact.unwrap_or_default();
+    // What is left is what was intact, and perhaps a word about the repair; what was there is kept.
+    let intact = log::read(&damaged[..damage]).unwrap_or_default();
     match scene.log()? {
-        Ok(log) if log.entries.len() == intact.entries.len() => verdict.findings.extend(oracle::kept(&intact, &log)),
-        Ok(log) => verdict.find(format!("{} lines were intact, {} are left", intact.entries.len(), log.entries.len())),
+        Ok(log) => {
+            verdict.findings.extend(oracle::kept(&intact, &log));
+            for entry in log.entries.iter().skip(intact.entries.len()).filter(|e| e.kind != "session_recovered") {
+                verdict.find(format!("{} lines were intact, now there is {}", intact.entries.len(), entry.line));
+            }
+        }
         Err(damage) => verdict.find(format!("the log is still damaged: {damage}")),
     }
     if !is_saved(scene, damaged)? {

@@ -23,6 +23,8 @@ pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
 const DETAIL_BYTES_MAX: usize = 2048;
 /// First pause before a model is asked again, in milliseconds; doubles with each attempt.
 const BACKOFF_MS: u64 = 500;
+/// The same for a server that is there but not ready, as one that loads a model: that takes longer than a hiccup.
+const BACKOFF_BUSY_MS: u64 = 2000;
 /// Longest pause we choose ourselves. A server may ask for a longer one.
 const BACKOFF_MS_MAX: u64 = 30_000;
 /// Longest pause a server may ask for.
@@ -50,7 +52,7 @@ pub fn decide(state: &State, rules: &Rules, input: Input) -> Result<Decided, Rej
         InputKind::ToolDone { call_id, outcome } => draft.tool_done(call_id, outcome),
         InputKind::Decide { approval_id, decision, scope, by } => draft.decided(approval_id, decision, scope, by)?,
         InputKind::Timer(timer) => draft.timer(timer),
-        InputKind::Opened { dropped_bytes, saved_as } => draft.opened(dropped_bytes, saved_as),
+        InputKind::Opened { dropped_bytes, saved_as, failed } => draft.opened(dropped_bytes, saved_as, failed),
         InputKind::Pause { reason } => {
             if !paused {
                 draft.event(Body::SessionPaused { reason });
@@ -341,7 +343,7 @@ impl Draft<'_> {
         let Some(turn) = self.asked(asked).cloned() else { return };
         let attempt = asked.2;
         let again = kind.is_retryable() && attempt < self.rules.limits.attempts_max;
-        let pause = retry_after_ms.unwrap_or_else(|| self.backoff(attempt)).min(RETRY_AFTER_MS_MAX);
+        let pause = retry_after_ms.unwrap_or_else(|| self.backoff(kind, attempt)).min(RETRY_AFTER_MS_MAX);
         self.event(Body::ModelFailed {
             turn: turn.turn,
             step: turn.step,
@@ -358,9 +360,10 @@ impl Draft<'_> {
         }
     }
 
-    /// Doubles from [`BACKOFF_MS`]. Spread over a quarter by the time of day, which differs between sessions enough.
-    fn backoff(&self, attempt: u64) -> u64 {
-        let base = BACKOFF_MS.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(BACKOFF_MS_MAX);
+    /// Doubles with each attempt. Spread over a quarter by the time of day, which differs between sessions enough.
+    fn backoff(&self, kind: FailureKind, attempt: u64) -> u64 {
+        let first = if kind == FailureKind::Overloaded { BACKOFF_BUSY_MS } else { BACKOFF_MS };
+        let base = first.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(BACKOFF_MS_MAX);
         base - (self.at_ms.wrapping_mul(0x9E37_79B9) >> 8) % (base / 4 + 1)
     }
 

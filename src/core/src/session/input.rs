@@ -129,6 +129,8 @@ pub enum InputKind {
         dropped_bytes: u64,
         /// Where they are.
         saved_as: Option<String>,
+        /// True if the log failed while this very process had it open: nothing crashed.
+        failed: bool,
     },
     /// The runtime is about to stop in good order, or a client's going pauses the session.
     Pause {

@@ -14,12 +14,12 @@ pub const CRASHES_MAX: u64 = 3;
 
 impl Draft<'_> {
     /// The log was opened: settles what was in flight when it was last written.
-    pub(super) fn opened(&mut self, dropped_bytes: u64, saved_as: Option<String>) {
+    pub(super) fn opened(&mut self, dropped_bytes: u64, saved_as: Option<String>, failed: bool) {
         let turn = self.state.turn.clone();
         // A turn that waits for a person has nothing in flight: being opened again is no crash of it. Nor is a stop in
-        // good order, which left `session_paused` behind.
+        // good order, which left `session_paused` behind, nor a full disk.
         let in_flight = |t: &Turn| !t.is_waiting() && !matches!(t.phase, Phase::Backoff { .. });
-        let crashed = turn.as_ref().is_some_and(in_flight) && !self.paused;
+        let crashed = turn.as_ref().is_some_and(in_flight) && !self.paused && !failed;
         let crashes = self.state.crashes + u64::from(crashed);
         if dropped_bytes > 0 || crashed {
             let reason = if crashed { "unfinished_turn" } else { "torn_tail" }.to_owned();
@@ -35,7 +35,16 @@ impl Draft<'_> {
                 let detail = format!("the runtime crashed {crashes} times in step {} of this turn", turn.step);
                 self.abort_turn(&turn, TurnReason::Quarantined, Some(&detail), "crash");
             }
-            Some(turn) => self.resume(&turn, if stopped { "paused" } else { "crash" }),
+            Some(turn) => self.resume(
+                &turn,
+                if stopped {
+                    "paused"
+                } else if failed {
+                    "log_failed"
+                } else {
+                    "crash"
+                },
+            ),
             // Only a log cut between two lines of one commit gets here.
             None if !self.state.closed && !self.paused => {
                 if let Some(next) = self.state.queue.front() {

@@ -78,7 +78,7 @@ impl Bench {
         self.state = replay(&self.log);
         self.effects.clear();
         let before = self.log.len();
-        self.input(InputKind::Opened { dropped_bytes: 0, saved_as: None }).expect("open");
+        self.input(InputKind::Opened { dropped_bytes: 0, saved_as: None, failed: false }).expect("open");
         kinds(&self.log[before..])
     }
 
@@ -446,6 +446,18 @@ fn waiting_for_a_person_or_for_a_retry_is_no_crash() {
         let due = |e: &Effect| matches!(e, Effect::SetTimer { after_ms: 0, timer: Timer::Retry { .. } });
         assert!(b.effects.iter().any(due), "the wait is over: {:?}", b.effects);
     }
+}
+
+#[test]
+fn a_log_that_failed_is_no_crash() {
+    let mut b = Bench::new(Verdict::Allow);
+    b.say("hi");
+    for attempt in 2..7 {
+        b.input(InputKind::Opened { dropped_bytes: 0, saved_as: None, failed: true }).expect("open");
+        assert_eq!((b.last(1), b.asked()), (vec!["model_requested"], Some((1, 1, attempt))));
+    }
+    b.reply("done", &[]);
+    assert_eq!(reason(&b.state), Some(TurnReason::Completed));
 }
 
 #[test]
