@@ -4,7 +4,7 @@ use duragent::tool::{Context, Registry};
 use duragent_core::event::ToolOutcome;
 use duragent_core::json::ObjectWriter;
 use duragent_platform::cancel::Cancel;
-use duragent_platform::sandbox::Trust;
+use duragent_platform::sandbox::{Place, Sandbox, Trust};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -45,10 +45,11 @@ impl Bench {
     }
 
     fn run_json(&self, arguments: &str) -> ToolOutcome {
+        let (workdir, artifacts) = (self.workdir(), self.root.join("artifacts"));
         let context = Context {
             sandbox: &self.sandbox,
-            workdir: &self.workdir(),
-            artifacts: &self.root.join("artifacts"),
+            view: &self.sandbox.view(Place { workdir: &workdir, artifacts: &artifacts }),
+            artifacts: &artifacts,
             call_id: "call_7",
             session: "s1",
             deadline: self.deadline,

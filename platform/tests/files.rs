@@ -2,18 +2,14 @@
 
 mod common;
 
-use common::{TESTBED, TempDir};
-use duragent_platform::sandbox::{Access, Sandbox, Trust, entries};
+use common::{TESTBED, TempDir, everything};
+use duragent_platform::sandbox::{Access, entries};
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-fn trust() -> Trust {
-    Trust::new(PathBuf::new())
-}
 
 fn make_pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
@@ -26,7 +22,7 @@ fn open_reads_files_and_refuses_the_rest() {
     fs::create_dir(dir.join("sub")).unwrap();
     make_pipe(&dir.join("pipe"));
     symlink("a.txt", dir.join("link")).unwrap();
-    let open = |path: &str, access| trust().open(dir.path(), Path::new(path), access);
+    let open = |path: &str, access| everything(dir.path()).open(Path::new(path), access);
 
     for path in ["a.txt", "sub/../a.txt", "link", dir.join("a.txt").to_str().unwrap()] {
         let (mut file, mut text) = (open(path, Access::Read).unwrap(), String::new());
@@ -51,7 +47,7 @@ fn a_listed_directory_stays_itself_when_it_is_renamed() {
     let dir = TempDir::new();
     fs::create_dir(dir.join("sub")).unwrap();
     fs::write(dir.join("sub/a"), "12345").unwrap();
-    let opened = trust().open(dir.path(), Path::new("sub"), Access::List).unwrap();
+    let opened = everything(dir.path()).open(Path::new("sub"), Access::List).unwrap();
     fs::rename(dir.join("sub"), dir.join("moved")).unwrap();
     let found: Vec<_> = entries(&opened).unwrap().map(|e| e.unwrap()).collect();
     assert_eq!(found.len(), 1);
@@ -61,7 +57,7 @@ fn a_listed_directory_stays_itself_when_it_is_renamed() {
 #[test]
 fn replace_makes_overwrites_and_keeps_mode_owner_and_links() {
     let dir = TempDir::new();
-    let replace = |path: &str, contents: &str| trust().replace(dir.path(), Path::new(path), contents.as_bytes());
+    let replace = |path: &str, contents: &str| everything(dir.path()).replace(Path::new(path), contents.as_bytes());
 
     replace("new/deep/a.txt", "one").unwrap();
     assert_eq!(fs::read_to_string(dir.join("new/deep/a.txt")).unwrap(), "one");
@@ -91,7 +87,7 @@ fn replace_makes_overwrites_and_keeps_mode_owner_and_links() {
 fn a_new_file_has_the_mode_of_the_umask() {
     let dir = TempDir::new();
     fs::write(dir.join("plain"), "").unwrap();
-    trust().replace(dir.path(), Path::new("replaced"), b"").unwrap();
+    everything(dir.path()).replace(Path::new("replaced"), b"").unwrap();
     let mode = |name| fs::metadata(dir.join(name)).unwrap().mode();
     assert_eq!(mode("replaced"), mode("plain"));
 }
@@ -105,7 +101,7 @@ fn what_cannot_be_replaced_is_refused_and_nothing_stays() {
     symlink("nowhere", dir.join("dangling")).unwrap();
     let before = dir.names();
     let check = |path: &str, kind| {
-        let error = trust().replace(dir.path(), Path::new(path), b"x").unwrap_err();
+        let error = everything(dir.path()).replace(Path::new(path), b"x").unwrap_err();
         assert_eq!(error.kind(), kind, "{path}: {error}");
         assert_eq!(dir.names(), before, "{path}");
     };
@@ -152,7 +148,7 @@ fn a_write_protected_file_stays() {
         if duragent_platform::process::uid() == 0 {
             testbed(&["replace-as", "65534", path.to_str().unwrap()])
         } else {
-            match trust().replace(Path::new("/"), &path, b"x") {
+            match everything(Path::new("/")).replace(&path, b"x") {
                 Ok(()) => "replaced\n".to_owned(),
                 Err(error) => format!("{:?}\n", error.kind()),
             }

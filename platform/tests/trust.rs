@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{PATH, PATIENCE, TESTBED, TempDir, bash, eventually, marked, trust, unique};
+use common::{PATH, PATIENCE, TESTBED, TempDir, bash, eventually, everything, marked, trust, unique};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::sandbox::{Enforcement, Exit, Sandbox, Stream, Trust};
 use std::io;
@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 /// Runs a script that is not expected to meet the deadline; returns its end and its standard output.
 fn run(script: &str) -> (Exit, String) {
     let (mark, mut out) = (unique(), Vec::new());
-    let exit = trust()
-        .run(&bash(script, &mark, PATIENCE), &Cancel::new(), &mut |stream, bytes| {
-            if stream == Stream::Out {
-                out.extend_from_slice(bytes);
-            }
-        })
-        .unwrap();
+    let exit = common::run(&bash(script, &mark, PATIENCE), &Cancel::new(), &mut |stream, bytes| {
+        if stream == Stream::Out {
+            out.extend_from_slice(bytes);
+        }
+    })
+    .unwrap();
     assert_eq!(marked(&mark), [], "left behind by {script:?}");
     (exit, String::from_utf8_lossy(&out).into_owned())
 }
 
 #[test]
 fn backend_and_enforcement_are_honest() {
-    assert_eq!((trust().backend(), trust().enforcement()), ("trust", Enforcement::None));
+    let report = trust().report().clone();
+    assert_eq!((report.backend, report.enforcement), ("trust", Enforcement::None));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn the_environment_is_the_given_one_and_no_other() {
     (command.program, command.args) = ("env".into(), vec![]);
     command.env.push(("EMPTY".into(), String::new()));
     let mut out = Vec::new();
-    let exit = trust().run(&command, &Cancel::new(), &mut |_, bytes| out.extend_from_slice(bytes)).unwrap();
+    let exit = common::run(&command, &Cancel::new(), &mut |_, bytes| out.extend_from_slice(bytes)).unwrap();
     assert_eq!(exit, Exit::Code(0));
     let mut lines: Vec<_> = std::str::from_utf8(&out).unwrap().lines().map(str::to_owned).collect();
     let mut expected: Vec<_> = command.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -84,8 +84,10 @@ fn what_cannot_be_started_is_an_error_that_names_it() {
     std::fs::write(dir.join("plain.txt"), "no program").unwrap();
     let check = |guard: &str, program: &str, cwd: &Path, kind: io::ErrorKind, names: &str| {
         let mut command = bash("", &unique(), PATIENCE);
-        (command.program, command.cwd) = (program.into(), cwd.to_owned());
-        let error = Trust::new(PathBuf::from(guard)).run(&command, &Cancel::new(), &mut |_, _| {}).unwrap_err();
+        command.program = program.into();
+        let error = Trust::new(PathBuf::from(guard))
+            .run(&everything(cwd), &command, &Cancel::new(), &mut |_, _| {})
+            .unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(names), "{error} does not name {names}");
     };
@@ -121,18 +123,17 @@ const STUBBORN: [(&str, &str); 8] = [
 fn end_stubborn(name: &str, script: &str, deadline: Duration, on_ready: impl Fn(&Cancel), expected: Exit) {
     let (mark, cancel, mut seen) = (unique(), Cancel::new(), Vec::new());
     let mut ready = false;
-    let exit = trust()
-        .run(&bash(script, &mark, deadline), &cancel, &mut |_, bytes| {
-            seen.extend_from_slice(bytes.get(..16).unwrap_or(bytes));
-            if !ready && seen.windows(5).any(|w| w == b"ready") {
-                ready = true;
-                // Not at once: while a process executes a program it has no environment to be found by.
-                eventually("guard and tool are seen alive", || marked(&mark).len() > 1);
-                on_ready(&cancel);
-            }
-            seen.truncate(64);
-        })
-        .unwrap();
+    let exit = common::run(&bash(script, &mark, deadline), &cancel, &mut |_, bytes| {
+        seen.extend_from_slice(bytes.get(..16).unwrap_or(bytes));
+        if !ready && seen.windows(5).any(|w| w == b"ready") {
+            ready = true;
+            // Not at once: while a process executes a program it has no environment to be found by.
+            eventually("guard and tool are seen alive", || marked(&mark).len() > 1);
+            on_ready(&cancel);
+        }
+        seen.truncate(64);
+    })
+    .unwrap();
     assert!(ready, "{name} never stood");
     assert_eq!(exit, expected, "{name}");
     assert_eq!(marked(&mark), [], "{name} left processes");
@@ -204,7 +205,7 @@ fn a_run_that_was_cancelled_before_it_began_starts_nothing() {
     let cancel = Cancel::new();
     cancel.raise();
     let command = bash(&format!("touch {}", dir.join("ran").display()), &unique(), PATIENCE);
-    assert_eq!(trust().run(&command, &cancel, &mut |_, _| {}).unwrap(), Exit::Cancelled);
+    assert_eq!(common::run(&command, &cancel, &mut |_, _| {}).unwrap(), Exit::Cancelled);
     assert_eq!(dir.names(), [""; 0]);
 }
 
@@ -214,16 +215,15 @@ fn a_pipe_held_by_a_stranger_does_not_hold_the_caller() {
     let flag = dir.join("held");
     let script = format!("echo $$; until [ -e {} ]; do sleep 0.01; done; echo last words", flag.display());
     let (mut out, mut stranger) = (String::new(), None);
-    let exit = trust()
-        .run(&bash(&script, &unique(), PATIENCE), &Cancel::new(), &mut |_, bytes| {
-            out.push_str(std::str::from_utf8(bytes).unwrap());
-            if let (None, Some(pid)) = (&stranger, out.lines().next().filter(|_| out.contains('\n'))) {
-                // This process is outside the tree, and now has the pipe's writing end.
-                stranger = Some(std::fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/fd/1")).unwrap());
-                std::fs::write(&flag, "").unwrap();
-            }
-        })
-        .unwrap();
+    let exit = common::run(&bash(&script, &unique(), PATIENCE), &Cancel::new(), &mut |_, bytes| {
+        out.push_str(std::str::from_utf8(bytes).unwrap());
+        if let (None, Some(pid)) = (&stranger, out.lines().next().filter(|_| out.contains('\n'))) {
+            // This process is outside the tree, and now has the pipe's writing end.
+            stranger = Some(std::fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/fd/1")).unwrap());
+            std::fs::write(&flag, "").unwrap();
+        }
+    })
+    .unwrap();
     assert_eq!(exit, Exit::Code(0));
     assert!(stranger.is_some() && out.ends_with("last words\n"), "{out}");
 }
@@ -234,7 +234,7 @@ fn runs_under_one_cancel_flag_keep_no_descriptor() {
     let own = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let before = own();
     for _ in 0..64 {
-        trust().run(&bash("", &mark, PATIENCE), &cancel, &mut |_, _| {}).unwrap();
+        common::run(&bash("", &mark, PATIENCE), &cancel, &mut |_, _| {}).unwrap();
     }
     // Other tests of this process open and close a few meanwhile.
     eventually("the descriptors were given back", || own() < before + 32);

@@ -122,8 +122,8 @@ fn agent(
     // A workspace that is not the `.duragent` of a folder belongs to a service: there is no folder to work in.
     let is_service = workspace.dir.file_name().is_none_or(|name| name != ".duragent");
     let workdir = read.workdir(&workspace.dir);
-    let report =
-        SandboxReport { backend: sandbox.backend().into(), enforcement: sandbox.enforcement().as_str().into() };
+    let report = sandbox.report();
+    let report = SandboxReport { backend: report.backend.into(), enforcement: report.enforcement.as_str().into() };
     let rules = Rules {
         provider: spec.model.provider.clone(),
         model: spec.model.name.clone(),

@@ -14,6 +14,7 @@ use duragent_core::session::{CallStatus, Effect, InputKind, Phase, State, Timer}
 use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
+use duragent_platform::sandbox::Place;
 use smol::channel::Sender;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -189,10 +190,11 @@ fn run_call(
             path
         }
     };
+    let artifacts = dir.join("artifacts");
     let context = Context {
         sandbox: &*agent.sandbox,
-        workdir: &workdir,
-        artifacts: &dir.join("artifacts"),
+        view: &agent.sandbox.view(Place { workdir: &workdir, artifacts: &artifacts }),
+        artifacts: &artifacts,
         call_id: &call.call_id,
         session,
         deadline: limits.tool_time_max,

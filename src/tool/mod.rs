@@ -14,7 +14,7 @@ pub use registry::{Registry, UnknownTool};
 use duragent_core::event::ToolOutcome;
 use duragent_core::tool::ToolDecl;
 use duragent_platform::cancel::Cancel;
-use duragent_platform::sandbox::Sandbox;
+use duragent_platform::sandbox::{Sandbox, View};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use std::time::Duration;
 pub struct Context<'a> {
     /// Where it runs.
     pub sandbox: &'a dyn Sandbox,
-    /// The agent's working directory; relative paths start here.
-    pub workdir: &'a Path,
+    /// What the call may reach; relative paths start in its working directory.
+    pub view: &'a View,
     /// The session's `artifacts/`; made when first needed.
     pub artifacts: &'a Path,
     /// The call: names artifacts, and is the idempotency key (`DURAGENT_CALL_ID` in the environment of processes).

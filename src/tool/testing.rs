@@ -3,7 +3,7 @@
 use super::{Context, Registry, builtin};
 use duragent_core::event::ToolOutcome;
 use duragent_platform::cancel::Cancel;
-use duragent_platform::sandbox::Trust;
+use duragent_platform::sandbox::{Place, Sandbox, Trust};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -65,10 +65,11 @@ impl Bench {
     }
 
     pub(super) fn with<T>(&self, use_context: impl FnOnce(&Context<'_>) -> T) -> T {
+        let (workdir, artifacts) = (self.root.join("work"), self.artifacts());
         use_context(&Context {
             sandbox: &self.sandbox,
-            workdir: &self.root.join("work"),
-            artifacts: &self.artifacts(),
+            view: &self.sandbox.view(Place { workdir: &workdir, artifacts: &artifacts }),
+            artifacts: &artifacts,
             call_id: &self.call_id,
             session: "s1",
             deadline: self.deadline,

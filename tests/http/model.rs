@@ -5,10 +5,8 @@ use duragent::provider::{Delta, Failure, Message, Probe, Provider, Reply, Reques
 use duragent_core::event::{FailureKind, Usage};
 use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
-use duragent_platform::sandbox::{Access, Command, Enforcement, Exit, Sandbox, Stream};
-use std::fs::File;
+use duragent_platform::sandbox::{Command, Ended, Enforcement, Place, Report, Sandbox, Stream, View};
 use std::io;
-use std::path::Path;
 use std::sync::mpsc;
 
 pub struct Model;
@@ -50,23 +48,17 @@ impl Provider for Model {
 pub struct NoSandbox;
 
 impl Sandbox for NoSandbox {
-    fn backend(&self) -> &'static str {
-        "trust"
+    fn report(&self) -> &Report {
+        static REPORT: Report =
+            Report { backend: "trust", enforcement: Enforcement::None, landlock_abi: None, missing: Vec::new() };
+        &REPORT
     }
 
-    fn enforcement(&self) -> Enforcement {
-        Enforcement::None
+    fn view(&self, place: Place<'_>) -> View {
+        View::everything(place)
     }
 
-    fn run(&self, _: &Command, _: &Cancel, _: &mut dyn FnMut(Stream, &[u8])) -> io::Result<Exit> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn open(&self, _: &Path, _: &Path, _: Access) -> io::Result<File> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn replace(&self, _: &Path, _: &Path, _: &[u8]) -> io::Result<()> {
+    fn run(&self, _: &View, _: &Command, _: &Cancel, _: &mut dyn FnMut(Stream, &[u8])) -> io::Result<Ended> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -2,8 +2,8 @@
 //! no part of what is installed.
 
 use duragent_platform::cancel::Cancel;
-use duragent_platform::sandbox::{Command, GUARD_ARG, Sandbox, Trust, guard_main, own_binary};
-use std::path::{Path, PathBuf};
+use duragent_platform::sandbox::{Command, GUARD_ARG, Place, Sandbox, Trust, View, guard_main, own_binary};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,12 +30,11 @@ fn guarded(script: &str) {
     let command = Command {
         program: "bash".into(),
         args: vec!["-c".into(), script.into()],
-        cwd: PathBuf::from("/"),
         env: std::env::vars().collect(),
         deadline: Duration::from_secs(600),
     };
     let sandbox = Trust::new(own_binary().expect("own binary"));
-    sandbox.run(&command, &Cancel::new(), &mut |_, _| {}).expect("run");
+    sandbox.run(&everything(), &command, &Cancel::new(), &mut |_, _| {}).expect("run");
 }
 
 /// The same without a guard: the control.
@@ -68,9 +67,12 @@ fn replace_as(uid: &str, path: &Path) {
 }
 
 fn replace(path: &Path) {
-    let sandbox = Trust::new(PathBuf::new());
-    match sandbox.replace(Path::new("/"), path, &[b'x'; 64 * 1024]) {
+    match everything().replace(path, &[b'x'; 64 * 1024]) {
         Ok(()) => println!("replaced"),
         Err(error) => println!("{:?}", error.kind()),
     }
+}
+
+fn everything() -> View {
+    View::everything(Place { workdir: Path::new("/"), artifacts: Path::new("/") })
 }

@@ -1,6 +1,6 @@
 //! File operations for tools, shared by the backends.
 
-use super::Access;
+use super::{Access, View};
 use crate::file::{parent_of, sync_dir};
 use crate::process::random_u64;
 use std::ffi::OsString;
@@ -29,8 +29,28 @@ pub fn entries(directory: &File) -> io::Result<fs::ReadDir> {
     fs::read_dir(format!("{DESCRIPTORS}/{}", directory.as_raw_fd()))
 }
 
+impl View {
+    /// Opens `path` (absolute, or from the working directory on) as a tool may. Never waits: a pipe or a device is refused,
+    /// not opened.
+    ///
+    /// # Errors
+    /// As the file system says; `PermissionDenied` where the policy refuses.
+    pub fn open(&self, path: &Path, access: Access) -> io::Result<File> {
+        open(&self.workdir().join(path), access)
+    }
+
+    /// Puts `contents` at `path`, whole or not at all: temporary file in the same directory, fsync, rename, fsync of the
+    /// directory. Missing parent directories are made. The mode of an existing file is kept.
+    ///
+    /// # Errors
+    /// As the file system says; `PermissionDenied` where the policy refuses.
+    pub fn replace(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
+        replace(&self.workdir().join(path), contents)
+    }
+}
+
 /// Opens an existing file or directory. Never waits: a pipe or a device is refused, not opened.
-pub(super) fn open(path: &Path, access: Access) -> io::Result<File> {
+fn open(path: &Path, access: Access) -> io::Result<File> {
     let flags = match access {
         // Without NONBLOCK, opening a named pipe waits for its other end.
         Access::Read => libc::O_NONBLOCK | libc::O_NOCTTY,
@@ -43,9 +63,9 @@ pub(super) fn open(path: &Path, access: Access) -> io::Result<File> {
     }
 }
 
-/// Puts `contents` at `path`, whole or not at all, and durably: [`super::Sandbox::replace`]. A symbolic link stays one:
+/// Puts `contents` at `path`, whole or not at all, and durably: [`View::replace`]. A symbolic link stays one:
 /// the file it leads to is replaced.
-pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let existing = existing(path)?;
     let (target, metadata) = match &existing {
         Some((target, metadata)) => (target.as_path(), Some(metadata)),

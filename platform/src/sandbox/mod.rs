@@ -3,31 +3,34 @@
 //!
 //! Absent: policy on *which* calls may run (that is the core's), and any fallback.
 
+mod backend;
 mod files;
 mod guard;
+pub mod policy;
 mod run;
 mod tree;
 mod trust;
 
+pub use backend::{Backend, Mode, Unavailable, find};
 pub use files::entries;
 pub use guard::{GUARD_ARG, guard_main};
+pub use policy::{Grant, Place, Policy, View};
 pub use trust::Trust;
 
 use crate::cancel::Cancel;
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the kernel said it enforces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Enforcement {
-    /// All that the policy asks for.
-    Full,
-    /// Some of it.
-    Partial,
     /// Nothing: trust mode.
     None,
+    /// Some of it.
+    Partial,
+    /// All that the policy asks for.
+    Full,
 }
 
 impl Enforcement {
@@ -42,16 +45,27 @@ impl Enforcement {
     }
 }
 
-/// A process to run inside.
+/// What a backend is, and what it was seen to enforce on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// `trust`, `bubblewrap`, `landlock`.
+    pub backend: &'static str,
+    /// As tried out, not as hoped for.
+    pub enforcement: Enforcement,
+    /// Version of the kernel's Landlock interface, if the backend rests on it.
+    pub landlock_abi: Option<u32>,
+    /// What keeps it from [`Enforcement::Full`], each in a few words.
+    pub missing: Vec<String>,
+}
+
+/// A process to run inside, in the working directory of the view.
 #[derive(Debug, Clone)]
 pub struct Command {
     /// Program, an absolute path or a name found in `PATH`.
     pub program: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Working directory.
-    pub cwd: PathBuf,
-    /// Whole environment: nothing is inherited.
+    /// Whole environment: nothing is inherited. Backends add to it what their insides need (`HTTP_PROXY`).
     pub env: Vec<(String, String)>,
     /// Wall time after which the whole process tree is killed.
     pub deadline: Duration,
@@ -79,6 +93,49 @@ pub enum Stream {
     Err,
 }
 
+/// Something a process tried and was refused, as far as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What stood in the way.
+    pub kind: RefusalKind,
+    /// The path, `host:port`, or limit.
+    pub what: String,
+    /// What to do about it, for the model and for people.
+    pub hint: String,
+}
+
+/// What stood in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The files that may be read or changed.
+    Fs,
+    /// The places on the network that may be reached.
+    Net,
+    /// What a call may use.
+    Limit,
+}
+
+impl RefusalKind {
+    /// The wire name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fs => "fs",
+            Self::Net => "net",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How.
+    pub exit: Exit,
+    /// What was refused on the way and seen from outside, at most a few.
+    pub refusals: Vec<Refusal>,
+}
+
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -90,32 +147,25 @@ pub enum Access {
 
 /// A place to run tools in. Implementations are shared by threads and used by blocking callers.
 pub trait Sandbox: Send + Sync {
-    /// `trust`, `bubblewrap`, `landlock`.
-    fn backend(&self) -> &'static str;
+    /// What it is and enforces.
+    fn report(&self) -> &Report;
 
-    /// What is enforced, as the kernel reported it.
-    fn enforcement(&self) -> Enforcement;
+    /// What tools see at `place`. The files that tools work on in this process are opened through it.
+    fn view(&self, place: Place<'_>) -> View;
 
     /// Runs `command` to its end on the calling thread. Both pipes are drained as they fill; each chunk is handed to
     /// `sink`, which keeps what it wants. Returns after no process of the tree is left alive. A process that outlives the
     /// runtime is killed as well.
     ///
     /// # Errors
-    /// If the process could not be started.
-    fn run(&self, command: &Command, cancel: &Cancel, sink: &mut dyn FnMut(Stream, &[u8])) -> io::Result<Exit>;
-
-    /// Opens `path` (relative to `base`, or absolute) as a tool may.
-    ///
-    /// # Errors
-    /// As the file system says; `PermissionDenied` where the sandbox refuses.
-    fn open(&self, base: &Path, path: &Path, access: Access) -> io::Result<File>;
-
-    /// Puts `contents` at `path`, whole or not at all: temporary file in the same directory, fsync, rename, fsync of the
-    /// directory. Missing parent directories are made. The mode of an existing file is kept.
-    ///
-    /// # Errors
-    /// As the file system says; `PermissionDenied` where the sandbox refuses.
-    fn replace(&self, base: &Path, path: &Path, contents: &[u8]) -> io::Result<()>;
+    /// If the process could not be started, or not with all that [`Sandbox::report`] promises.
+    fn run(
+        &self,
+        view: &View,
+        command: &Command,
+        cancel: &Cancel,
+        sink: &mut dyn FnMut(Stream, &[u8]),
+    ) -> io::Result<Ended>;
 }
 
 /// This very binary, for guards: the one that runs, even if the file was replaced since.

@@ -33,6 +33,7 @@ const NUDGE: Duration = Duration::from_millis(100);
 /// Runs `command` below a guard: [`super::Sandbox::run`] for every backend that needs no more than that.
 pub(super) fn run(
     guard: &Path,
+    workdir: &Path,
     command: &Command,
     cancel: &Cancel,
     sink: &mut dyn FnMut(Stream, &[u8]),
@@ -41,8 +42,8 @@ pub(super) fn run(
         return Ok(Exit::Cancelled);
     }
     // Seen by the guard as "no such file" as well, and then it is unclear which file.
-    if !command.cwd.is_dir() {
-        let text = format!("working directory {:?} does not exist or is no directory", command.cwd);
+    if !workdir.is_dir() {
+        let text = format!("working directory {workdir:?} does not exist or is no directory");
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
     }
     let (wake, waker) = io::pipe()?;
@@ -55,7 +56,7 @@ pub(super) fn run(
             let _ = (&*waker).write(&[0]);
         }
     });
-    let mut run = Run::start(guard, command, wake)?;
+    let mut run = Run::start(guard, workdir, command, wake)?;
     let result = run.attend(sink);
     run.finish(command, result, sink)
 }
@@ -74,7 +75,7 @@ struct Run {
 }
 
 impl Run {
-    fn start(guard: &Path, command: &Command, wake: io::PipeReader) -> io::Result<Self> {
+    fn start(guard: &Path, workdir: &Path, command: &Command, wake: io::PipeReader) -> io::Result<Self> {
         let (control, theirs) = UnixStream::pair()?;
         let (out, out_writer) = io::pipe()?;
         let (err, err_writer) = io::pipe()?;
@@ -82,7 +83,7 @@ impl Run {
         poll::set_nonblocking(&err)?;
         let mut spawn = std::process::Command::new(guard);
         spawn.arg0("duragent").arg(GUARD_ARG).arg(&command.program).args(&command.args);
-        spawn.current_dir(&command.cwd).env_clear().envs(command.env.iter().map(|(k, v)| (k, v)));
+        spawn.current_dir(workdir).env_clear().envs(command.env.iter().map(|(k, v)| (k, v)));
         spawn.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(out_writer).stderr(err_writer);
         let child = spawn.spawn().map_err(|e| said(e, &format!("cannot start the guard {}", guard.display())))?;
         let deadline = Instant::now().checked_add(command.deadline);

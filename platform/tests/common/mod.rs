@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use duragent_platform::sandbox::{Command, Trust};
+use duragent_platform::cancel::Cancel;
+use duragent_platform::sandbox::{Command, Exit, Place, Sandbox, Stream, Trust, View};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -84,12 +85,21 @@ pub fn trust() -> Trust {
     Trust::new(PathBuf::from(TESTBED))
 }
 
-/// A script that can be found by its mark, in the machine's directory for temporary files.
+/// Everything, from `workdir` on.
+pub fn everything(workdir: &Path) -> View {
+    View::everything(Place { workdir, artifacts: workdir })
+}
+
+/// Runs `command` in trust mode, in the machine's directory for temporary files.
+pub fn run(command: &Command, cancel: &Cancel, sink: &mut dyn FnMut(Stream, &[u8])) -> std::io::Result<Exit> {
+    trust().run(&everything(&std::env::temp_dir()), command, cancel, sink).map(|ended| ended.exit)
+}
+
+/// A script that can be found by its mark.
 pub fn bash(script: &str, mark: &str, deadline: Duration) -> Command {
     Command {
         program: "bash".into(),
         args: vec!["-c".into(), script.into()],
-        cwd: std::env::temp_dir(),
         env: vec![("PATH".into(), PATH.into()), ("MARK".into(), mark.into())],
         deadline,
     }

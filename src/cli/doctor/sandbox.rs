@@ -4,7 +4,7 @@
 use super::Check;
 use duragent_platform::cancel::Cancel;
 use duragent_platform::process;
-use duragent_platform::sandbox::{self, Command, Exit, Sandbox, Trust};
+use duragent_platform::sandbox::{self, Command, Exit, Place, Sandbox, Trust};
 use landlock::{ABI, Access, AccessFs, LandlockStatus, Ruleset, RulesetAttr, RulesetStatus};
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ fn canary(sandbox: &dyn Sandbox, dir: &Path, workdir: &Path) -> Check {
     const SCRIPT: &str = "id -un; id -u; if test -w \"$1\"; then echo open; else echo closed; fi";
     let config = dir.join("duragent.yaml").to_string_lossy().into_owned();
     let args = vec!["-c".into(), SCRIPT.into(), "canary".into(), config];
-    let (backend, enforced) = (sandbox.backend(), sandbox.enforcement().as_str());
+    let (backend, enforced) = (sandbox.report().backend, sandbox.report().enforcement.as_str());
     let hint = "without a shell no tool runs; install one as /bin/sh";
     let (exit, text) = match ran(sandbox, "/bin/sh", args, workdir) {
         Ok(ran) => ran,
@@ -69,16 +69,16 @@ fn ran(sandbox: &dyn Sandbox, program: &str, args: Vec<String>, workdir: &Path) 
     let command = Command {
         program: program.to_owned(),
         args,
-        cwd: workdir.to_path_buf(),
         env: vec![("PATH".to_owned(), PATH.to_owned()), ("LC_ALL".to_owned(), "C".to_owned())],
         deadline: CANARY_TIME_MAX,
     };
     let mut out = Vec::new();
-    let exit = sandbox.run(&command, &Cancel::new(), &mut |_, chunk| {
+    let view = sandbox.view(Place { workdir, artifacts: workdir });
+    let ended = sandbox.run(&view, &command, &Cancel::new(), &mut |_, chunk| {
         let room = CANARY_BYTES_MAX.saturating_sub(out.len());
         out.extend_from_slice(chunk.get(..room).unwrap_or(chunk));
     })?;
-    Ok((exit, String::from_utf8_lossy(&out).into_owned()))
+    Ok((ended.exit, String::from_utf8_lossy(&out).into_owned()))
 }
 
 /// Whether bubblewrap is there and able to make its namespaces. Nothing uses it yet.

@@ -47,13 +47,7 @@ impl Bash {
         let mut env = self.environment.clone();
         env.push(("DURAGENT_SESSION".into(), context.session.into()));
         env.push(("DURAGENT_CALL_ID".into(), context.call_id.into()));
-        Command {
-            program: self.shell.into(),
-            args: vec!["-c".into(), text.into()],
-            cwd: context.workdir.to_owned(),
-            env,
-            deadline,
-        }
+        Command { program: self.shell.into(), args: vec!["-c".into(), text.into()], env, deadline }
     }
 }
 
@@ -80,8 +74,8 @@ impl Tool for Bash {
         };
         let mut capture = Capture::new(context);
         let command = self.command(text, deadline, context);
-        match context.sandbox.run(&command, context.cancel, &mut |_, bytes| capture.push(bytes)) {
-            Ok(exit) => outcome(capture, exit, deadline),
+        match context.sandbox.run(context.view, &command, context.cancel, &mut |_, bytes| capture.push(bytes)) {
+            Ok(ended) => outcome(capture, ended.exit, deadline),
             Err(error) => said(format!("the command was not started: {error}")),
         }
     }

@@ -97,8 +97,8 @@ fn edit(arguments: &Arguments, key: &str, context: &Context<'_>) -> Result<ToolO
     }
     intents.add(intent).map_err(|error| Box::new(trouble("note the edit of", path, &error)))?;
     context
-        .sandbox
-        .replace(context.workdir, Path::new(path), changed.as_bytes())
+        .view
+        .replace(Path::new(path), changed.as_bytes())
         .map_err(|error| Box::new(trouble("write", path, &error)))?;
     Ok(done(count, path))
 }
@@ -113,7 +113,7 @@ fn done(count: u64, path: &str) -> ToolOutcome {
 }
 
 fn read(path: &str, context: &Context<'_>) -> Result<String, Refusal> {
-    let opened = context.sandbox.open(context.workdir, Path::new(path), Access::Read);
+    let opened = context.view.open(Path::new(path), Access::Read);
     let mut bytes = Vec::new();
     opened
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))

@@ -47,7 +47,7 @@ impl Tool for ListDir {
 
 fn list(path: &str, context: &Context<'_>) -> io::Result<ToolOutcome> {
     let watch = Watch::new(context);
-    let directory = context.sandbox.open(context.workdir, Path::new(path), Access::List)?;
+    let directory = context.view.open(Path::new(path), Access::List)?;
     let (mut lines, mut more) = (Vec::new(), false);
     for entry in entries(&directory)? {
         if let Some(why) = watch.stop() {

@@ -43,7 +43,7 @@ impl Tool for ReadFile {
             Err(wrong) => return said(wrong),
         };
         let path = arguments.text("path");
-        let opened = context.sandbox.open(context.workdir, Path::new(path), Access::Read);
+        let opened = context.view.open(Path::new(path), Access::Read);
         let read = opened.and_then(|file| {
             let first = arguments.count("offset").unwrap_or(1).max(1);
             let mut lines = Lines {

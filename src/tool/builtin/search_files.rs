@@ -139,7 +139,7 @@ impl Search<'_> {
 
     /// What is to be looked at in a directory, in reverse order of the names.
     fn list(&self, path: &Path, depth: usize) -> io::Result<Vec<Waiting>> {
-        let directory = self.context.sandbox.open(self.context.workdir, path, Access::List)?;
+        let directory = self.context.view.open(path, Access::List)?;
         let mut below = Vec::new();
         for entry in entries(&directory)?.take(ENTRIES_MAX) {
             let entry = entry?;
@@ -164,7 +164,7 @@ impl Search<'_> {
 
     /// Notes the lines of a file that match; `Some` if the whole search is to end.
     fn search_file(&mut self, path: &Path) -> io::Result<Option<End>> {
-        let file = self.context.sandbox.open(self.context.workdir, path, Access::Read)?;
+        let file = self.context.view.open(path, Access::Read)?;
         let mut reader = BufReader::with_capacity(CHUNK_BYTES, file);
         if reader.fill_buf()?.contains(&0) {
             return Ok(None);

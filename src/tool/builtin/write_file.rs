@@ -33,7 +33,7 @@ impl Tool for WriteFile {
             Err(wrong) => return said(wrong),
         };
         let (path, content) = (arguments.text("path"), arguments.text("content"));
-        match context.sandbox.replace(context.workdir, Path::new(path), content.as_bytes()) {
+        match context.view.replace(Path::new(path), content.as_bytes()) {
             Ok(()) => said(format!("wrote {} bytes to {path}", content.len())),
             Err(error) => trouble("write", path, &error),
         }

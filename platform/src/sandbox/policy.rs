@@ -1,0 +1,357 @@
+//! What tools may reach: plain data from the configuration, the same for every backend, and the one function that says
+//! what it means for a path.
+//!
+//! Invariant: a backend and the file tools ask the same [`View`], so a shell and `write_file` are told the same.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What the tools of an agent may reach beyond the system's own programs and libraries.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Files and directories that may be read, with all below. Absolute.
+    pub read: Vec<PathBuf>,
+    /// Files and directories that may be changed as well. Absolute. The working directory always may.
+    pub write: Vec<PathBuf>,
+    /// What configures the runtime, or is its secret: neither read nor changed, whatever stands above it. Absolute.
+    pub hidden: Vec<PathBuf>,
+    /// What may be read where something above it may, and is never changed. Absolute.
+    pub read_only: Vec<PathBuf>,
+    /// What may be reached over the network.
+    pub network: Network,
+    /// What a call may use.
+    pub limits: Limits,
+}
+
+/// What may be reached over the network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Network {
+    /// Nothing: no internet sockets at all.
+    #[default]
+    None,
+    /// The processes of one call reach each other on 127.0.0.1; this is a loopback of their own, not the machine's.
+    Loopback,
+    /// Everything that the machine reaches, its own loopback included.
+    All,
+    /// These, through a proxy that asks for each connection.
+    Hosts(Vec<Endpoint>),
+}
+
+/// A place on the network that may be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A name in lower case, `*.` and a name for all names below it, or an address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// What one call may use. Zero of anything is no limit of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Seconds of processor time of one process (`RLIMIT_CPU`).
+    pub cpu_seconds: u64,
+    /// Bytes of address space of one process (`RLIMIT_AS`).
+    pub memory_bytes: u64,
+    /// Processes and threads at a time, all together (`RLIMIT_NPROC`; a pids control group if the runtime is root).
+    pub processes: u64,
+    /// Bytes of one file that is written (`RLIMIT_FSIZE`).
+    pub file_bytes: u64,
+    /// Open descriptors of one process (`RLIMIT_NOFILE`).
+    pub open_files: u64,
+    /// Bytes in `/tmp`, and as many in `/dev/shm`: this is memory (bubblewrap).
+    pub tmp_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            cpu_seconds: 600,
+            // Runtimes of languages reserve far more than they use.
+            memory_bytes: if cfg!(target_pointer_width = "64") { 8 << 30 } else { 2 << 30 },
+            processes: 256,
+            file_bytes: 1 << 30,
+            open_files: 1024,
+            tmp_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Where one session's tools are at home. Both absolute, without symbolic links.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The working directory: the default of what may be changed.
+    pub workdir: &'a Path,
+    /// Large outputs of this session: may be read, though the workspace around it may not.
+    pub artifacts: &'a Path,
+}
+
+/// What may be done to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grant {
+    /// Nothing.
+    None,
+    /// Reading.
+    Read,
+    /// Reading and changing.
+    Write,
+}
+
+/// Programs, libraries and the little of `/etc` that programs ask for. What is missing is left out.
+pub const SYSTEM_READ: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/etc/alternatives",
+    "/etc/bash.bashrc",
+    "/etc/ca-certificates",
+    "/etc/ca-certificates.conf",
+    "/etc/debian_version",
+    "/etc/environment",
+    "/etc/gitconfig",
+    "/etc/group",
+    "/etc/inputrc",
+    "/etc/java-17-openjdk",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/locale.alias",
+    "/etc/localtime",
+    "/etc/magic",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/openssl",
+    "/etc/os-release",
+    "/etc/passwd",
+    "/etc/pki/tls",
+    "/etc/profile",
+    "/etc/protocols",
+    "/etc/python3",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/terminfo",
+    "/etc/timezone",
+    "/etc/xattr.conf",
+];
+
+/// Beside these with [`Network::All`]: how names are looked up.
+pub const NETWORK_READ: &[&str] = &["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/resolv.conf"];
+
+/// Below each directory that may be changed: what a shell, git or an editor runs by itself later, outside. Read-only.
+pub const RUN_BY_OTHERS: &[&str] = &[
+    ".bash_aliases",
+    ".bash_login",
+    ".bash_logout",
+    ".bash_profile",
+    ".bashrc",
+    ".config/fish",
+    ".config/systemd",
+    ".config/autostart",
+    ".envrc",
+    ".git/commondir",
+    ".git/config",
+    ".git/config.worktree",
+    ".git/hooks",
+    ".gitconfig",
+    ".idea",
+    ".inputrc",
+    ".kshrc",
+    ".mcp.json",
+    ".pam_environment",
+    ".profile",
+    ".ssh",
+    ".vscode",
+    ".xprofile",
+    ".xsessionrc",
+    ".zlogin",
+    ".zlogout",
+    ".zprofile",
+    ".zshenv",
+    ".zshrc",
+];
+
+/// A workspace of Duragent: hidden in every directory that may be changed, whoever it belongs to.
+pub const WORKSPACE_NAME: &str = ".duragent";
+
+/// One rule about a path and all below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Absolute.
+    pub path: PathBuf,
+    /// What is granted.
+    pub grant: Grant,
+    /// True: takes away what stands above grants, down to `grant`. False: grants, whatever stands above.
+    pub limits: bool,
+}
+
+/// A policy at a place, laid out by path.
+#[derive(Debug, Clone)]
+pub struct View {
+    workdir: PathBuf,
+    /// Sorted: what holds comes before what it holds, and what grants before what limits. `None`: all may be changed.
+    entries: Option<Vec<Entry>>,
+}
+
+impl View {
+    /// No policy at all: trust mode.
+    #[must_use]
+    pub fn everything(place: Place<'_>) -> Self {
+        Self { workdir: place.workdir.to_owned(), entries: None }
+    }
+
+    /// `policy` at `place`.
+    #[must_use]
+    pub fn new(policy: &Policy, place: Place<'_>) -> Self {
+        let mut entries = Vec::new();
+        let mut add = |path: PathBuf, grant, limits| entries.push(Entry { path, grant, limits });
+        let lookup = if policy.network == Network::All { NETWORK_READ } else { &[] };
+        SYSTEM_READ.iter().chain(lookup).for_each(|path| add(path.into(), Grant::Read, false));
+        policy.read.iter().for_each(|path| add(path.clone(), Grant::Read, false));
+        add(place.artifacts.to_owned(), Grant::Read, false);
+        for root in policy.write.iter().map(PathBuf::as_path).chain([place.workdir]) {
+            add(root.to_owned(), Grant::Write, false);
+            add(root.join(WORKSPACE_NAME), Grant::None, true);
+            RUN_BY_OTHERS.iter().for_each(|name| add(root.join(name), Grant::Read, true));
+        }
+        policy.read_only.iter().for_each(|path| add(path.clone(), Grant::Read, true));
+        policy.hidden.iter().for_each(|path| add(path.clone(), Grant::None, true));
+        // Of two grants for one path the larger comes last and counts; of two limits both do.
+        entries.sort_unstable_by(|a, b| (&a.path, a.limits, a.grant).cmp(&(&b.path, b.limits, b.grant)));
+        entries.dedup();
+        Self { workdir: place.workdir.to_owned(), entries: Some(entries) }
+    }
+
+    /// Where relative paths start.
+    #[must_use]
+    pub fn workdir(&self) -> &Path {
+        &self.workdir
+    }
+
+    /// The rules in the order in which they apply; none if everything is granted.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        self.entries.as_deref().unwrap_or_default()
+    }
+
+    /// What may be done to `path`, which is absolute and has neither symbolic links nor `..` in it.
+    #[must_use]
+    pub fn grant(&self, path: &Path) -> Grant {
+        let Some(entries) = &self.entries else { return Grant::Write };
+        let mut granted = Grant::None;
+        let mut root = Path::new("");
+        for entry in entries.iter().filter(|entry| path.starts_with(&entry.path)) {
+            if entry.limits {
+                granted = granted.min(entry.grant);
+            } else {
+                (granted, root) = (entry.grant, &entry.path);
+            }
+        }
+        // A workspace further down belongs to somebody too.
+        let below = path.strip_prefix(root).unwrap_or(path);
+        if below.iter().any(|part| part == OsStr::from_bytes(WORKSPACE_NAME.as_bytes())) {
+            return Grant::None;
+        }
+        granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(change: impl FnOnce(&mut Policy)) -> View {
+        let mut policy = Policy { hidden: vec!["/w/.duragent".into()], ..Policy::default() };
+        change(&mut policy);
+        let place = Place { workdir: Path::new("/w"), artifacts: Path::new("/w/.duragent/sessions/s/artifacts") };
+        View::new(&policy, place)
+    }
+
+    fn check(view: &View, expected: &[(&str, Grant)]) {
+        for (path, grant) in expected {
+            assert_eq!(view.grant(Path::new(path)), *grant, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_working_directory_may_be_changed_and_what_runs_outside_may_not() {
+        check(
+            &view(|_| {}),
+            &[
+                ("/w", Grant::Write),
+                ("/w/a/b", Grant::Write),
+                ("/w/.git/index", Grant::Write),
+                ("/w/.git/hooks", Grant::Read),
+                ("/w/.git/hooks/pre-commit", Grant::Read),
+                ("/w/.bashrc", Grant::Read),
+                ("/w/a/.bashrc", Grant::Write),
+                ("/w/.duragent", Grant::None),
+                ("/w/.duragent/policy.yaml", Grant::None),
+                ("/w/.duragent/sessions/t/artifacts/c.txt", Grant::None),
+                ("/w/.duragent/sessions/s/artifacts/c.txt", Grant::Read),
+                ("/w/deep/.duragent/duragent.yaml", Grant::None),
+                ("/wx", Grant::None),
+                ("/", Grant::None),
+                ("/etc/shadow", Grant::None),
+                ("/etc/passwd", Grant::Read),
+                ("/usr/bin/true", Grant::Read),
+                ("/etc/resolv.conf", Grant::None),
+            ],
+        );
+    }
+
+    #[test]
+    fn lists_add_and_limits_take_away_wherever_they_stand() {
+        let view = view(|policy| {
+            policy.read = vec!["/data".into(), "/w".into()];
+            policy.write = vec!["/data/out".into(), "/data/out/.ssh".into()];
+            policy.read_only = vec!["/w/prompt.md".into(), "/unseen/x".into()];
+            policy.hidden.push("/w/token".into());
+            policy.hidden.push("/usr/share/secret".into());
+            policy.network = Network::All;
+        });
+        check(
+            &view,
+            &[
+                ("/data/in", Grant::Read),
+                ("/data/out/x", Grant::Write),
+                ("/data/out/.ssh/id", Grant::Read),
+                ("/data/out/.duragent/x", Grant::None),
+                ("/w/x", Grant::Write),
+                ("/w/prompt.md", Grant::Read),
+                ("/unseen/x", Grant::None),
+                ("/w/token", Grant::None),
+                ("/usr/share/secret/x", Grant::None),
+                ("/etc/resolv.conf", Grant::Read),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_service_works_inside_its_workspace() {
+        let policy = Policy { hidden: vec!["/var/lib/duragent".into()], ..Policy::default() };
+        let (workdir, artifacts) = ("/var/lib/duragent/sessions/s/work", "/var/lib/duragent/sessions/s/artifacts");
+        let view = View::new(&policy, Place { workdir: Path::new(workdir), artifacts: Path::new(artifacts) });
+        check(
+            &view,
+            &[
+                ("/var/lib/duragent/sessions/s/work/x", Grant::Write),
+                ("/var/lib/duragent/sessions/s/artifacts/x", Grant::Read),
+                ("/var/lib/duragent/sessions/s/events.jsonl", Grant::None),
+                ("/var/lib/duragent/duragent.yaml", Grant::None),
+            ],
+        );
+    }
+
+    #[test]
+    fn trust_grants_everything() {
+        let place = Place { workdir: Path::new("/w"), artifacts: Path::new("/a") };
+        check(&View::everything(place), &[("/etc/shadow", Grant::Write), ("/w/.duragent/x", Grant::Write)]);
+    }
+}
