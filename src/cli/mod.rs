@@ -33,7 +33,7 @@ mod setup;
 mod text;
 
 use args::Common;
-use duragent_platform::sandbox::{GUARD_ARG, guard_main};
+use duragent_platform::sandbox::{GUARD_ARG, INSIDE_ARG, guard_main, inside_main};
 pub use failure::Failure;
 use std::ffi::OsString;
 use std::io::Write;
@@ -125,9 +125,12 @@ const COMMANDS: &[Command] = &[
 #[must_use]
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();
-    // Before anything else: the guard of a tool is to stay small.
+    // Before anything else: what stands around a tool is to stay small.
     if args.next_if(|first| first == GUARD_ARG).is_some() {
         return ExitCode::from(u8::try_from(guard_main(args)).unwrap_or(1));
+    }
+    if args.next_if(|first| first == INSIDE_ARG).is_some() {
+        return ExitCode::from(u8::try_from(inside_main(args)).unwrap_or(1));
     }
     match dispatch(args.collect()) {
         Ok(code) => ExitCode::from(code),

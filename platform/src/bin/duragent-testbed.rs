@@ -2,7 +2,9 @@
 //! no part of what is installed.
 
 use duragent_platform::cancel::Cancel;
-use duragent_platform::sandbox::{Command, GUARD_ARG, Place, Sandbox, Trust, View, guard_main, own_binary};
+use duragent_platform::sandbox::{
+    Command, GUARD_ARG, INSIDE_ARG, Place, Sandbox, Trust, View, guard_main, inside_main, own_binary,
+};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +14,9 @@ fn main() -> ExitCode {
     let name = args.next().unwrap_or_default();
     if name == GUARD_ARG {
         return ExitCode::from(u8::try_from(guard_main(args)).unwrap_or(1));
+    }
+    if name == INSIDE_ARG {
+        return ExitCode::from(u8::try_from(inside_main(args)).unwrap_or(1));
     }
     let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -1,9 +1,11 @@
 //! Which backend is taken: the one that is written down, or for `auto` the first that works here. None is ever put in the
 //! place of another that was asked for.
 
+use super::bubblewrap::{self, Bubblewrap};
+use super::landlock::{self, Landlock};
 use super::{Enforcement, Policy, Report, Sandbox, Trust};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the configuration asks for.
@@ -41,17 +43,64 @@ impl std::error::Error for Unavailable {}
 pub struct Backend {
     guard: PathBuf,
     report: Report,
+    /// bwrap, where that is what it rests on.
+    program: PathBuf,
 }
 
-/// Tries what `mode` asks for. `guard` is the program that becomes [`super::guard_main`] when its first argument says so: this
-/// very binary ([`super::own_binary`]), but for tests.
+/// Tries what `mode` asks for. `guard` is the program that becomes [`super::guard_main`] or [`super::inside_main`] when its
+/// first argument says so: this very binary ([`super::own_binary`]), but for tests.
 ///
 /// # Errors
 /// If it does not work here, or enforces less than `required`.
 pub fn find(mode: Mode, guard: PathBuf, required: Enforcement) -> Result<Backend, Unavailable> {
-    let _ = (mode, required);
-    let report = Trust::new(guard.clone()).report().clone();
-    Ok(Backend { guard, report })
+    let bubblewrap = |guard: &Path| {
+        let (program, report) = bubblewrap::find(guard)?;
+        enough(Backend { guard: guard.to_owned(), report, program }, required)
+    };
+    let landlock = |guard: &Path| {
+        let report = landlock::find(guard)?;
+        enough(Backend { guard: guard.to_owned(), report, program: PathBuf::new() }, required)
+    };
+    match mode {
+        Mode::Bubblewrap => bubblewrap(&guard).map_err(Unavailable::or_trust),
+        Mode::Landlock => landlock(&guard).map_err(Unavailable::or_trust),
+        Mode::Trust => {
+            let report = Trust::new(guard.clone()).report().clone();
+            Ok(Backend { guard, report, program: PathBuf::new() })
+        }
+        Mode::Auto => bubblewrap(&guard).or_else(|first| {
+            landlock(&guard).map_err(|second| {
+                let cause = format!("no sandbox works here: {}; {}", first.cause, second.cause);
+                let remedy = if first.remedy.is_empty() { second.remedy } else { first.remedy };
+                Unavailable { cause, remedy }.or_trust()
+            })
+        }),
+    }
+}
+
+impl Unavailable {
+    fn or_trust(self) -> Self {
+        const TRUST: &str =
+            "or write `sandbox: {mode: trust}` to run tools as the user that runs duragent, with no wall around them";
+        let remedy = if self.remedy.is_empty() { TRUST.to_owned() } else { format!("{}; {TRUST}", self.remedy) };
+        Self { remedy, ..self }
+    }
+}
+
+fn enough(backend: Backend, required: Enforcement) -> Result<Backend, Unavailable> {
+    let Report { backend: name, enforcement, missing, .. } = &backend.report;
+    if *enforcement >= required {
+        return Ok(backend);
+    }
+    Err(Unavailable {
+        cause: format!(
+            "{name}: enforcement is {}, required is {}: not enforced: {}",
+            enforcement.as_str(),
+            required.as_str(),
+            missing.join("; ")
+        ),
+        remedy: format!("write `enforcement: {}` below sandbox to accept that", enforcement.as_str()),
+    })
 }
 
 impl Backend {
@@ -66,7 +115,11 @@ impl Backend {
     /// # Errors
     /// If this backend cannot enforce something in the policy.
     pub fn sandbox(&self, policy: Policy) -> Result<Arc<dyn Sandbox>, Unavailable> {
-        let _ = policy;
-        Ok(Arc::new(Trust::new(self.guard.clone())))
+        let (guard, report) = (self.guard.clone(), self.report.clone());
+        Ok(match report.backend {
+            "bubblewrap" => Arc::new(Bubblewrap::new(guard, self.program.clone(), policy, report)),
+            "landlock" => Arc::new(Landlock::new(guard, policy, report)?),
+            _ => Arc::new(Trust::new(guard)),
+        })
     }
 }

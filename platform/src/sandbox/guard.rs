@@ -1,27 +1,105 @@
 //! The guard: a small process between the runtime and a tool that ends the tool's whole tree, whatever happens to the
 //! runtime.
 //!
-//! The runtime executes itself again as `duragent __guard PROGRAM ARGS…`, with the tool's environment, working directory
-//! and output pipes, and a socket as standard input: the control channel. The guard waits for whichever comes first, the
-//! tool's end or the end of the control channel (the runtime wants an end, or is gone). Then it kills every descendant,
-//! reports in eight bytes, and ends.
+//! The runtime executes itself again as `duragent __guard [OPTIONS] -- PROGRAM ARGS…`, with the tool's environment, working
+//! directory and output pipes, and a socket as standard input: the control channel. The guard waits for whichever comes
+//! first, the tool's end or the end of the control channel (the runtime wants an end, or is gone). Then it kills every
+//! descendant, cleans up what was made for the call, reports, and ends. The options say what a backend needs beyond that
+//! ([`Options`]).
 //!
 //! Invariants: single-threaded; it ends only after waitpid(2) knows of no child; nothing is printed.
 //!
 //! Absent: deadlines and output. Those are the runtime's, in [`super::run`].
 
-use super::tree;
+use super::layout::{Watch, put_aside};
+use super::{channel, tree};
 use crate::{poll, signal};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// First argument that makes this program a guard. Whoever owns `main` calls [`guard_main`] then, before anything else.
 pub const GUARD_ARG: &str = "__guard";
+
+/// Descriptor at which the program finds its channel to the runtime ([`channel`]), with [`Options::inside`].
+pub(super) const CHANNEL_FD: libc::c_int = 3;
+/// Descriptor at which it finds this very binary, which may not have a path where the program runs.
+pub(super) const BINARY_FD: libc::c_int = 4;
+/// The first descriptor that is the guard's own when it starts the program: above those of the program.
+const OWN_FDS: libc::c_int = 10;
+
+/// What a backend wants of its guard beyond the end of the tree. Written to the guard's command line and read from it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// The program is to become [`super::inside`]: it gets a channel to the runtime, which comes over the control channel
+    /// first of all, and this binary.
+    pub(super) inside: bool,
+    /// A control group that the program joins; removed when all has ended.
+    pub(super) cgroup: Option<PathBuf>,
+    /// A directory that is removed when all has ended.
+    pub(super) remove: Option<PathBuf>,
+    /// Names to be looked at when all has ended.
+    pub(super) watch: Vec<Watch>,
+}
+
+impl Options {
+    /// As arguments, up to and with `--`.
+    pub(super) fn to_args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = Vec::new();
+        if self.inside {
+            args.push("--inside".into());
+        }
+        for (name, path) in [("--cgroup", &self.cgroup), ("--remove", &self.remove)] {
+            args.extend(path.iter().flat_map(|path| [name.into(), path.into()]));
+        }
+        for watch in &self.watch {
+            match &watch.link {
+                None => args.extend(["--absent".into(), (&watch.path).into()]),
+                Some(link) => args.extend(["--link".into(), (&watch.path).into(), link.into()]),
+            }
+        }
+        args.push("--".into());
+        args
+    }
+
+    /// Takes them off the front of `args`; `None` if they are not as [`Options::to_args`] writes them.
+    fn take(args: &mut impl Iterator<Item = OsString>) -> Option<Self> {
+        let mut options = Self::default();
+        loop {
+            let name = args.next()?;
+            match name.to_str()? {
+                "--" => return Some(options),
+                "--inside" => options.inside = true,
+                "--cgroup" => options.cgroup = Some(args.next()?.into()),
+                "--remove" => options.remove = Some(args.next()?.into()),
+                "--absent" => options.watch.push(Watch { path: args.next()?.into(), link: None }),
+                "--link" => {
+                    options.watch.push(Watch { path: args.next()?.into(), link: Some(args.next()?.into()) });
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// What is done when no process is left. Returns the names that were moved aside.
+    fn clean_up(&self) -> Vec<PathBuf> {
+        if let Some(path) = &self.cgroup {
+            super::cgroup::remove(path);
+        }
+        if let Some(path) = &self.remove {
+            // What cannot be removed is in a directory for temporary files, and says whose it is.
+            let _ = std::fs::remove_dir_all(path);
+        }
+        put_aside(&self.watch).into_iter().map(PathBuf::from).collect()
+    }
+}
 
 /// How long a killed process may take before the guard looks for new children again.
 const KILL_PAUSE: Duration = Duration::from_millis(5);
@@ -55,7 +133,8 @@ pub(super) enum Report {
 }
 
 impl Report {
-    /// Size on the wire: a tag, three zero bytes, a little-endian number.
+    /// Size on the wire: a tag, three zero bytes, a little-endian number. Before it come the names that were moved aside,
+    /// each with a NUL at its end.
     pub(super) const BYTES: usize = 8;
 
     fn encode(self) -> [u8; Self::BYTES] {
@@ -83,25 +162,71 @@ impl Report {
     }
 }
 
-/// Runs a guard to its end; `args` is what follows [`GUARD_ARG`]: the program and its arguments. Returns the exit code for
-/// the process: 0, or 1 if nothing could be reported.
-pub fn guard_main(args: impl Iterator<Item = OsString>) -> i32 {
+/// Runs a guard to its end; `args` is what follows [`GUARD_ARG`]: options, the program and its arguments. Returns the exit
+/// code for the process: 0, or 1 if nothing could be reported.
+pub fn guard_main(mut args: impl Iterator<Item = OsString>) -> i32 {
     tree::close_from(3);
     let Ok(mut control) = take_control() else { return 1 };
-    let report = guard(args.collect(), &mut control)
-        .unwrap_or_else(|error| Report::Failed(error.raw_os_error().unwrap_or(libc::EINVAL)));
+    let mut message = Vec::new();
+    let report = match Options::take(&mut args) {
+        Some(options) => {
+            let report = guard(&options, args.collect(), &mut control)
+                .unwrap_or_else(|error| Report::Failed(error.raw_os_error().unwrap_or(libc::EINVAL)));
+            for path in options.clean_up() {
+                message.extend_from_slice(path.as_os_str().as_bytes());
+                message.push(0);
+            }
+            report
+        }
+        None => Report::Failed(libc::EINVAL),
+    };
+    message.extend_from_slice(&report.encode());
     // SIGPIPE is ignored: if the runtime is gone, nobody reads this, and that is fine.
-    i32::from(control.write_all(&report.encode()).is_err())
+    i32::from(control.write_all(&message).is_err())
 }
 
 /// Moves the control channel from standard input to a descriptor that no tool inherits.
 fn take_control() -> io::Result<UnixStream> {
-    let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let control = UnixStream::from(above(io::stdin().as_fd().as_raw_fd())?);
     replace_with_null(&[0])?;
     Ok(control)
 }
 
-fn guard(args: Vec<OsString>, control: &mut UnixStream) -> io::Result<Report> {
+/// A copy of a descriptor, closed on exec, with a number above those that a program may find something at.
+fn above(fd: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl takes numbers; what it returns is new and ours.
+    unsafe {
+        match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, OWN_FDS) {
+            fd if fd < 0 => Err(io::Error::last_os_error()),
+            fd => Ok(std::os::fd::FromRawFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// What the program finds at [`CHANNEL_FD`] and [`BINARY_FD`]: put there now, so that nothing else comes to be there, and
+/// closed on exec until the program is started.
+fn take_inside(control: &UnixStream) -> io::Result<[OwnedFd; 2]> {
+    let (_, channel) = channel::receive(control.as_fd(), &mut [0; 1])?;
+    let channel = above(channel.ok_or(io::ErrorKind::InvalidData)?.as_raw_fd())?;
+    let binary = above(File::open(super::own_binary()?)?.as_raw_fd())?;
+    Ok([at(&channel, CHANNEL_FD)?, at(&binary, BINARY_FD)?])
+}
+
+/// A copy of a descriptor with this number, closed on exec. Nothing of ours may have the number.
+fn at(fd: &OwnedFd, number: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: both take numbers; whatever had the number is owned by nobody, as the caller sees to.
+    unsafe {
+        if libc::dup2(fd.as_raw_fd(), number) < 0 || libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(std::os::fd::FromRawFd::from_raw_fd(number))
+    }
+}
+
+fn guard(options: &Options, args: Vec<OsString>, control: &mut UnixStream) -> io::Result<Report> {
+    let inside = if options.inside { Some(take_inside(control)?) } else { None };
+    let cgroup = options.cgroup.as_ref().map(|path| File::options().write(true).open(path.join("cgroup.procs")));
+    let cgroup = cgroup.transpose()?;
     // A session of its own keeps a terminal's Ctrl-C away. Fails only for a group leader, which is alone already.
     // SAFETY: takes nothing.
     unsafe { libc::setsid() };
@@ -110,7 +235,8 @@ fn guard(args: Vec<OsString>, control: &mut UnixStream) -> io::Result<Report> {
     IGNORED.into_iter().for_each(signal::ignore);
     let mut ended_children = signal::watch(&[libc::SIGCHLD])?;
 
-    let tool = start(args)?;
+    let tool = start(args, inside.as_ref(), cgroup.as_ref())?;
+    drop((inside, cgroup));
     // From here on an error is no way out: the tree has to end first. The pipes must close when that has happened, not
     // when the guard ends, so the guard lets go of them.
     let attended = replace_with_null(&[1, 2]).and_then(|()| await_end(tool, control, &mut ended_children));
@@ -124,19 +250,31 @@ fn guard(args: Vec<OsString>, control: &mut UnixStream) -> io::Result<Report> {
 }
 
 /// Starts the tool with this process' environment, working directory, standard output and error.
-fn start(args: Vec<OsString>) -> io::Result<libc::pid_t> {
+fn start(args: Vec<OsString>, inside: Option<&[OwnedFd; 2]>, cgroup: Option<&File>) -> io::Result<libc::pid_t> {
     let mut args = args.into_iter();
     let program = args.next().ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: takes nothing, cannot fail.
     let guard = unsafe { libc::getpid() };
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).process_group(0);
+    let inside = inside.map(|fds| [fds[0].as_raw_fd(), fds[1].as_raw_fd()]);
+    let cgroup = cgroup.map(AsRawFd::as_raw_fd);
     // SAFETY: the closure calls only async-signal-safe functions and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             signal::reset_all();
             let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+            if let Some(cgroup) = cgroup
+                && libc::write(cgroup, c"0".as_ptr().cast(), 1) != 1
+            {
+                return Err(io::Error::last_os_error());
+            }
+            for fd in inside.into_iter().flatten() {
+                if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
             tree::prepare_tool(guard)
         });
     }
@@ -236,7 +374,28 @@ fn replace_with_null(numbers: &[libc::c_int]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::Report;
+    use super::*;
+
+    #[test]
+    fn options_survive_the_command_line() {
+        let full = Options {
+            inside: true,
+            cgroup: Some("/c".into()),
+            remove: Some("/r".into()),
+            watch: vec![
+                Watch { path: "/w/.bashrc".into(), link: None },
+                Watch { path: "/w/.zshrc".into(), link: Some("--".into()) },
+            ],
+        };
+        for options in [Options::default(), full] {
+            let mut args = options.to_args().into_iter().chain(["bash".into(), "--inside".into()]);
+            assert_eq!(Options::take(&mut args), Some(options));
+            assert_eq!(args.collect::<Vec<_>>(), ["bash", "--inside"]);
+        }
+        for bad in [&["bash"][..], &["--cgroup"], &["--link", "a"], &[]] {
+            assert_eq!(Options::take(&mut bad.iter().map(OsString::from)), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn reports_survive_the_wire_and_torn_ones_are_none() {

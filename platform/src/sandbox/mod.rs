@@ -4,17 +4,30 @@
 //! Absent: policy on *which* calls may run (that is the core's), and any fallback.
 
 mod backend;
+mod bubblewrap;
+mod canary;
+mod cgroup;
+mod channel;
+mod confined;
+pub mod explain;
 mod files;
 mod guard;
+mod inside;
+mod landlock;
+mod layout;
 pub mod policy;
+mod proxy;
+mod rules;
 mod run;
+mod seccomp;
 mod tree;
 mod trust;
 
 pub use backend::{Backend, Mode, Unavailable, find};
 pub use files::entries;
 pub use guard::{GUARD_ARG, guard_main};
-pub use policy::{Grant, Place, Policy, View};
+pub use inside::{INSIDE_ARG, inside_main};
+pub use policy::{Endpoint, Grant, Limits, Network, Place, Policy, View};
 pub use trust::Trust;
 
 use crate::cancel::Cancel;

@@ -195,6 +195,7 @@ pub struct Entry {
 #[derive(Debug, Clone)]
 pub struct View {
     workdir: PathBuf,
+    network_hint: Option<&'static str>,
     /// Sorted: what holds comes before what it holds, and what grants before what limits. `None`: all may be changed.
     entries: Option<Vec<Entry>>,
 }
@@ -203,7 +204,7 @@ impl View {
     /// No policy at all: trust mode.
     #[must_use]
     pub fn everything(place: Place<'_>) -> Self {
-        Self { workdir: place.workdir.to_owned(), entries: None }
+        Self { workdir: place.workdir.to_owned(), network_hint: None, entries: None }
     }
 
     /// `policy` at `place`.
@@ -225,13 +226,31 @@ impl View {
         // Of two grants for one path the larger comes last and counts; of two limits both do.
         entries.sort_unstable_by(|a, b| (&a.path, a.limits, a.grant).cmp(&(&b.path, b.limits, b.grant)));
         entries.dedup();
-        Self { workdir: place.workdir.to_owned(), entries: Some(entries) }
+        let network_hint = match policy.network {
+            Network::All => None,
+            Network::None => Some("the sandbox has no network"),
+            Network::Loopback => Some("the sandbox has a loopback of its own and no other network"),
+            Network::Hosts(_) => Some("the sandbox reaches listed hosts, and those only through HTTP_PROXY"),
+        };
+        Self { workdir: place.workdir.to_owned(), network_hint, entries: Some(entries) }
     }
 
     /// Where relative paths start.
     #[must_use]
     pub fn workdir(&self) -> &Path {
         &self.workdir
+    }
+
+    /// What there is of a network, if it is not all.
+    #[must_use]
+    pub fn network_hint(&self) -> Option<&'static str> {
+        self.network_hint
+    }
+
+    /// False if nothing is enforced.
+    #[must_use]
+    pub fn is_confined(&self) -> bool {
+        self.entries.is_some()
     }
 
     /// The rules in the order in which they apply; none if everything is granted.

@@ -4,7 +4,9 @@
 //! Limit: a tool of the same user can kill its guard. Then what is left of its session is ended from outside; a process
 //! that made a session of its own *and* outlived the guard gets away. Keeping that in takes a process namespace.
 
-use super::{Command, Ended, Enforcement, Place, Report, Sandbox, Stream, View, run};
+use super::guard::Options;
+use super::run::{self, Plan};
+use super::{Command, Ended, Enforcement, Place, Report, Sandbox, Stream, View};
 use crate::cancel::Cancel;
 use std::io;
 use std::path::PathBuf;
@@ -44,7 +46,7 @@ impl Sandbox for Trust {
         cancel: &Cancel,
         sink: &mut dyn FnMut(Stream, &[u8]),
     ) -> io::Result<Ended> {
-        let exit = run::run(&self.guard, view.workdir(), command, cancel, sink)?;
-        Ok(Ended { exit, refusals: Vec::new() })
+        let plan = Plan::new(&self.guard, view, Vec::new(), command, command.env.clone(), Options::default());
+        run::run(plan, cancel, sink)
     }
 }

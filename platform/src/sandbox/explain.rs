@@ -1,0 +1,207 @@
+//! What a refusal looks like from outside: a process only sees an error number, and prints it. This reads it back, so that
+//! the model is told what stood in its way and what to do, and does not try the same again.
+//!
+//! Invariant: nothing is called refused that the policy grants. A message about a path that the policy grants is the file
+//! system's own.
+//!
+//! Absent: certainty. A program may print anything, or nothing.
+
+use super::policy::{Grant, Limits, View, WORKSPACE_NAME};
+use super::{Ended, Exit, Refusal, RefusalKind};
+use std::path::{Component, Path, PathBuf};
+
+/// Lines of output that are looked at, from the end.
+const LINES_MAX: usize = 40;
+
+/// What programs print for the errors of a refused path, and what it takes not to be refused.
+const PATH_ERRORS: [(&str, Grant); 4] = [
+    ("Read-only file system", Grant::Write),
+    ("Permission denied", Grant::Write),
+    ("Operation not permitted", Grant::Write),
+    ("No such file or directory", Grant::Read),
+];
+
+/// What programs print when there is no network.
+const NETWORK_ERRORS: [&str; 6] = [
+    "Could not resolve host",
+    "Temporary failure in name resolution",
+    "Name or service not known",
+    "Network is unreachable",
+    "Address family not supported",
+    "bad address",
+];
+
+/// What they print at a limit, and which it is.
+const LIMIT_ERRORS: [(&str, &str); 5] = [
+    ("File too large", "file_bytes"),
+    ("File size limit exceeded", "file_bytes"),
+    ("Too many open files", "open_files"),
+    ("Cannot allocate memory", "memory_bytes"),
+    ("Resource temporarily unavailable", "processes"),
+];
+
+/// Adds the limit that a signal stands for. A shell, and bwrap, report a signal as 128 and its number.
+pub(super) fn with_limits(mut ended: Ended, limits: &Limits) -> Ended {
+    let signal = match ended.exit {
+        Exit::Signal(signal) => signal,
+        Exit::Code(code) => code - 128,
+        Exit::Deadline | Exit::Cancelled => 0,
+    };
+    let refusal = match signal {
+        libc::SIGXCPU => Some(limit("cpu_seconds", limits.cpu_seconds, "seconds of processor time")),
+        libc::SIGXFSZ => Some(limit("file_bytes", limits.file_bytes, "bytes in one file")),
+        libc::SIGSYS => Some(Refusal {
+            kind: RefusalKind::Limit,
+            what: "system call".to_owned(),
+            hint: "a system call of another processor mode is not there in the sandbox".to_owned(),
+        }),
+        _ => None,
+    };
+    ended.refusals.extend(refusal);
+    ended
+}
+
+fn limit(name: &str, value: u64, unit: &str) -> Refusal {
+    let hint = format!("the sandbox allows {value} {unit}; use less, or ask the user to raise sandbox.limits.{name}");
+    Refusal { kind: RefusalKind::Limit, what: format!("{name}: {value}"), hint }
+}
+
+/// The refusal that the output of a command tells of, if there is one: the last.
+#[must_use]
+pub fn refusal_in(view: &View, output: &str) -> Option<Refusal> {
+    output.lines().rev().take(LINES_MAX).find_map(|line| of_line(view, line))
+}
+
+fn of_line(view: &View, line: &str) -> Option<Refusal> {
+    for (error, needed) in PATH_ERRORS {
+        if let Some((before, _)) = line.split_once(error)
+            && let Some(path) = named(before, view.workdir())
+            && view.grant(&path) < needed
+            && (needed == Grant::Write || path.symlink_metadata().is_ok())
+        {
+            return Some(Refusal { kind: RefusalKind::Fs, what: path.display().to_string(), hint: hint(view, &path) });
+        }
+    }
+    if let Some(network) = view.network_hint()
+        && NETWORK_ERRORS.iter().any(|error| line.contains(error))
+    {
+        let what = line.rsplit(['\'', '"', ' ', ':']).find(|word| word.contains('.')).unwrap_or("network");
+        let hint = format!("{network}; do without it, or ask the user to change sandbox.network");
+        return Some(Refusal { kind: RefusalKind::Net, what: what.to_owned(), hint });
+    }
+    let (_, limit) = LIMIT_ERRORS.iter().find(|(error, _)| view.is_confined() && line.contains(error))?;
+    let hint = format!("use less, or ask the user to raise sandbox.limits.{limit}");
+    Some(Refusal { kind: RefusalKind::Limit, what: (*limit).to_owned(), hint })
+}
+
+/// What a path that was refused could be replaced by.
+#[must_use]
+pub fn hint(view: &View, path: &Path) -> String {
+    let workdir = view.workdir().display();
+    if path.components().any(|part| part.as_os_str() == WORKSPACE_NAME) {
+        return "this configures or belongs to the runtime, and is never to be reached from inside".to_owned();
+    }
+    match view.grant(path) {
+        Grant::Read if path.starts_with(view.workdir()) => {
+            "this is run or read by other programs, and is read-only in the sandbox; ask the user to change it"
+                .to_owned()
+        }
+        Grant::Read => format!(
+            "the sandbox lets this be read and not changed; write below {workdir}, or ask the user to add it to sandbox.write"
+        ),
+        _ => format!("the sandbox does not show this; work below {workdir}, or ask the user to add it to sandbox.read"),
+    }
+}
+
+/// The path that a message names before its error: `cat: 'a b': `, `bash: line 1: /etc/x: `, `touch: cannot touch /x: `.
+fn named(before: &str, workdir: &Path) -> Option<PathBuf> {
+    let before = before.trim_end().trim_end_matches(':').trim_end();
+    let quotes = [('\'', '\''), ('"', '"'), ('\u{2018}', '\u{2019}'), ('`', '\'')];
+    let quoted = quotes.iter().find_map(|(open, close)| {
+        let inside = before.strip_suffix(*close)?;
+        inside.rfind(*open).and_then(|at| inside.get(at + open.len_utf8()..))
+    });
+    let text = match quoted {
+        Some(text) => text,
+        None => before.rsplit(": ").next()?.rsplit(' ').next()?,
+    };
+    if text.is_empty() {
+        return None;
+    }
+    let mut path = PathBuf::new();
+    for part in workdir.join(text).components() {
+        match part {
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::CurDir => {}
+            other => path.push(other),
+        }
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::policy::{Network, Place, Policy};
+    use super::*;
+
+    fn view(network: Network) -> View {
+        let policy = Policy { network, ..Policy::default() };
+        View::new(&policy, Place { workdir: Path::new("/w"), artifacts: Path::new("/a") })
+    }
+
+    #[test]
+    fn messages_of_programs_are_read_back() {
+        let check = |line: &str, expected: Option<(RefusalKind, &str)>| {
+            let found = refusal_in(&view(Network::None), line);
+            assert_eq!(found.as_ref().map(|found| (found.kind, found.what.as_str())), expected, "{line}");
+        };
+        let (fs, net, limit) = (RefusalKind::Fs, RefusalKind::Net, RefusalKind::Limit);
+        check("bash: line 1: /etc/x: Read-only file system", Some((fs, "/etc/x")));
+        check("touch: cannot touch '/usr/a b': Read-only file system", Some((fs, "/usr/a b")));
+        check("touch: cannot touch \u{2018}/usr/a\u{2019}: Permission denied", Some((fs, "/usr/a")));
+        check("sh: 1: cannot create ../x: Permission denied", Some((fs, "/x")));
+        check(
+            "sh: 1: cannot create .git/hooks/pre-commit: Read-only file system",
+            Some((fs, "/w/.git/hooks/pre-commit")),
+        );
+        check("cat: /etc/shadow: No such file or directory", Some((fs, "/etc/shadow")));
+        check("cat: /etc/no-such-file-anywhere: No such file or directory", None);
+        check("cat: secret: Permission denied", None);
+        check("cat: .duragent/x: Permission denied", Some((fs, "/w/.duragent/x")));
+        check("curl: (6) Could not resolve host: example.com", Some((net, "example.com")));
+        check("ping: connect: Network is unreachable", Some((net, "network")));
+        check("bash: fork: retry: Resource temporarily unavailable", Some((limit, "processes")));
+        check("all is well", None);
+        check("", None);
+        check("first\ncat: /etc/shadow: No such file or directory\nlast", Some((fs, "/etc/shadow")));
+    }
+
+    #[test]
+    fn what_is_granted_is_never_called_refused() {
+        let everything = View::everything(Place { workdir: Path::new("/w"), artifacts: Path::new("/a") });
+        for line in [
+            "touch: cannot touch '/etc/x': Read-only file system",
+            "curl: (6) Could not resolve host: example.com",
+            "bash: fork: retry: Resource temporarily unavailable",
+        ] {
+            assert_eq!(refusal_in(&everything, line), None, "{line}");
+        }
+        assert_eq!(refusal_in(&view(Network::All), "curl: (6) Could not resolve host: example.com"), None);
+    }
+
+    #[test]
+    fn signals_of_limits_are_named() {
+        let limits = Limits::default();
+        let check = |exit, expected: &[&str]| {
+            let ended = with_limits(Ended { exit, refusals: Vec::new() }, &limits);
+            assert_eq!(ended.refusals.iter().map(|r| r.what.as_str()).collect::<Vec<_>>(), expected, "{exit:?}");
+        };
+        check(Exit::Signal(libc::SIGXCPU), &["cpu_seconds: 600"]);
+        check(Exit::Code(128 + libc::SIGXFSZ), &["file_bytes: 1073741824"]);
+        check(Exit::Signal(libc::SIGSYS), &["system call"]);
+        check(Exit::Code(1), &[]);
+        check(Exit::Deadline, &[]);
+    }
+}

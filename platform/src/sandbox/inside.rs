@@ -1,0 +1,243 @@
+//! The last step before a tool: this binary again, where the tool is to run, takes from itself what the tool is not to have,
+//! and becomes the tool.
+//!
+//! Entered as `__inside [OPTIONS] -- PROGRAM ARGS…` by [`super::guard`] (Landlock) or by bwrap, with a channel to the runtime
+//! at a fixed descriptor. In this order: all other descriptors above standard error are closed, the listener for the proxy is
+//! handed out, limits are set, Landlock's rules, the system call filter; then it says that it is ready, and executes. Whatever
+//! fails on the way is told, and nothing is executed: a sandbox that cannot be built runs nothing.
+//!
+//! Invariants: single-threaded. `PR_SET_NO_NEW_PRIVS` is set before the filter, so no set-user-id program gains anything.
+
+use super::guard::CHANNEL_FD;
+use super::policy::{Limits, Network};
+use super::seccomp::{Filter, Sockets};
+use super::{canary, channel, rules, tree};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// First argument that makes this program an inside. Whoever owns `main` calls [`inside_main`] then, before anything else.
+pub const INSIDE_ARG: &str = "__inside";
+
+/// In the place of a program: do nothing, well. To try out whether the sandbox can be built.
+pub(super) const NOTHING: &str = "@nothing";
+/// In the place of a program: see what the kernel refuses ([`canary`]).
+pub(super) const CANARY: &str = "@canary";
+
+/// Exit code when there is nothing to execute: the one of shells for "cannot be executed".
+const EXIT_FAILED: i32 = 126;
+
+/// Variables that lead HTTP clients to a proxy. `ALL_PROXY` is not among them: it means SOCKS to some.
+const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
+
+/// What is to be taken away. Written to the command line and read from it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Options {
+    /// Numbers for setrlimit(2); 0: as it is.
+    pub(super) limits: [u64; LIMITS.len()],
+    /// Unix sockets may be made.
+    pub(super) unix: bool,
+    /// Internet sockets may be made.
+    pub(super) inet: bool,
+    /// Listen on the loopback of this place, and hand the listener to the runtime's proxy.
+    pub(super) listen: bool,
+    /// Rules for Landlock, if this is what the sandbox rests on.
+    pub(super) landlock: Option<rules::Rules>,
+}
+
+/// The limits by name and number, in the order of [`Options::limits`].
+const LIMITS: [(&str, Resource); 5] = [
+    ("--cpu", libc::RLIMIT_CPU),
+    ("--memory", libc::RLIMIT_AS),
+    ("--processes", libc::RLIMIT_NPROC),
+    ("--file", libc::RLIMIT_FSIZE),
+    ("--files", libc::RLIMIT_NOFILE),
+];
+
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+impl Options {
+    /// For a policy's network and limits; `processes` is that of the limit as the kernel is to have it.
+    pub(super) fn new(network: &Network, limits: &Limits, processes: u64) -> Self {
+        Self {
+            limits: [limits.cpu_seconds, limits.memory_bytes, processes, limits.file_bytes, limits.open_files],
+            unix: true,
+            inet: *network != Network::None,
+            listen: matches!(network, Network::Hosts(_)),
+            landlock: None,
+        }
+    }
+
+    /// As arguments, [`INSIDE_ARG`] first, up to and with `--`.
+    pub(super) fn to_args(&self) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec![INSIDE_ARG.into()];
+        for ((name, _), value) in LIMITS.iter().zip(self.limits).filter(|(_, value)| *value > 0) {
+            args.extend([OsString::from(name), value.to_string().into()]);
+        }
+        for (name, on) in [("--unix", self.unix), ("--inet", self.inet), ("--listen", self.listen)] {
+            if on {
+                args.push(name.into());
+            }
+        }
+        if let Some(rules) = &self.landlock {
+            args.push("--landlock".into());
+            args.extend(rules.to_args());
+        }
+        args.push("--".into());
+        args
+    }
+
+    /// Takes them off the front of what follows [`INSIDE_ARG`]; the argument that is wrong otherwise.
+    fn take(args: &mut impl Iterator<Item = OsString>) -> Result<Self, OsString> {
+        let mut options = Self::default();
+        loop {
+            let name = args.next().unwrap_or_default();
+            match name.to_str() {
+                Some("--") => return Ok(options),
+                Some("--unix") => options.unix = true,
+                Some("--inet") => options.inet = true,
+                Some("--listen") => options.listen = true,
+                Some("--landlock") => options.landlock = Some(rules::Rules::default()),
+                Some(text) => {
+                    let value = args.next().ok_or_else(|| name.clone())?;
+                    let limit = LIMITS.iter().position(|(limit, _)| *limit == text);
+                    let number = value.to_str().and_then(|value| value.parse().ok());
+                    match (limit.and_then(|at| options.limits.get_mut(at)), number) {
+                        (Some(limit), Some(number)) => *limit = number,
+                        (None, _) if options.landlock.as_mut().is_some_and(|rules| rules.take(text, &value)) => {}
+                        _ => return Err(name),
+                    }
+                }
+                None => return Err(name),
+            }
+        }
+    }
+}
+
+/// Becomes the tool; `args` is what follows [`INSIDE_ARG`]. Returns only if that failed: the exit code for the process.
+pub fn inside_main(mut args: impl Iterator<Item = OsString>) -> i32 {
+    let Ok(channel) = take_channel() else { return EXIT_FAILED };
+    let options = match Options::take(&mut args) {
+        Ok(options) => options,
+        Err(wrong) => return failed(&channel, &format!("unexpected argument {wrong:?}")),
+    };
+    let Some(program) = args.next() else { return failed(&channel, "no program") };
+    let confined = match options.listen.then(|| hand_out_listener(channel.as_fd())).transpose() {
+        Ok(proxy) => confine(&options).map(|()| proxy),
+        Err(error) => Err(format!("no listener for the proxy: {error}")),
+    };
+    let proxy = match confined {
+        Ok(proxy) => proxy,
+        Err(what) => return failed(&channel, &what),
+    };
+    if channel::send(channel.as_fd(), &[channel::READY], None).is_err() {
+        return EXIT_FAILED;
+    }
+    match program.to_str() {
+        Some(NOTHING) => 0,
+        Some(CANARY) => canary::main(args),
+        _ => execute(&program, args, proxy, &channel),
+    }
+}
+
+/// The channel, not to be inherited by the tool; every descriptor above it is closed.
+fn take_channel() -> io::Result<OwnedFd> {
+    tree::close_from(CHANNEL_FD + 1);
+    // SAFETY: fcntl takes numbers and says if there is no such descriptor. If there is, the guard put it there, and nobody
+    // else owns it in this process.
+    unsafe {
+        if libc::fcntl(CHANNEL_FD, libc::F_SETFD, libc::FD_CLOEXEC) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(CHANNEL_FD))
+    }
+}
+
+fn failed(channel: &OwnedFd, what: &str) -> i32 {
+    let mut message = vec![channel::FAILED];
+    message.extend_from_slice(what.as_bytes().get(..channel::MESSAGE_BYTES_MAX - 1).unwrap_or(what.as_bytes()));
+    // The runtime is gone if this fails, and with it everybody who would want to know.
+    let _ = channel::send(channel.as_fd(), &message, None);
+    EXIT_FAILED
+}
+
+/// Listens on the loopback of this network namespace. The socket stays in it, whoever accepts.
+fn hand_out_listener(channel: BorrowedFd<'_>) -> io::Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    channel::send(channel, &[channel::LISTENER], Some(listener.as_fd()))?;
+    Ok(format!("http://{address}"))
+}
+
+/// Takes away all that the options say, or says what could not be taken.
+fn confine(options: &Options) -> Result<(), String> {
+    let said = |what: &str| format!("{what}: {}", io::Error::last_os_error());
+    for ((name, resource), value) in LIMITS.iter().zip(options.limits).filter(|(_, value)| *value > 0) {
+        if !limit(*resource, value) {
+            return Err(said(&format!("cannot set the limit {name} to {value}")));
+        }
+    }
+    // SAFETY: prctl with this option takes numbers (prctl(2)).
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as libc::c_ulong, 0, 0, 0) } != 0 {
+        return Err(said("cannot give up new privileges"));
+    }
+    if let Some(rules) = &options.landlock {
+        rules.enforce(options.inet)?;
+    }
+    let filter = Filter::new(Sockets { inet: options.inet, unix: options.unix });
+    let filter = filter.ok_or("there is no system call filter for this processor")?;
+    filter.install().map_err(|error| format!("cannot install the system call filter: {error}"))
+}
+
+/// Sets a limit, or what of it the hard limit allows: nobody can raise that.
+fn limit(resource: Resource, value: u64) -> bool {
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes to and reads from a struct that lives through the calls (setrlimit(2)).
+    unsafe {
+        if libc::getrlimit(resource, &raw mut now) != 0 {
+            return false;
+        }
+        let value = libc::rlim_t::try_from(value).unwrap_or(libc::rlim_t::MAX).min(now.rlim_max);
+        let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+        libc::setrlimit(resource, &raw const limit) == 0
+    }
+}
+
+fn execute(program: &OsStr, args: impl Iterator<Item = OsString>, proxy: Option<String>, channel: &OwnedFd) -> i32 {
+    let mut command = Command::new(program);
+    command.args(args);
+    if let Some(proxy) = proxy {
+        command.envs(PROXY_VARIABLES.map(|name| (name, &proxy)));
+    }
+    let error = command.exec();
+    failed(channel, &format!("cannot start {program:?}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_survive_the_command_line() {
+        let mut full = Options::new(&Network::Hosts(Vec::new()), &Limits::default(), 7);
+        full.landlock = Some(rules::Rules { abi: 7, read: vec!["/usr".into()], ..rules::Rules::default() });
+        for options in [Options::default(), Options::new(&Network::None, &Limits::default(), 0), full] {
+            let mut args = options.to_args().into_iter().chain(["bash".into(), "--cpu".into()]);
+            assert_eq!(args.next().unwrap(), INSIDE_ARG);
+            assert_eq!(Options::take(&mut args), Ok(options));
+            assert_eq!(args.collect::<Vec<_>>(), ["bash", "--cpu"]);
+        }
+        for (args, wrong) in
+            [(&["bash"][..], "bash"), (&["--cpu"], "--cpu"), (&["--cpu", "x"], "--cpu"), (&["--read", "/"], "--read")]
+        {
+            assert_eq!(Options::take(&mut args.iter().map(OsString::from)), Err(OsString::from(wrong)), "{args:?}");
+        }
+        assert_eq!(Options::take(&mut std::iter::empty()), Err(OsString::new()), "no end");
+    }
+}

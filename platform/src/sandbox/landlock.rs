@@ -1,0 +1,219 @@
+//! The backend `landlock`, for machines without user namespaces or bwrap: rules on files, a system call filter and limits
+//! that a process puts on itself and on all it starts (landlock(7), seccomp(2)).
+//!
+//! What it cannot do, and what follows. It grants what it is told and takes nothing away below that: where something below a
+//! directory is protected, the entries beside it are granted one by one, and new ones in that very directory cannot be made
+//! by a shell (file tools can). It does not hide processes, so `/proc` is not granted. It has no `/tmp` of its own, so there
+//! is a directory for each call, in `TMPDIR`. It cannot tell one address on the network from another, so the network is
+//! either none or all.
+
+use super::guard::Options as GuardOptions;
+use super::inside::Options as InsideOptions;
+use super::layout::{Kind, Layout, layout};
+use super::rules::{ABI_FULL, Rules};
+use super::run::{self, Plan};
+use super::{Command, Ended, Enforcement, Grant, Network, Place, Policy, Report, Sandbox, Stream, Unavailable, View};
+use super::{confined, explain};
+use crate::cancel::Cancel;
+use crate::process::random_u64;
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Most entries of directories that are granted one by one. Each is a system call and a little kernel memory.
+const ENTRIES_MAX: usize = 4096;
+
+/// Granted beside the policy: devices without a state, and what programs ask about the machine.
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+const ABOUT_MACHINE: [&str; 8] = [
+    "/proc/cpuinfo",
+    "/proc/filesystems",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/uptime",
+    "/proc/version",
+    "/sys/devices/system/cpu",
+];
+
+/// A sandbox that rests on Landlock.
+#[derive(Debug)]
+pub(super) struct Landlock {
+    guard: PathBuf,
+    policy: Policy,
+    report: Report,
+    abi: u32,
+}
+
+/// Tries it out here.
+pub(super) fn find(guard: &Path) -> Result<Report, Unavailable> {
+    let abi = kernel_abi().map_err(|error| Unavailable {
+        cause: format!("landlock: the kernel has none ({error})"),
+        remedy: "boot a kernel with CONFIG_SECURITY_LANDLOCK and landlock among lsm=".to_owned(),
+    })?;
+    let mut report =
+        Report { backend: "landlock", enforcement: Enforcement::Full, landlock_abi: Some(abi), missing: Vec::new() };
+    if abi < ABI_FULL {
+        report.missing.push(format!(
+            "Landlock has version {abi}: before version {ABI_FULL} (Linux 6.12) it does not keep tools from signalling other processes of this user"
+        ));
+    }
+    confined::processes(&mut report);
+    if !report.missing.is_empty() {
+        report.enforcement = Enforcement::Partial;
+    }
+    let trial = Landlock { guard: guard.to_owned(), policy: Policy::default(), report: report.clone(), abi };
+    confined::try_out(&trial)?;
+    Ok(report)
+}
+
+/// The version of the kernel's interface (landlock_create_ruleset(2)).
+fn kernel_abi() -> io::Result<u32> {
+    /// `LANDLOCK_CREATE_RULESET_VERSION`.
+    const VERSION: libc::c_uint = 1;
+    let (none, size) = (std::ptr::null::<libc::c_void>(), 0 as libc::size_t);
+    // SAFETY: with this flag the call takes no ruleset and returns a number.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, size, VERSION) };
+    u32::try_from(abi).map_err(|_| io::Error::last_os_error())
+}
+
+impl Landlock {
+    pub(super) fn new(guard: PathBuf, policy: Policy, report: Report) -> Result<Self, Unavailable> {
+        let abi = report.landlock_abi.unwrap_or_default();
+        match policy.network {
+            Network::None | Network::All => Ok(Self { guard, policy, report, abi }),
+            Network::Loopback | Network::Hosts(_) => Err(Unavailable {
+                cause: "landlock cannot tell one address on the network from another".to_owned(),
+                remedy: "write `network: none` or `network: all`, or install bubblewrap and write `sandbox: {mode: bubblewrap}`"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    fn rules(&self, view: &View, layout: &Layout, tmp: &Path) -> io::Result<Rules> {
+        let mut rules = Rules { abi: self.abi, ..Rules::default() };
+        let canonical = |path: &str| fs::canonicalize(path).ok();
+        rules.read.extend(ABOUT_MACHINE.into_iter().filter_map(canonical));
+        rules.write.extend(DEVICES.into_iter().filter_map(canonical));
+        rules.write.push(tmp.to_owned());
+        let mut seen = BTreeSet::new();
+        for (path, kind) in &layout.steps {
+            let grant = match kind {
+                Kind::Write => Grant::Write,
+                Kind::Read | Kind::Keep => Grant::Read,
+                Kind::Link(_) | Kind::Pin | Kind::Hide => continue,
+            };
+            // System paths may lead through links that are the machine's own.
+            let Ok(real) = fs::canonicalize(path) else { continue };
+            if real == *path {
+                self.carve(layout, &real, grant, &mut rules, &mut seen)?;
+            } else if view.grant(&real) < grant {
+                rules.read.push(real);
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Grants `path` and all below it, but what is protected there.
+    fn carve(
+        &self,
+        layout: &Layout,
+        path: &Path,
+        grant: Grant,
+        rules: &mut Rules,
+        seen: &mut BTreeSet<PathBuf>,
+    ) -> io::Result<()> {
+        if !seen.insert(path.to_owned()) {
+            return Ok(());
+        }
+        if seen.len() > ENTRIES_MAX {
+            let text = format!(
+                "landlock: more than {ENTRIES_MAX} entries beside what is protected, down to {}; give the agent a workdir of its own",
+                path.display()
+            );
+            return Err(io::Error::other(text));
+        }
+        if !layout.is_limited_below(path) {
+            if grant == Grant::Write {
+                rules.write.push(path.into())
+            } else {
+                rules.read.push(path.into())
+            }
+            return Ok(());
+        }
+        rules.list.push(path.to_owned());
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let below = entry.path();
+            // A link is followed by the kernel to what it leads to, which has or has not a rule of its own.
+            let own_step = layout.steps.get(&below).is_some_and(|kind| *kind != Kind::Pin);
+            if !own_step && !entry.file_type()?.is_symlink() {
+                self.carve(layout, &below, grant, rules, seen)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sandbox for Landlock {
+    fn report(&self) -> &Report {
+        &self.report
+    }
+
+    fn view(&self, place: Place<'_>) -> View {
+        View::new(&self.policy, place)
+    }
+
+    fn run(
+        &self,
+        view: &View,
+        command: &Command,
+        cancel: &Cancel,
+        sink: &mut dyn FnMut(Stream, &[u8]),
+    ) -> io::Result<Ended> {
+        let layout = layout(view);
+        let tmp = Temporary::make()?;
+        let processes = confined::process_limit(self.policy.limits.processes, true);
+        let mut inside = InsideOptions::new(&self.policy.network, &self.policy.limits, processes);
+        // A unix socket that exists could be one of a service with rights that tools do not have: before version 9 Landlock
+        // does not keep from connecting to it.
+        inside.unix = false;
+        inside.landlock = Some(self.rules(view, &layout, &tmp.0)?);
+        let cgroup = confined::group(&self.policy.limits, &self.report)?;
+        let options = GuardOptions {
+            inside: true,
+            cgroup: cgroup.as_ref().map(|group| group.path().to_owned()),
+            remove: Some(tmp.0.clone()),
+            watch: layout.watch.clone(),
+        };
+        let mut argv = vec![super::own_binary()?.into_os_string()];
+        argv.extend(inside.to_args());
+        let mut env = command.env.clone();
+        confined::set_default(&mut env, "HOME", &tmp.0);
+        confined::set_default(&mut env, "TMPDIR", &tmp.0);
+        let plan = Plan::new(&self.guard, view, argv, command, env, options);
+        let ended = run::run(plan, cancel, sink)?;
+        Ok(explain::with_limits(ended, &self.policy.limits))
+    }
+}
+
+/// A directory for temporary files of one call.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn make() -> io::Result<Self> {
+        let above = fs::canonicalize(std::env::temp_dir())?;
+        let path = above.join(format!("duragent-{}-{:016x}", std::process::id(), random_u64()));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // The guard has removed it, but for one that was killed.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,326 @@
+//! A view, held against what is on the disk just now: what a backend has to do, path by path, and what has to be looked at
+//! when the tool has ended.
+//!
+//! A mount or a rule holds a file that is there. Three cases need more. A protected file that is not there yet cannot be
+//! mounted on: whatever is at its name when the tool has ended is moved aside ([`Watch`]). A protected name that is a
+//! symbolic link can be replaced as a name: the same, and the link is put back. And a protected file could be carried off by
+//! renaming a directory above it: those directories become mounts on themselves, which cannot be renamed ([`Kind::Pin`]).
+
+use super::policy::{Entry, Grant, View, WORKSPACE_NAME};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What to do for a view.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    /// By path: what holds comes before what it holds.
+    pub(super) steps: BTreeMap<PathBuf, Kind>,
+    /// Names to look at when the tool has ended.
+    pub(super) watch: Vec<Watch>,
+}
+
+/// What to do at a path that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Let it be read.
+    Read,
+    /// Let it be changed.
+    Write,
+    /// A symbolic link to a directory that is granted elsewhere.
+    Link(PathBuf),
+    /// A directory that may be changed, but not renamed: something below it is protected.
+    Pin,
+    /// Let it be read, though what is above it may be changed.
+    Keep,
+    /// Put an empty directory or file in its place.
+    Hide,
+}
+
+impl Kind {
+    /// True for what takes away from what is above.
+    pub(super) fn limits(&self) -> bool {
+        matches!(self, Self::Keep | Self::Hide)
+    }
+}
+
+/// A protected name that nothing could be mounted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Watch {
+    /// The name.
+    pub(super) path: PathBuf,
+    /// Where it led to as a symbolic link; `None`: it was not there.
+    pub(super) link: Option<PathBuf>,
+}
+
+/// What is granted from `path` on while the entries are walked.
+struct Granted<'a> {
+    path: &'a Path,
+    grant: Grant,
+    /// The nearest entry above, or this one, that grants.
+    root: &'a Path,
+}
+
+/// Looks at the disk.
+pub(super) fn layout(view: &View) -> Layout {
+    let mut layout = Layout::default();
+    let mut stack: Vec<Granted<'_>> = Vec::new();
+    for entry in view.entries() {
+        while stack.last().is_some_and(|above| !entry.path.starts_with(above.path)) {
+            stack.pop();
+        }
+        let above = stack.last();
+        let (grant, root) = if entry.limits {
+            let Some(above) = above.filter(|above| entry.grant < above.grant) else { continue };
+            layout.limit(view, entry, above);
+            (entry.grant, above.root)
+        } else {
+            layout.grant(view, entry);
+            (entry.grant, entry.path.as_path())
+        };
+        stack.push(Granted { path: &entry.path, grant, root });
+    }
+    layout
+}
+
+impl Layout {
+    fn grant(&mut self, view: &View, entry: &Entry) {
+        let kind = if entry.grant == Grant::Write { Kind::Write } else { Kind::Read };
+        let Ok(metadata) = fs::symlink_metadata(&entry.path) else { return };
+        let leads_to_directory = metadata.is_symlink() && entry.path.is_dir();
+        if !leads_to_directory {
+            // A symbolic link to a file is taken as that file.
+            if !metadata.is_symlink() || entry.path.exists() {
+                self.steps.insert(entry.path.clone(), kind);
+            }
+            return;
+        }
+        if let (Ok(target), Ok(real)) = (fs::read_link(&entry.path), fs::canonicalize(&entry.path)) {
+            self.steps.insert(entry.path.clone(), Kind::Link(target));
+            if view.grant(&real) < entry.grant {
+                self.steps.insert(real, kind);
+            }
+        }
+    }
+
+    fn limit(&mut self, view: &View, entry: &Entry, above: &Granted<'_>) {
+        let changeable = above.grant == Grant::Write;
+        match fs::symlink_metadata(&entry.path) {
+            Ok(metadata) if metadata.is_symlink() => {
+                let real = fs::canonicalize(&entry.path).ok().filter(|real| view.grant(real) > entry.grant);
+                if let Some(real) = real {
+                    let root = real.parent().unwrap_or(&real).to_owned();
+                    self.protect(&root, &real, entry.grant);
+                }
+                if changeable {
+                    self.watch.push(Watch { path: entry.path.clone(), link: fs::read_link(&entry.path).ok() });
+                }
+            }
+            Ok(_) => self.protect(above.root, &entry.path, entry.grant),
+            Err(_) if changeable && !in_missing_repository(above.root, &entry.path) => {
+                self.watch.push(Watch { path: entry.path.clone(), link: None });
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn protect(&mut self, root: &Path, path: &Path, grant: Grant) {
+        let between = path.ancestors().skip(1).take_while(|above| above.starts_with(root) && *above != root);
+        for above in between {
+            self.steps.entry(above.to_owned()).or_insert(Kind::Pin);
+        }
+        self.steps.insert(path.to_owned(), if grant == Grant::None { Kind::Hide } else { Kind::Keep });
+    }
+
+    /// True if something below `path` has less than `path` has.
+    pub(super) fn is_limited_below(&self, path: &Path) -> bool {
+        let mut below = self.steps.range(path.to_owned()..).take_while(|(below, _)| below.starts_with(path));
+        below.any(|(below, kind)| below != path && kind.limits())
+    }
+}
+
+/// True for what would be in `.git` if there were one: who makes a repository fills it.
+fn in_missing_repository(root: &Path, path: &Path) -> bool {
+    let repository = root.join(".git");
+    path.starts_with(&repository) && fs::symlink_metadata(&repository).is_err()
+}
+
+/// Moves aside what is at a protected name and was not. Returns the names. To be called when no process of the tool is left.
+pub(super) fn put_aside(watch: &[Watch]) -> Vec<&Path> {
+    watch.iter().filter(|watch| watch.settle().unwrap_or(true)).map(|watch| watch.path.as_path()).collect()
+}
+
+impl Watch {
+    /// True if there was something to be moved.
+    fn settle(&self) -> io::Result<bool> {
+        let found = match fs::symlink_metadata(&self.path) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let unchanged = match (&self.link, &found) {
+            (None, None) => true,
+            (Some(link), Some(_)) => fs::read_link(&self.path).is_ok_and(|now| now == *link),
+            _ => false,
+        };
+        if unchanged {
+            return Ok(false);
+        }
+        if found.is_some() {
+            fs::rename(&self.path, self.aside())?;
+        }
+        if let Some(link) = &self.link {
+            std::os::unix::fs::symlink(link, &self.path)?;
+        }
+        Ok(true)
+    }
+
+    /// A name that nothing runs: beside, so that the move is one rename.
+    fn aside(&self) -> PathBuf {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut name = self.path.clone().into_os_string();
+        // A workspace that was moved aside must not be taken for one.
+        name.push(format!(".refused-by-duragent-{}", now.as_millis()));
+        PathBuf::from(name)
+    }
+}
+
+/// What a person is told about a name that was moved.
+pub(super) fn refused_hint(path: &Path) -> String {
+    let what = if path.ends_with(WORKSPACE_NAME) { "a workspace of Duragent" } else { "run or read by other programs" };
+    format!(
+        "this name is {what} and cannot be made from inside; what was there was moved to {}.refused-by-duragent-*",
+        path.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::policy::{Place, Policy};
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let name = format!("duragent-layout-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            let path = std::env::temp_dir().canonicalize().unwrap().join(name);
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn make(&self, names: &[&str]) {
+            for name in names {
+                let path = self.0.join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                match name.split_once(" -> ") {
+                    Some((link, target)) => symlink(target, self.0.join(link)).unwrap(),
+                    None if name.ends_with('/') => fs::create_dir_all(path).unwrap(),
+                    None => fs::write(path, "x").unwrap(),
+                }
+            }
+        }
+
+        fn layout(&self, change: impl FnOnce(&mut Policy)) -> Layout {
+            let mut policy = Policy { hidden: vec![self.0.join("w/.duragent")], ..Policy::default() };
+            change(&mut policy);
+            let (workdir, artifacts) = (self.0.join("w"), self.0.join("w/.duragent/sessions/s/artifacts"));
+            layout(&View::new(&policy, Place { workdir: &workdir, artifacts: &artifacts }))
+        }
+
+        fn steps(&self, layout: &Layout) -> Vec<(String, Kind)> {
+            let inside = layout.steps.iter().filter_map(|(path, kind)| Some((path.strip_prefix(&self.0).ok()?, kind)));
+            inside.map(|(path, kind)| (path.to_string_lossy().into_owned(), kind.clone())).collect()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn is_watched(layout: &Layout, path: &Path) -> bool {
+        layout.watch.iter().any(|watch| watch.path == path)
+    }
+
+    #[test]
+    fn what_is_there_is_held_and_what_is_not_is_watched() {
+        let folder = Folder::new();
+        folder.make(&["w/.duragent/sessions/s/artifacts/", "w/.git/hooks/", "w/.git/config", "w/.bashrc", "w/src/"]);
+        let layout = folder.layout(|_| {});
+        let expected = [
+            ("w", Kind::Write),
+            ("w/.bashrc", Kind::Keep),
+            ("w/.duragent", Kind::Hide),
+            ("w/.duragent/sessions/s/artifacts", Kind::Read),
+            ("w/.git", Kind::Pin),
+            ("w/.git/config", Kind::Keep),
+            ("w/.git/hooks", Kind::Keep),
+        ];
+        assert_eq!(folder.steps(&layout), expected.map(|(path, kind)| (path.to_owned(), kind)));
+        assert!(is_watched(&layout, &folder.0.join("w/.profile")));
+        assert!(is_watched(&layout, &folder.0.join("w/.git/commondir")));
+        assert!(!is_watched(&layout, &folder.0.join("w/.bashrc")));
+        assert!(layout.is_limited_below(&folder.0.join("w")));
+        assert!(layout.is_limited_below(&folder.0.join("w/.git")));
+        assert!(!layout.is_limited_below(&folder.0.join("w/.bashrc")));
+    }
+
+    #[test]
+    fn a_workspace_further_down_pins_what_is_above_it() {
+        let folder = Folder::new();
+        folder.make(&["w/a/b/space/"]);
+        let layout = folder.layout(|policy| policy.hidden = vec![folder.0.join("w/a/b/space")]);
+        let expected = [("w", Kind::Write), ("w/a", Kind::Pin), ("w/a/b", Kind::Pin), ("w/a/b/space", Kind::Hide)];
+        assert_eq!(folder.steps(&layout), expected.map(|(path, kind)| (path.to_owned(), kind)));
+        assert!(is_watched(&layout, &folder.0.join("w/.duragent")), "a workspace that is not there yet");
+        assert!(!is_watched(&layout, &folder.0.join("w/.git/hooks")), "who makes a repository fills it");
+    }
+
+    #[test]
+    fn links_to_protected_files_protect_the_file_and_the_link() {
+        let folder = Folder::new();
+        folder.make(&["w/dotfiles/bashrc", "w/.bashrc -> dotfiles/bashrc", "w/.profile -> nowhere", "data/"]);
+        folder.make(&["link -> data"]);
+        let layout = folder.layout(|policy| policy.read = vec![folder.0.join("link")]);
+        let expected = [
+            ("data", Kind::Read),
+            ("link", Kind::Link("data".into())),
+            ("w", Kind::Write),
+            ("w/dotfiles/bashrc", Kind::Keep),
+        ];
+        assert_eq!(folder.steps(&layout), expected.map(|(path, kind)| (path.to_owned(), kind)));
+        let watched = |name: &str| layout.watch.iter().find(|w| w.path == folder.0.join(name)).unwrap().link.clone();
+        assert_eq!(
+            (watched("w/.bashrc"), watched("w/.profile")),
+            (Some("dotfiles/bashrc".into()), Some("nowhere".into()))
+        );
+    }
+
+    #[test]
+    fn what_was_made_at_a_protected_name_is_moved_aside_and_links_are_put_back() {
+        let folder = Folder::new();
+        folder.make(&["w/.bashrc -> dotfiles/bashrc", "w/.zshrc -> a"]);
+        let layout = folder.layout(|_| {});
+        assert_eq!(put_aside(&layout.watch), [] as [&Path; 0], "nothing was changed");
+        fs::remove_file(folder.0.join("w/.bashrc")).unwrap();
+        fs::remove_file(folder.0.join("w/.zshrc")).unwrap();
+        folder.make(&["w/.bashrc", "w/.profile", "w/.duragent/duragent.yaml"]);
+        let mut aside = put_aside(&layout.watch);
+        aside.sort();
+        let expected = ["w/.bashrc", "w/.duragent", "w/.profile", "w/.zshrc"].map(|name| folder.0.join(name));
+        assert_eq!(aside, expected);
+        assert_eq!(fs::read_link(folder.0.join("w/.bashrc")).unwrap(), Path::new("dotfiles/bashrc"));
+        assert_eq!(fs::read_link(folder.0.join("w/.zshrc")).unwrap(), Path::new("a"));
+        let mut names: Vec<_> = fs::read_dir(folder.0.join("w")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        let kept = names.iter().filter(|name| name.to_string_lossy().contains(".refused-by-duragent-")).count();
+        assert_eq!((names.len(), kept), (5, 3), "nothing is lost: {names:?}");
+    }
+}
