@@ -7,7 +7,7 @@ use common::{PATIENCE, TESTBED, TempDir, bash, marked, unique};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::sandbox::{Ended, Enforcement, Exit, Mode, Place, Policy, Sandbox, Stream, find};
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 struct House {
@@ -22,7 +22,7 @@ impl House {
         fs::write(dir.join("work/.duragent/duragent.yaml"), "mine").unwrap();
         let mut policy = Policy { hidden: vec![dir.join("work/.duragent")], ..Policy::default() };
         change(&mut policy, &dir);
-        let backend = find(mode, PathBuf::from(TESTBED), Enforcement::Full).unwrap_or_else(|e| panic!("{e:?}"));
+        let backend = find(mode, Path::new(TESTBED), Enforcement::Full).unwrap_or_else(|e| panic!("{e:?}"));
         let sandbox = backend.sandbox(policy).unwrap_or_else(|e| panic!("{e:?}"));
         Self { dir, sandbox }
     }

@@ -1,11 +1,13 @@
 //! Which backend is taken: the one that is written down, or for `auto` the first that works here. None is ever put in the
 //! place of another that was asked for.
 
-use super::bubblewrap::{self, Bubblewrap};
-use super::landlock::{self, Landlock};
-use super::{Enforcement, Policy, Report, Sandbox, Trust};
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+use super::nowhere::{bubblewrap, landlock};
+use super::{Enforcement, Policy, Report, Sandbox, trust};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::{bubblewrap, landlock};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What the configuration asks for.
@@ -38,38 +40,29 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
+/// Makes a sandbox with a policy.
+pub(super) type Make = dyn Fn(Policy) -> Result<Arc<dyn Sandbox>, Unavailable> + Send + Sync;
+
 /// A backend that was tried on this machine and works.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Backend {
-    guard: PathBuf,
     report: Report,
-    /// bwrap, where that is what it rests on.
-    program: PathBuf,
+    make: Arc<Make>,
 }
 
 /// Tries what `mode` asks for. `guard` is the program that becomes [`super::guard_main`] or [`super::inside_main`] when its
 /// first argument says so: this very binary ([`super::own_binary`]), but for tests.
 ///
 /// # Errors
-/// If it does not work here, or enforces less than `required`.
-pub fn find(mode: Mode, guard: PathBuf, required: Enforcement) -> Result<Backend, Unavailable> {
-    let bubblewrap = |guard: &Path| {
-        let (program, report) = bubblewrap::find(guard)?;
-        enough(Backend { guard: guard.to_owned(), report, program }, required)
-    };
-    let landlock = |guard: &Path| {
-        let report = landlock::find(guard)?;
-        enough(Backend { guard: guard.to_owned(), report, program: PathBuf::new() }, required)
-    };
+/// If it does not work here, or enforces less than `required`; nothing is required of [`Mode::Trust`].
+pub fn find(mode: Mode, guard: &Path, required: Enforcement) -> Result<Backend, Unavailable> {
+    let enough = |backend| enough(backend, required);
     match mode {
-        Mode::Bubblewrap => bubblewrap(&guard).map_err(Unavailable::or_trust),
-        Mode::Landlock => landlock(&guard).map_err(Unavailable::or_trust),
-        Mode::Trust => {
-            let report = Trust::new(guard.clone()).report().clone();
-            Ok(Backend { guard, report, program: PathBuf::new() })
-        }
-        Mode::Auto => bubblewrap(&guard).or_else(|first| {
-            landlock(&guard).map_err(|second| {
+        Mode::Bubblewrap => bubblewrap::find(guard).and_then(enough).map_err(Unavailable::or_trust),
+        Mode::Landlock => landlock::find(guard).and_then(enough).map_err(Unavailable::or_trust),
+        Mode::Trust => Ok(trust::find(guard)),
+        Mode::Auto => bubblewrap::find(guard).and_then(enough).or_else(|first| {
+            landlock::find(guard).and_then(enough).map_err(|second| {
                 let cause = format!("no sandbox works here: {}; {}", first.cause, second.cause);
                 let remedy = if first.remedy.is_empty() { second.remedy } else { first.remedy };
                 Unavailable { cause, remedy }.or_trust()
@@ -104,6 +97,10 @@ fn enough(backend: Backend, required: Enforcement) -> Result<Backend, Unavailabl
 }
 
 impl Backend {
+    pub(super) fn new(report: Report, make: Arc<Make>) -> Self {
+        Self { report, make }
+    }
+
     /// What it is, and what it was seen to enforce.
     #[must_use]
     pub fn report(&self) -> &Report {
@@ -115,11 +112,6 @@ impl Backend {
     /// # Errors
     /// If this backend cannot enforce something in the policy.
     pub fn sandbox(&self, policy: Policy) -> Result<Arc<dyn Sandbox>, Unavailable> {
-        let (guard, report) = (self.guard.clone(), self.report.clone());
-        Ok(match report.backend {
-            "bubblewrap" => Arc::new(Bubblewrap::new(guard, self.program.clone(), policy, report)),
-            "landlock" => Arc::new(Landlock::new(guard, policy, report)?),
-            _ => Arc::new(Trust::new(guard)),
-        })
+        (self.make)(policy)
     }
 }

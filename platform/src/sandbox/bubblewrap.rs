@@ -9,6 +9,7 @@
 //! Invariants: bwrap's own environment is the tool's, so the `/proc/1/environ` that a tool reads tells nothing else.
 //! Directories that hold something protected are mounts, so no tool can carry them off (see [`super::layout`]).
 
+use super::backend::Backend;
 use super::guard::{BINARY_FD, Options as GuardOptions};
 use super::inside::Options as InsideOptions;
 use super::layout::{Kind, Layout, layout};
@@ -21,6 +22,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where bwrap is looked for: where systems put programs, and nowhere a tool could.
 const FOLDERS: [&str; 6] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/run/current-system/sw/bin"];
@@ -29,8 +31,8 @@ const FOLDERS: [&str; 6] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "
 const PROC_READ_ONLY: [&str; 1] = ["/proc/sys"];
 
 /// A sandbox made by bwrap.
-#[derive(Debug)]
-pub(super) struct Bubblewrap {
+#[derive(Debug, Clone)]
+struct Bubblewrap {
     guard: PathBuf,
     program: PathBuf,
     policy: Policy,
@@ -38,7 +40,7 @@ pub(super) struct Bubblewrap {
 }
 
 /// Tries it out here.
-pub(super) fn find(guard: &Path) -> Result<(PathBuf, Report), Unavailable> {
+pub(super) fn find(guard: &Path) -> Result<Backend, Unavailable> {
     let program = FOLDERS.iter().map(|folder| Path::new(folder).join("bwrap")).find(|path| path.is_file());
     let program = program.ok_or_else(|| Unavailable {
         cause: format!("bubblewrap: no bwrap in {}", FOLDERS.join(":")),
@@ -50,10 +52,9 @@ pub(super) fn find(guard: &Path) -> Result<(PathBuf, Report), Unavailable> {
     if !report.missing.is_empty() {
         report.enforcement = Enforcement::Partial;
     }
-    let policy = Policy::default();
-    let trial = Bubblewrap { guard: guard.to_owned(), program: program.clone(), policy, report: report.clone() };
+    let trial = Bubblewrap { guard: guard.to_owned(), program, policy: Policy::default(), report: report.clone() };
     confined::try_out(&trial).map_err(|unavailable| Unavailable { remedy: remedy().to_owned(), ..unavailable })?;
-    Ok((program, report))
+    Ok(Backend::new(report, Arc::new(move |policy| Ok(Arc::new(Bubblewrap { policy, ..trial.clone() })))))
 }
 
 /// What to do if bwrap is there and does not work: mostly one of these switches.
@@ -71,10 +72,6 @@ fn remedy() -> &'static str {
 }
 
 impl Bubblewrap {
-    pub(super) fn new(guard: PathBuf, program: PathBuf, policy: Policy, report: Report) -> Self {
-        Self { guard, program, policy, report }
-    }
-
     /// bwrap's command line, up to and with the `--` before the program.
     fn argv(&self, view: &View, layout: &Layout) -> Vec<OsString> {
         let mut args = Args(vec![self.program.clone().into_os_string()]);

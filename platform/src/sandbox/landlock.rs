@@ -7,6 +7,7 @@
 //! is a directory for each call, in `TMPDIR`. It cannot tell one address on the network from another, so the network is
 //! either none or all.
 
+use super::backend::Backend;
 use super::guard::Options as GuardOptions;
 use super::inside::Options as InsideOptions;
 use super::layout::{Kind, Layout, layout};
@@ -21,6 +22,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Most entries of directories that are granted one by one. Each is a system call and a little kernel memory.
 const ENTRIES_MAX: usize = 4096;
@@ -39,8 +41,8 @@ const ABOUT_MACHINE: [&str; 8] = [
 ];
 
 /// A sandbox that rests on Landlock.
-#[derive(Debug)]
-pub(super) struct Landlock {
+#[derive(Debug, Clone)]
+struct Landlock {
     guard: PathBuf,
     policy: Policy,
     report: Report,
@@ -48,7 +50,7 @@ pub(super) struct Landlock {
 }
 
 /// Tries it out here.
-pub(super) fn find(guard: &Path) -> Result<Report, Unavailable> {
+pub(super) fn find(guard: &Path) -> Result<Backend, Unavailable> {
     let abi = kernel_abi().map_err(|error| Unavailable {
         cause: format!("landlock: the kernel has none ({error})"),
         remedy: "boot a kernel with CONFIG_SECURITY_LANDLOCK and landlock among lsm=".to_owned(),
@@ -66,7 +68,7 @@ pub(super) fn find(guard: &Path) -> Result<Report, Unavailable> {
     }
     let trial = Landlock { guard: guard.to_owned(), policy: Policy::default(), report: report.clone(), abi };
     confined::try_out(&trial)?;
-    Ok(report)
+    Ok(Backend::new(report, Arc::new(move |policy| Ok(Arc::new(trial.with(policy)?)))))
 }
 
 /// The version of the kernel's interface (landlock_create_ruleset(2)).
@@ -80,10 +82,9 @@ fn kernel_abi() -> io::Result<u32> {
 }
 
 impl Landlock {
-    pub(super) fn new(guard: PathBuf, policy: Policy, report: Report) -> Result<Self, Unavailable> {
-        let abi = report.landlock_abi.unwrap_or_default();
+    fn with(&self, policy: Policy) -> Result<Self, Unavailable> {
         match policy.network {
-            Network::None | Network::All => Ok(Self { guard, policy, report, abi }),
+            Network::None | Network::All => Ok(Self { policy, ..self.clone() }),
             Network::Loopback | Network::Hosts(_) => Err(Unavailable {
                 cause: "landlock cannot tell one address on the network from another".to_owned(),
                 remedy: "write `network: none` or `network: all`, or install bubblewrap and write `sandbox: {mode: bubblewrap}`"

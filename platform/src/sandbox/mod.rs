@@ -4,21 +4,34 @@
 //! Absent: policy on *which* calls may run (that is the core's), and any fallback.
 
 mod backend;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod bubblewrap;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod canary;
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code, reason = "backends use it"))]
 mod cgroup;
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code, reason = "backends use it"))]
 mod channel;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod confined;
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code, reason = "backends use it"))]
 pub mod explain;
 mod files;
 mod guard;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod inside;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod landlock;
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code, reason = "backends use it"))]
 mod layout;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod nowhere;
 pub mod policy;
 mod proxy;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod rules;
 mod run;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod seccomp;
 mod tree;
 mod trust;
@@ -26,7 +39,10 @@ mod trust;
 pub use backend::{Backend, Mode, Unavailable, find};
 pub use files::entries;
 pub use guard::{GUARD_ARG, guard_main};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use inside::{INSIDE_ARG, inside_main};
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub use nowhere::{INSIDE_ARG, inside_main};
 pub use policy::{Endpoint, Grant, Limits, Network, Place, Policy, View};
 pub use trust::Trust;
 

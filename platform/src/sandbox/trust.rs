@@ -4,12 +4,14 @@
 //! Limit: a tool of the same user can kill its guard. Then what is left of its session is ended from outside; a process
 //! that made a session of its own *and* outlived the guard gets away. Keeping that in takes a process namespace.
 
+use super::backend::Backend;
 use super::guard::Options;
 use super::run::{self, Plan};
 use super::{Command, Ended, Enforcement, Place, Report, Sandbox, Stream, View};
 use crate::cancel::Cancel;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What it is: nothing is missing, because nothing was asked for.
 static REPORT: Report =
@@ -28,6 +30,12 @@ impl Trust {
     pub fn new(guard: PathBuf) -> Self {
         Self { guard }
     }
+}
+
+/// Always there.
+pub(super) fn find(guard: &Path) -> Backend {
+    let guard = guard.to_owned();
+    Backend::new(REPORT.clone(), Arc::new(move |_| Ok(Arc::new(Trust::new(guard.clone())))))
 }
 
 impl Sandbox for Trust {
