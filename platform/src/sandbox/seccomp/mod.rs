@@ -8,10 +8,11 @@
 //! Invariants: a filter can never be taken off again, and holds for all that the process starts; every comparison of an
 //! argument that the kernel cuts to 32 bits looks at these alone, so bits above them hide nothing.
 //!
-//! Absent: paths, addresses and flags in memory, which a filter cannot see. Programs of other architectures that the
-//! kernel could run, such as 32-bit ones on a 64-bit runtime. x32 programs find no system calls (`ENOSYS`, what most
-//! kernels say; the same for 512 to 547, by which kernels before 5.4 let x32's ptrace through without x32's mark). On
-//! 32-bit x86, programs whose C library makes sockets only by socketcall (glibc, if built for kernels before 4.3) get none.
+//! Absent: paths, addresses and flags in memory, which a filter cannot see. Debuggers, strace and LeakSanitizer, which need
+//! ptrace. Programs of other architectures that the kernel could run, such as 32-bit ones under a 64-bit runtime and the
+//! other way round. x32 programs find no system calls (`ENOSYS`, what most kernels say; the same for 512 to 547, by which
+//! kernels before 5.4 let x32's ptrace through without x32's mark). On 32-bit x86, programs whose C library makes sockets
+//! only by socketcall (glibc, if built for kernels before 4.3) get none.
 
 mod rules;
 #[cfg(test)]

@@ -195,6 +195,13 @@ fn a_call_of_another_architecture_kills() {
 }
 
 #[test]
+fn installing_gives_up_new_privileges() {
+    let output = script(Some(filter(NOTHING)), "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status");
+    // 2: under a filter (proc_pid_status(5)).
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "NoNewPrivs:\t1\nSeccomp:\t2\n", "{output:?}");
+}
+
+#[test]
 fn ordinary_programs_run() {
     let ordinary = "set -eo pipefail; sum=$(seq 300000 | sort -rn --parallel=2 | (sleep 0.1; cat) | tail -n 1); \
         file=$(mktemp); echo $sum > $file; (grep -q 1 $file & wait $!); rm $file; \
