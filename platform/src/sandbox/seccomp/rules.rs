@@ -183,30 +183,24 @@ pub(super) fn number(row: &Numbers, arch: Arch) -> Option<u32> {
 
 /// All numbers as runs with one rule: the first number of each, ascending from 0; the last run has no end.
 pub(super) fn runs(arch: Arch) -> Vec<(u32, Rule)> {
-    let refused = REFUSED.iter().map(|row| (row, Rule::Refuse));
-    let judged = JUDGED.iter().map(|(row, rule)| (row, *rule));
-    let mut rules: Vec<(u32, Rule)> =
-        refused.chain(judged).filter_map(|(row, rule)| Some((number(row, arch)?, rule))).collect();
-    rules.sort_unstable_by_key(|&(number, _)| number);
+    let mut rules = [Rule::Allow; NEWEST as usize + 1];
+    let mut set = |row, rule| {
+        if let Some(place) = number(row, arch).and_then(|number| rules.get_mut(number as usize)) {
+            *place = rule;
+        }
+    };
+    REFUSED.iter().for_each(|row| set(row, Rule::Refuse));
+    JUDGED.iter().for_each(|(row, rule)| set(row, *rule));
 
-    let mut runs = vec![(0, Rule::Allow)];
-    for (number, rule) in rules {
-        begin(&mut runs, number, rule);
-        begin(&mut runs, number + 1, Rule::Allow);
+    let mut runs: Vec<(u32, Rule)> = Vec::new();
+    for (number, rule) in (0..).zip(rules).chain([(NEWEST + 1, Rule::Unknown)]) {
+        if runs.last().is_none_or(|run| run.1 != rule) {
+            runs.push((number, rule));
+        }
     }
-    begin(&mut runs, NEWEST + 1, Rule::Unknown);
     let (first, last) = arch.private;
     if first <= last {
-        begin(&mut runs, first, Rule::Allow);
-        begin(&mut runs, last + 1, Rule::Unknown);
+        runs.extend([(first, Rule::Allow), (last + 1, Rule::Unknown)]);
     }
     runs
-}
-
-/// From `first` on it is `rule`.
-fn begin(runs: &mut Vec<(u32, Rule)>, first: u32, rule: Rule) {
-    runs.pop_if(|run| run.0 == first);
-    if runs.last().is_none_or(|run| run.1 != rule) {
-        runs.push((first, rule));
-    }
 }
