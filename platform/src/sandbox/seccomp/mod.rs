@@ -84,7 +84,6 @@ pub(super) struct Sockets {
 }
 
 /// A filter for this architecture.
-#[derive(Clone)]
 pub(super) struct Filter(Vec<sock_filter>);
 
 impl Filter {
