@@ -5,7 +5,7 @@ mod common;
 
 use common::{PATIENCE, TESTBED, TempDir, bash, marked, unique};
 use duragent_platform::cancel::Cancel;
-use duragent_platform::sandbox::{Ended, Enforcement, Exit, Mode, Place, Policy, Sandbox, Stream, find};
+use duragent_platform::sandbox::{Ended, Enforcement, Exit, Mode, Place, Policy, Sandbox, Stream, canary, find};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ impl House {
         fs::write(dir.join("work/.duragent/duragent.yaml"), "mine").unwrap();
         let mut policy = Policy { hidden: vec![dir.join("work/.duragent")], ..Policy::default() };
         change(&mut policy, &dir);
-        let backend = find(mode, Path::new(TESTBED), Enforcement::Full).unwrap_or_else(|e| panic!("{e:?}"));
+        let required = if mode == Mode::Trust { Enforcement::None } else { Enforcement::Full };
+        let backend = find(mode, Path::new(TESTBED), required).unwrap_or_else(|e| panic!("{e:?}"));
         let sandbox = backend.sandbox(policy).unwrap_or_else(|e| panic!("{e:?}"));
         Self { dir, sandbox }
     }
@@ -66,5 +67,26 @@ fn ordinary_work_can_be_done_and_ends_are_told() {
         house.check("ulimit -c", Exit::Code(0), "0\n");
         house.check("echo $MARK | cut -c 1-8", Exit::Code(0), "duragent\n");
         house.check("ls /proc/self/fd 2> /dev/null | wc -l | tr 0 4", Exit::Code(0), "4\n");
+    }
+}
+
+/// What a canary is kept from, and in trust mode is not: so the attempts are real ones.
+#[test]
+fn a_canary_is_kept_in_and_the_same_canary_is_free_in_trust_mode() {
+    let findings = |mode| {
+        let house = House::new(mode, |_, _| {});
+        let (workdir, artifacts) = (house.dir.join("work"), house.dir.join("work/.duragent/sessions/s/artifacts"));
+        let place = Place { workdir: &workdir, artifacts: &artifacts };
+        canary::look(&*house.sandbox, place, &workdir.join(".duragent/duragent.yaml")).unwrap()
+    };
+    for mode in BOTH {
+        for finding in findings(mode) {
+            println!("{mode:?} {finding:?}");
+            assert!(!finding.reached, "{mode:?}: {finding:?}");
+        }
+    }
+    for finding in findings(Mode::Trust) {
+        println!("{finding:?}");
+        assert!(finding.reached, "trust: {finding:?}");
     }
 }

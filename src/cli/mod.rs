@@ -33,7 +33,7 @@ mod setup;
 mod text;
 
 use args::Common;
-use duragent_platform::sandbox::{GUARD_ARG, INSIDE_ARG, guard_main, inside_main};
+use duragent_platform::sandbox;
 pub use failure::Failure;
 use std::ffi::OsString;
 use std::io::Write;
@@ -124,15 +124,12 @@ const COMMANDS: &[Command] = &[
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1).peekable();
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     // Before anything else: what stands around a tool is to stay small.
-    if args.next_if(|first| first == GUARD_ARG).is_some() {
-        return ExitCode::from(u8::try_from(guard_main(args)).unwrap_or(1));
+    if let Some(code) = args.split_first().and_then(|(name, args)| sandbox::enter(name, args)) {
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
-    if args.next_if(|first| first == INSIDE_ARG).is_some() {
-        return ExitCode::from(u8::try_from(inside_main(args)).unwrap_or(1));
-    }
-    match dispatch(args.collect()) {
+    match dispatch(args) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             failure.print();

@@ -2,23 +2,18 @@
 //! no part of what is installed.
 
 use duragent_platform::cancel::Cancel;
-use duragent_platform::sandbox::{
-    Command, GUARD_ARG, INSIDE_ARG, Place, Sandbox, Trust, View, guard_main, inside_main, own_binary,
-};
+use duragent_platform::sandbox::{Command, Place, Sandbox, Trust, View, enter, own_binary};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    let name = args.next().unwrap_or_default();
-    if name == GUARD_ARG {
-        return ExitCode::from(u8::try_from(guard_main(args)).unwrap_or(1));
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let (name, args) = args.split_first().expect("an argument");
+    if let Some(code) = enter(name, args) {
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
-    if name == INSIDE_ARG {
-        return ExitCode::from(u8::try_from(inside_main(args)).unwrap_or(1));
-    }
-    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match (name.to_str(), args.as_slice()) {
         (Some("guarded"), [script]) => guarded(script),

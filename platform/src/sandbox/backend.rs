@@ -50,8 +50,8 @@ pub struct Backend {
     make: Arc<Make>,
 }
 
-/// Tries what `mode` asks for. `guard` is the program that becomes [`super::guard_main`] or [`super::inside_main`] when its
-/// first argument says so: this very binary ([`super::own_binary`]), but for tests.
+/// Tries what `mode` asks for. `guard` is a program that calls [`super::enter`]: this very binary ([`super::own_binary`]),
+/// but for tests.
 ///
 /// # Errors
 /// If it does not work here, or enforces less than `required`; nothing is required of [`Mode::Trust`].

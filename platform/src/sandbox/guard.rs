@@ -25,8 +25,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// First argument that makes this program a guard. Whoever owns `main` calls [`guard_main`] then, before anything else.
-pub const GUARD_ARG: &str = "__guard";
+/// First argument that makes this program a guard.
+pub(super) const GUARD_ARG: &str = "__guard";
 
 /// Descriptor at which the program finds its channel to the runtime ([`channel`]), with [`Options::inside`].
 pub(super) const CHANNEL_FD: libc::c_int = 3;
@@ -164,7 +164,7 @@ impl Report {
 
 /// Runs a guard to its end; `args` is what follows [`GUARD_ARG`]: options, the program and its arguments. Returns the exit
 /// code for the process: 0, or 1 if nothing could be reported.
-pub fn guard_main(mut args: impl Iterator<Item = OsString>) -> i32 {
+pub(super) fn guard_main(mut args: impl Iterator<Item = OsString>) -> i32 {
     tree::close_from(3);
     let Ok(mut control) = take_control() else { return 1 };
     let mut message = Vec::new();

@@ -19,8 +19,8 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// First argument that makes this program an inside. Whoever owns `main` calls [`inside_main`] then, before anything else.
-pub const INSIDE_ARG: &str = "__inside";
+/// First argument that makes this program an inside.
+pub(super) const INSIDE_ARG: &str = "__inside";
 
 /// In the place of a program: do nothing, well. To try out whether the sandbox can be built.
 pub(super) const NOTHING: &str = "@nothing";
@@ -121,7 +121,7 @@ impl Options {
 }
 
 /// Becomes the tool; `args` is what follows [`INSIDE_ARG`]. Returns only if that failed: the exit code for the process.
-pub fn inside_main(mut args: impl Iterator<Item = OsString>) -> i32 {
+pub(super) fn inside_main(mut args: impl Iterator<Item = OsString>) -> i32 {
     let Ok(channel) = take_channel() else { return EXIT_FAILED };
     let options = match Options::take(&mut args) {
         Ok(options) => options,

@@ -7,7 +7,7 @@ mod backend;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod bubblewrap;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-mod canary;
+pub mod canary;
 #[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code, reason = "backends use it"))]
 mod cgroup;
 #[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code, reason = "backends use it"))]
@@ -38,15 +38,11 @@ mod trust;
 
 pub use backend::{Backend, Mode, Unavailable, find};
 pub use files::entries;
-pub use guard::{GUARD_ARG, guard_main};
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub use inside::{INSIDE_ARG, inside_main};
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub use nowhere::{INSIDE_ARG, inside_main};
 pub use policy::{Endpoint, Grant, Limits, Network, Place, Policy, View};
 pub use trust::Trust;
 
 use crate::cancel::Cancel;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -195,6 +191,21 @@ pub trait Sandbox: Send + Sync {
         cancel: &Cancel,
         sink: &mut dyn FnMut(Stream, &[u8]),
     ) -> io::Result<Ended>;
+}
+
+/// Becomes what this process was started as, if a sandbox of another process of this program started it: `name` is the first
+/// argument, `args` are the others. Whoever owns `main` calls this before anything else, and exits with the code.
+#[must_use]
+pub fn enter(name: &OsStr, args: &[OsString]) -> Option<i32> {
+    let args = || args.iter().cloned();
+    match name.to_str()? {
+        guard::GUARD_ARG => Some(guard::guard_main(args())),
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        inside::INSIDE_ARG => Some(inside::inside_main(args())),
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        canary::CANARY_ARG => Some(canary::main(args())),
+        _ => None,
+    }
 }
 
 /// This very binary, for guards: the one that runs, even if the file was replaced since.

@@ -24,8 +24,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// With `guard` as the program that runs [`super::guard_main`] when its first argument is [`super::GUARD_ARG`]: this
-    /// very binary, [`super::own_binary`], but for tests.
+    /// With `guard` as a program that calls [`super::enter`]: this very binary, [`super::own_binary`], but for tests.
     #[must_use]
     pub fn new(guard: PathBuf) -> Self {
         Self { guard }

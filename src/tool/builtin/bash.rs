@@ -6,7 +6,7 @@ use crate::tool::capture::Capture;
 use crate::tool::{Context, Tool};
 use duragent_core::event::{Denied, ToolOutcome};
 use duragent_core::tool::{EffectClass, PolicyArgument, ToolDecl};
-use duragent_platform::sandbox::{Command, Exit};
+use duragent_platform::sandbox::{Command, Ended, Exit, Refusal, explain};
 use std::path::Path;
 use std::time::Duration;
 
@@ -75,16 +75,23 @@ impl Tool for Bash {
         let mut capture = Capture::new(context);
         let command = self.command(text, deadline, context);
         match context.sandbox.run(context.view, &command, context.cancel, &mut |_, bytes| capture.push(bytes)) {
-            Ok(ended) => outcome(capture, ended.exit, deadline),
+            Ok(ended) => outcome(capture, ended, deadline, context),
             Err(error) => said(format!("the command was not started: {error}")),
         }
     }
 }
 
-fn outcome(capture: Capture<'_>, exit: Exit, deadline: Duration) -> ToolOutcome {
+fn outcome(capture: Capture<'_>, ended: Ended, deadline: Duration, context: &Context<'_>) -> ToolOutcome {
     let captured = capture.finish();
-    let (mut result, mut denied, mut exit_code) = (captured.text, None, None);
-    let note = match exit {
+    let (mut result, mut exit_code) = (captured.text, None);
+    // What was seen to be refused; else what a command that failed says was.
+    let mut refusals = ended.refusals;
+    if refusals.is_empty() && ended.exit != Exit::Code(0) {
+        refusals.extend(explain::refusal_in(context.view, &result));
+    }
+    let as_denied = |r: Refusal| Denied { kind: r.kind.as_str().into(), what: r.what, hint: r.hint };
+    let mut denied = refusals.into_iter().next().map(as_denied);
+    let note = match ended.exit {
         Exit::Code(code) => {
             exit_code = Some(i64::from(code));
             (code != 0).then(|| format!("[exit code {code}]"))
