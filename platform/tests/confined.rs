@@ -87,6 +87,8 @@ fn a_canary_is_kept_in_and_the_same_canary_is_free_in_trust_mode() {
     }
     for finding in findings(Mode::Trust) {
         println!("{finding:?}");
-        assert!(finding.reached, "trust: {finding:?}");
+        // In some containers not even root may read this one.
+        let free = finding.name != "environment_of_pid_1" || fs::read("/proc/1/environ").is_ok();
+        assert_eq!(finding.reached, free, "trust: {finding:?}");
     }
 }

@@ -57,7 +57,13 @@ pub fn look(sandbox: &dyn Sandbox, place: Place<'_>, guarded: &Path) -> io::Resu
         }
     })?;
     let text = String::from_utf8_lossy(&out);
-    let findings: Vec<_> = text.lines().filter_map(read_line).collect();
+    let mut findings: Vec<_> = text.lines().filter_map(read_line).collect();
+    for finding in findings.iter_mut().filter(|finding| finding.name == WRITE_OUTSIDE && finding.reached) {
+        finding.reached = target.outside.exists();
+        if !finding.reached {
+            finding.evidence = "a file was made, and it is nowhere outside".to_owned();
+        }
+    }
     if ended.exit != Exit::Code(0) || findings.len() != ATTEMPTS.len() {
         return Err(io::Error::other(format!("the canary ended with {:?} and said {text:?}", ended.exit)));
     }
@@ -73,6 +79,8 @@ fn read_line(line: &str) -> Option<Finding> {
 /// What there is to be reached: made for the canary, and gone with this.
 struct Target {
     secret: PathBuf,
+    /// In the folder above that of the workspace.
+    outside: PathBuf,
     guarded: PathBuf,
     port: u16,
     _listener: TcpListener,
@@ -80,45 +88,57 @@ struct Target {
 
 impl Target {
     fn make(guarded: &Path) -> io::Result<Self> {
-        let secret = std::env::temp_dir().join(format!("duragent-canary-{:016x}", random_u64()));
+        let name = format!("duragent-canary-{:016x}", random_u64());
+        let secret = std::env::temp_dir().join(&name);
+        let above = guarded.ancestors().nth(3).unwrap_or(Path::new("/"));
+        let outside = above.join(name + "-outside");
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret)?;
         file.write_all(b"secret\n")?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
-        Ok(Self { secret, guarded: guarded.to_owned(), port, _listener: listener })
+        Ok(Self { secret, outside, guarded: guarded.to_owned(), port, _listener: listener })
     }
 
-    fn to_args(&self) -> [String; 4] {
+    fn to_args(&self) -> [String; 5] {
         let path = |path: &Path| path.to_string_lossy().into_owned();
-        [path(&self.secret), path(&self.guarded), self.port.to_string(), std::process::id().to_string()]
+        let (port, runtime) = (self.port.to_string(), std::process::id().to_string());
+        [path(&self.secret), path(&self.outside), path(&self.guarded), port, runtime]
     }
 }
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // A name that says what it is, in a directory for temporary files.
+        // Names that say what they are.
         let _ = fs::remove_file(&self.secret);
+        let _ = fs::remove_file(&self.outside);
     }
 }
 
 /// What a canary is told.
 struct Told {
     secret: PathBuf,
+    outside: PathBuf,
     guarded: PathBuf,
     port: u16,
     runtime: libc::pid_t,
 }
 
+/// Whether it was really outside is seen from there.
+const WRITE_OUTSIDE: &str = "write_outside";
+
 /// Ok: reached, and what was; Err: what the kernel said.
 type Attempt = fn(&Told) -> io::Result<String>;
 
-const ATTEMPTS: [(&str, Attempt); 14] = [
-    ("write_outside", write_outside),
+const ATTEMPTS: [(&str, Attempt); 15] = [
+    (WRITE_OUTSIDE, |told| {
+        OpenOptions::new().write(true).create_new(true).open(&told.outside).map(|_| "a file was made".into())
+    }),
     ("change_configuration", |told| {
         OpenOptions::new().write(true).open(&told.guarded).map(|_| "opened for writing".into())
     }),
     ("read_secret", |told| fs::read(&told.secret).map(|bytes| format!("read {} bytes", bytes.len()))),
-    ("environment_of_pid_1", environment_of_pid_1),
+    ("environment_of_pid_1", |_| environment_of(1)),
+    ("environment_of_the_runtime", |told| environment_of(told.runtime)),
     ("see_the_runtime", |told| {
         fs::read(format!("/proc/{}/cmdline", told.runtime)).map(|_| "its command line was read".into())
     }),
@@ -152,10 +172,11 @@ const ATTEMPTS: [(&str, Attempt); 14] = [
 /// The canary itself; `args` are those of [`Target::to_args`].
 pub(super) fn main(args: impl Iterator<Item = OsString>) -> i32 {
     let args: Vec<OsString> = args.collect();
-    let [secret, guarded, port, runtime] = args.as_slice() else { return 2 };
+    let [secret, outside, guarded, port, runtime] = args.as_slice() else { return 2 };
     let number = |text: &OsString| text.to_str().and_then(|text| text.parse::<i32>().ok()).unwrap_or(-1);
     let told = Told {
         secret: secret.into(),
+        outside: outside.into(),
         guarded: guarded.into(),
         port: u16::try_from(number(port)).unwrap_or(0),
         runtime: number(runtime),
@@ -175,24 +196,15 @@ fn said<N: Default + PartialOrd>(result: N) -> io::Result<()> {
     if result < N::default() { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Makes a file in the folder above that of the workspace: a `/tmp` of the sandbox' own is not outside.
-fn write_outside(told: &Told) -> io::Result<String> {
-    let above = told.guarded.ancestors().nth(3).unwrap_or(Path::new("/"));
-    let path = above.join(format!("duragent-canary-{:016x}", random_u64()));
-    OpenOptions::new().write(true).create_new(true).open(&path)?;
-    fs::remove_file(&path)?;
-    Ok(format!("a file was made in {}", path.parent().unwrap_or(&path).display()))
-}
-
 /// That of the sandbox' own first process is the tool's own.
-fn environment_of_pid_1(_: &Told) -> io::Result<String> {
-    let environment = fs::read("/proc/1/environ")?;
+fn environment_of(pid: libc::pid_t) -> io::Result<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ"))?;
     let name = |entry: &[u8]| entry.split(|&byte| byte == b'=').next().unwrap_or_default().to_vec();
     let own: Vec<_> = std::env::vars_os().map(|(name, _)| name.as_bytes().to_vec()).collect();
     let all = environment.split(|&byte| byte == 0).filter(|entry| !entry.is_empty()).map(name);
     match all.filter(|name| !own.contains(name)).count() {
-        0 => Err(io::Error::other("process 1 has no variable that the tool does not have")),
-        others => Ok(format!("{others} variables of another process were read")),
+        0 => Err(io::Error::other("it has no variable that the tool does not have")),
+        others => Ok(format!("{others} variables that the tool does not have were read")),
     }
 }
 
