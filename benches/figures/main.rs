@@ -17,6 +17,7 @@
 mod bare;
 mod client;
 mod cost;
+mod enclosed;
 mod failure;
 mod machine;
 mod made;
@@ -42,7 +43,7 @@ use table::Row;
 type Measure = fn(&Place) -> Result<Vec<Row>>;
 
 /// The figures by number, in the order in which they are measured.
-const FIGURES: [(u32, &str, Measure); 10] = [
+const FIGURES: [(u32, &str, Measure); 11] = [
     (1, "size of the binary", start::size),
     (2, "start to first answer", start::start),
     (3, "idle memory", rest::memory),
@@ -53,6 +54,7 @@ const FIGURES: [(u32, &str, Measure); 10] = [
     (8, "memory while a tool prints", cost::flood),
     (9, "commits per second", store::commits),
     (10, "replay of a long log", replay::replay),
+    (11, "cost of a sandbox", enclosed::cost),
 ];
 
 const USAGE: &str = "\

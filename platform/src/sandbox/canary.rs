@@ -161,8 +161,9 @@ const ATTEMPTS: [(&str, Attempt); 15] = [
     ("terminal_input", terminal_input),
     ("io_uring", io_uring),
     ("new_privileges", |_| {
+        let unused: libc::c_ulong = 0;
         // SAFETY: asks for a number.
-        match unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) } {
+        match unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, unused, unused, unused, unused) } {
             1 => Err(io::Error::other("set-user-id programs gain nothing (no_new_privs)")),
             _ => Ok("set-user-id programs gain privileges".into()),
         }

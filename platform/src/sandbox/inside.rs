@@ -183,8 +183,9 @@ fn confine(options: &Options) -> Result<(), String> {
             return Err(said(&format!("cannot set the limit {name} to {value}")));
         }
     }
+    let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: prctl with this option takes numbers (prctl(2)).
-    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as libc::c_ulong, 0, 0, 0) } != 0 {
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, on, unused, unused, unused) } != 0 {
         return Err(said("cannot give up new privileges"));
     }
     if let Some(rules) = &options.landlock {

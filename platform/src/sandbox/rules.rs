@@ -168,6 +168,7 @@ fn drop_capabilities() -> io::Result<()> {
     }
     let header = Header { version: VERSION, pid: 0 };
     let mut data = [Data::default(); 2];
+    let unused: libc::c_ulong = 0;
     // SAFETY: both structs are as capget(2) lays them out, and outlive the calls; prctl takes numbers.
     unsafe {
         if libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) != 0 {
@@ -178,14 +179,14 @@ fn drop_capabilities() -> io::Result<()> {
         }
         let mut number: libc::c_ulong = 0;
         // Beyond the last capability of this kernel the answer is EINVAL.
-        while libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) == 0 {
+        while libc::prctl(libc::PR_CAPBSET_DROP, number, unused, unused, unused) == 0 {
             number += 1;
         }
         let none = [Data::default(); 2];
         if libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) != 0 {
             return Err(io::Error::last_os_error());
         }
-        let left = |number| libc::prctl(libc::PR_CAPBSET_READ, number as libc::c_ulong, 0, 0, 0) == 1;
+        let left = |number| libc::prctl(libc::PR_CAPBSET_READ, number as libc::c_ulong, unused, unused, unused) == 1;
         if (0..64).any(left) {
             return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
