@@ -37,7 +37,7 @@ mod tree;
 mod trust;
 
 pub use backend::{Backend, Mode, Unavailable, find};
-pub use files::entries;
+pub use files::{Lookup, Refused, entries};
 pub use policy::{Endpoint, Grant, Limits, Network, Place, Policy, View};
 pub use trust::Trust;
 
