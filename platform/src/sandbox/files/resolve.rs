@@ -31,18 +31,25 @@ pub(super) fn resolve(view: &View, path: &Path, needed: Grant) -> io::Result<Tar
     while let Some(part) = ahead.pop() {
         after_link = after_link.filter(|&after| ahead.len() >= after);
         if part == OsStr::new("..") {
-            leave(view, &mut at, needed)?;
+            if !is_known(view, &at) {
+                return Err(refuse(view, told.unwrap_or(at), needed));
+            }
+            if !fs::symlink_metadata(&at)?.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            at.pop();
             continue;
         }
         at.push(part);
         match fs::read_link(&at) {
             Ok(text) => {
                 links += 1;
-                if links > LINKS_MAX {
-                    return Err(io::Error::from_raw_os_error(libc::ELOOP));
-                }
                 if told.is_none() && view.grant(&at) == Grant::None {
                     told = Some(whole(&at, &ahead));
+                }
+                if links > LINKS_MAX {
+                    let endless = || io::Error::from_raw_os_error(libc::ELOOP);
+                    return Err(told.map_or_else(endless, |path| refuse(view, path, needed)));
                 }
                 after_link = after_link.or(Some(ahead.len()));
                 // An absolute text takes the place of all of it.
@@ -53,7 +60,8 @@ pub(super) fn resolve(view: &View, path: &Path, needed: Grant) -> io::Result<Tar
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {} // no link
             Err(error) => {
                 if ahead.iter().any(|part| part == "..") {
-                    return Err(if grants(view, &at, Grant::Read) { error } else { refuse(view, at, needed) });
+                    let known = grants(view, &at, Grant::Read);
+                    return Err(if known { error } else { refuse(view, told.unwrap_or(at), needed) });
                 }
                 dangling = after_link.is_some();
                 at = whole(&at, &ahead);
@@ -69,17 +77,9 @@ pub(super) fn resolve(view: &View, path: &Path, needed: Grant) -> io::Result<Tar
     }
 }
 
-/// Goes up from `at`, which exists: it has to be a directory, and one that may be known about.
-fn leave(view: &View, at: &mut PathBuf, needed: Grant) -> io::Result<()> {
-    let known = view.grant(at) != Grant::None || view.entries().iter().any(|entry| entry.path.starts_with(&*at));
-    if !known {
-        return Err(refuse(view, at.clone(), needed));
-    }
-    if !fs::symlink_metadata(&*at)?.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
-    at.pop();
-    Ok(())
+/// True if it is no secret that `path` exists: it is granted, or leads to something that is.
+fn is_known(view: &View, path: &Path) -> bool {
+    view.grant(path) != Grant::None || view.entries().iter().any(|entry| entry.path.starts_with(path))
 }
 
 fn refuse(view: &View, path: PathBuf, needed: Grant) -> io::Error {

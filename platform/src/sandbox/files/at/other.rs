@@ -7,14 +7,13 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 
-/// Opens a directory on the way. POSIX has `O_SEARCH` for this, which asks for the right to pass only; on these two it is
-/// called `O_EXEC`, elsewhere the directory has to be readable.
-#[cfg(target_vendor = "apple")]
-pub(in super::super) const STEP: libc::c_int = 0x4000_0000 | libc::O_DIRECTORY;
-#[cfg(target_os = "freebsd")]
-pub(in super::super) const STEP: libc::c_int = libc::O_EXEC | libc::O_DIRECTORY;
+/// Opens a directory on the way. POSIX has `O_SEARCH` for this, which asks for the right to pass only; these two make it of
+/// `O_EXEC`, elsewhere the directory has to be readable.
+pub(in super::super) const STEP: libc::c_int = SEARCH | libc::O_DIRECTORY;
+#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+const SEARCH: libc::c_int = libc::O_EXEC;
 #[cfg(not(any(target_vendor = "apple", target_os = "freebsd")))]
-pub(in super::super) const STEP: libc::c_int = libc::O_RDONLY | libc::O_DIRECTORY;
+const SEARCH: libc::c_int = libc::O_RDONLY;
 
 /// Large files are no matter here.
 pub(super) const LARGE: libc::c_int = 0;
