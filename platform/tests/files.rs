@@ -1,9 +1,9 @@
-//! Opening and replacing files in trust mode, on a real file system.
+//! Opening and replacing files in trust mode, on a real file system, with both ways to keep links out.
 
 mod common;
 
 use common::{TESTBED, TempDir, everything};
-use duragent_platform::sandbox::{Access, entries};
+use duragent_platform::sandbox::{Access, Lookup, entries};
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
@@ -11,18 +11,27 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+/// Runs a test with each of them.
+fn each(test: impl Fn(Lookup)) {
+    [Lookup::Openat2, Lookup::Walk].into_iter().for_each(test);
+}
+
 fn make_pipe(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
 #[test]
 fn open_reads_files_and_refuses_the_rest() {
+    each(check_open);
+}
+
+fn check_open(lookup: Lookup) {
     let dir = TempDir::new();
     fs::write(dir.join("a.txt"), "text").unwrap();
     fs::create_dir(dir.join("sub")).unwrap();
     make_pipe(&dir.join("pipe"));
     symlink("a.txt", dir.join("link")).unwrap();
-    let open = |path: &str, access| everything(dir.path()).open(Path::new(path), access);
+    let open = |path: &str, access| everything(dir.path()).open_by(lookup, Path::new(path), access);
 
     for path in ["a.txt", "sub/../a.txt", "link", dir.join("a.txt").to_str().unwrap()] {
         let (mut file, mut text) = (open(path, Access::Read).unwrap(), String::new());
@@ -56,8 +65,13 @@ fn a_listed_directory_stays_itself_when_it_is_renamed() {
 
 #[test]
 fn replace_makes_overwrites_and_keeps_mode_owner_and_links() {
+    each(check_replace);
+}
+
+fn check_replace(lookup: Lookup) {
     let dir = TempDir::new();
-    let replace = |path: &str, contents: &str| everything(dir.path()).replace(Path::new(path), contents.as_bytes());
+    let replace =
+        |path: &str, contents: &str| everything(dir.path()).replace_by(lookup, Path::new(path), contents.as_bytes());
 
     replace("new/deep/a.txt", "one").unwrap();
     assert_eq!(fs::read_to_string(dir.join("new/deep/a.txt")).unwrap(), "one");
@@ -94,6 +108,10 @@ fn a_new_file_has_the_mode_of_the_umask() {
 
 #[test]
 fn what_cannot_be_replaced_is_refused_and_nothing_stays() {
+    each(check_what_cannot_be_replaced);
+}
+
+fn check_what_cannot_be_replaced(lookup: Lookup) {
     let dir = TempDir::new();
     fs::create_dir(dir.join("sub")).unwrap();
     fs::write(dir.join("file"), "kept").unwrap();
@@ -101,7 +119,7 @@ fn what_cannot_be_replaced_is_refused_and_nothing_stays() {
     symlink("nowhere", dir.join("dangling")).unwrap();
     let before = dir.names();
     let check = |path: &str, kind| {
-        let error = everything(dir.path()).replace(Path::new(path), b"x").unwrap_err();
+        let error = everything(dir.path()).replace_by(lookup, Path::new(path), b"x").unwrap_err();
         assert_eq!(error.kind(), kind, "{path}: {error}");
         assert_eq!(dir.names(), before, "{path}");
     };

@@ -1,9 +1,9 @@
-//! Shared by the unit tests of the tools: real files in a directory of their own, in trust mode.
+//! Shared by the unit tests of the tools: real files in a directory of their own, in trust mode or under a policy.
 
 use super::{Context, Registry, builtin};
 use duragent_core::event::ToolOutcome;
 use duragent_platform::cancel::Cancel;
-use duragent_platform::sandbox::{Place, Sandbox, Trust};
+use duragent_platform::sandbox::{Place, Policy, Sandbox, Trust, View};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,6 +12,8 @@ use std::time::Duration;
 pub(super) struct Bench {
     root: PathBuf,
     sandbox: Trust,
+    /// What the file tools are held to; `None`: trust mode.
+    pub(super) policy: Option<Policy>,
     pub(super) cancel: Cancel,
     pub(super) call_id: String,
     pub(super) deadline: Duration,
@@ -23,12 +25,13 @@ impl Bench {
     pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("duragent-tool-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let root = std::env::temp_dir().join(name);
+        let root = std::env::temp_dir().canonicalize().unwrap().join(name);
         std::fs::create_dir_all(root.join("work")).unwrap();
         Self {
             root,
             // Files need no guard.
             sandbox: Trust::new(PathBuf::new()),
+            policy: None,
             cancel: Cancel::new(),
             call_id: "call_1".into(),
             deadline: Duration::from_secs(60),
@@ -66,9 +69,11 @@ impl Bench {
 
     pub(super) fn with<T>(&self, use_context: impl FnOnce(&Context<'_>) -> T) -> T {
         let (workdir, artifacts) = (self.root.join("work"), self.artifacts());
+        let place = Place { workdir: &workdir, artifacts: &artifacts };
+        let view = self.policy.as_ref().map_or_else(|| self.sandbox.view(place), |policy| View::new(policy, place));
         use_context(&Context {
             sandbox: &self.sandbox,
-            view: &self.sandbox.view(Place { workdir: &workdir, artifacts: &artifacts }),
+            view: &view,
             artifacts: &artifacts,
             call_id: &self.call_id,
             session: "s1",

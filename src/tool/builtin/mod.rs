@@ -11,7 +11,9 @@ use super::arguments::{Field, schema};
 use super::{Context, Tool};
 use duragent_core::event::{Denied, ToolOutcome};
 use duragent_core::tool::{EffectClass, PolicyArgument, ToolDecl};
+use duragent_platform::sandbox::Refused;
 use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 /// All there are, sorted.
@@ -48,6 +50,9 @@ fn refused(result: String, kind: &str, what: &str, hint: &str) -> ToolOutcome {
 /// What a file operation's error means to the model. `verb` completes "cannot …".
 fn trouble(verb: &str, path: &str, error: &io::Error) -> ToolOutcome {
     use io::ErrorKind as Kind;
+    if let Some(refused) = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
+        return refused_by_sandbox(verb, path, refused);
+    }
     let (why, hint) = match error.kind() {
         Kind::NotFound => ("no such file or directory", "list_dir shows what is there"),
         Kind::IsADirectory => ("it is a directory", "list_dir shows what is in it"),
@@ -64,6 +69,14 @@ fn trouble(verb: &str, path: &str, error: &io::Error) -> ToolOutcome {
         Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => refused(result, "limit", path, hint),
         _ => said(result),
     }
+}
+
+/// The sandbox did not let the file tools do what a shell in it could not do either.
+fn refused_by_sandbox(verb: &str, path: &str, Refused { path: found, hint, .. }: &Refused) -> ToolOutcome {
+    let what = found.to_string_lossy();
+    // A link, or steps up, may have led somewhere that the path does not show.
+    let which = if found.ends_with(Path::new(path)) { String::new() } else { format!(", which is {what:?}") };
+    refused(format!("cannot {verb} {path:?}{which}: {hint}"), "fs", &what, hint)
 }
 
 /// Tells work in this process when it has to stop: nobody can kill it.

@@ -2,7 +2,9 @@
 
 use super::NAMES;
 use crate::tool::testing::Bench;
+use duragent_core::event::Denied;
 use duragent_core::json::ObjectWriter;
+use duragent_platform::sandbox::Policy;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
@@ -22,23 +24,28 @@ fn every_tool_refuses_wrong_arguments_in_words() {
     }
 }
 
+/// A file tool on `path`, with arguments that would work.
+fn run_on(bench: &Bench, name: &str, path: &str) -> duragent_core::event::ToolOutcome {
+    let mut arguments = String::new();
+    let mut object = ObjectWriter::new(&mut arguments);
+    object.str("path", path);
+    match name {
+        "write_file" => _ = object.str("content", "x"),
+        "edit_file" => _ = object.str("old", "x").str("new", "y"),
+        "search_files" => _ = object.str("text", "x"),
+        _ => {}
+    }
+    object.finish();
+    bench.run(name, &arguments)
+}
+
 #[test]
 fn every_file_tool_says_what_is_in_the_way() {
     let bench = Bench::new();
     bench.write("file", "text");
     bench.write("dir/a", "text");
     let check = |name: &str, path: &str, expected: &str| {
-        let mut arguments = String::new();
-        let mut object = ObjectWriter::new(&mut arguments);
-        object.str("path", path);
-        match name {
-            "write_file" => _ = object.str("content", "x"),
-            "edit_file" => _ = object.str("old", "x").str("new", "y"),
-            "search_files" => _ = object.str("text", "x"),
-            _ => {}
-        }
-        object.finish();
-        bench.check(name, &arguments, expected);
+        assert_eq!(run_on(&bench, name, path).result, expected, "{name} {path}");
     };
     let missing = "no such file or directory; list_dir shows what is there";
     check("read_file", "none", &format!("cannot read \"none\": {missing}"));
@@ -67,6 +74,82 @@ fn permission_and_space_are_refusals_with_a_kind() {
     ] {
         assert_eq!(kind(&super::trouble("read", "a", &Error::from(error))), expected, "{error:?}");
     }
+}
+
+/// A working directory with a way out, under a policy, and what its paths are.
+fn confined() -> (Bench, String, String) {
+    let mut bench = Bench::new();
+    bench.write("file", "x");
+    bench.write(".git/hooks/pre-commit", "x");
+    bench.write("../outside/file", "x");
+    symlink("../outside/file", bench.path("link")).unwrap();
+    let work = bench.path("").canonicalize().unwrap();
+    let outside = work.parent().unwrap().join("outside/file");
+    bench.policy = Some(Policy { hidden: vec![work.join(".duragent"), work.join("hidden")], ..Policy::default() });
+    (bench, work.to_str().unwrap().to_owned(), outside.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn every_file_tool_is_held_to_the_policy_and_says_what_is_allowed() {
+    let (mut bench, work, outside) = confined();
+    let artifacts = bench.artifacts();
+    let write = format!(
+        "the sandbox allows changes only below {work}; use a path there, or ask the user to add it to sandbox.write"
+    );
+    let read = format!(
+        "the sandbox allows reading only below {work}, {}, and in the system's own directories; use a path there, or ask \
+         the user to add it to sandbox.read",
+        artifacts.display()
+    );
+    let up = "../outside/file";
+    let runtime = "this belongs to the runtime and is never opened from inside the sandbox; ask the user";
+    let hooks = "this is run or read outside the sandbox and is never changed from inside; ask the user to change it";
+    let hook = &format!("{work}/.git/hooks/pre-commit");
+    let config = &format!("{work}/.duragent/duragent.yaml");
+    for (name, path, verb, what, hint) in [
+        ("write_file", outside.as_str(), "write", &outside, write.as_str()),
+        ("write_file", up, "write", &outside, &write),
+        ("write_file", "link", "write", &outside, &write),
+        ("write_file", ".git/hooks/pre-commit", "write", hook, hooks),
+        ("write_file", ".duragent/duragent.yaml", "write", config, runtime),
+        ("edit_file", "link", "edit", &outside, &read),
+        ("edit_file", ".git/hooks/pre-commit", "write", hook, hooks),
+        ("read_file", up, "read", &outside, &read),
+        ("read_file", "link", "read", &outside, &read),
+        ("read_file", ".duragent/duragent.yaml", "read", config, runtime),
+        ("list_dir", up, "list", &outside, &read),
+        ("search_files", up, "search", &outside, &read),
+    ] {
+        let outcome = run_on(&bench, name, path);
+        let which = if what.ends_with(path) { String::new() } else { format!(", which is {what:?}") };
+        assert_eq!(outcome.result, format!("cannot {verb} {path:?}{which}: {hint}"), "{name} {path}");
+        let denied = Denied { kind: "fs".into(), what: what.clone(), hint: hint.into() };
+        assert_eq!(outcome.denied, Some(denied), "{name} {path}");
+    }
+    assert_eq!(bench.read("../outside/file"), "x");
+    for name in ["read_file", "edit_file", "write_file", "list_dir", "search_files"] {
+        let path = if name == "list_dir" { "." } else { "file" };
+        bench.call_id.push('x');
+        bench.write("file", "x");
+        assert_eq!(kind(&run_on(&bench, name, path)), None, "{name}");
+    }
+    // Control: what refuses is the policy.
+    bench.policy = None;
+    bench.check("read_file", r#"{"path":"link"}"#, "x");
+    bench.check("write_file", r#"{"path":"link","content":"y"}"#, "wrote 1 bytes to link");
+    assert_eq!(bench.read("../outside/file"), "y");
+}
+
+#[test]
+fn search_files_passes_over_what_the_policy_hides() {
+    let (mut bench, ..) = confined();
+    bench.write("hidden/file", "needle");
+    bench.write("seen/file", "needle");
+    let arguments = r#"{"text":"needle"}"#;
+    let note = "\n[1 files or directories could not be read]";
+    bench.check("search_files", arguments, &format!("seen/file:1: needle\n{note}"));
+    bench.policy = None;
+    bench.check("search_files", arguments, "hidden/file:1: needle\nseen/file:1: needle\n");
 }
 
 #[test]
