@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 const LOOKUPS: [Lookup; 2] = [Lookup::Openat2, Lookup::Walk];
@@ -388,6 +388,65 @@ fn what_cannot_be_changed_is_said() {
 }
 
 #[test]
+fn what_a_protected_name_leads_to_is_protected_too() {
+    let scene = Scene(TempDir::new());
+    for path in ["w/dotfiles/bashrc", "w/repository/hooks/pre-commit", "w/keys/token"] {
+        let path = scene.0.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "kept").unwrap();
+    }
+    for (link, text) in [("w/.bashrc", "dotfiles/bashrc"), ("w/.git", "repository"), ("w/token", "keys/token")] {
+        symlink(text, scene.0.join(link)).unwrap();
+    }
+    let policy = Policy { hidden: vec![scene.0.join("w/token")], ..Policy::default() };
+    let workdir = scene.0.join("w");
+    let view = View::new(&policy, Place { workdir: &workdir, artifacts: &workdir });
+    let before = scene.files();
+    for lookup in LOOKUPS {
+        for (path, expected) in [
+            (".bashrc", "@/w/dotfiles/bashrc"),
+            ("dotfiles/bashrc", "@/w/dotfiles/bashrc"),
+            (".git/hooks/new", "@/w/repository/hooks/new"),
+            ("repository/hooks/pre-commit", "@/w/repository/hooks/pre-commit"),
+            ("token", "@/w/token"),
+            ("keys/token", "@/w/keys/token"),
+        ] {
+            let error = view.replace_by(lookup, Path::new(path), b"x").unwrap_err();
+            scene.check_refused(&error, expected, Grant::Write, path);
+        }
+        let error = read(&view, lookup, Path::new("keys/token")).unwrap_err();
+        scene.check_refused(&error, "@/w/keys/token", Grant::Read, "keys/token");
+        assert_eq!(read(&view, lookup, Path::new(".bashrc")).unwrap(), "kept");
+        assert_eq!(scene.files(), before);
+        // Control: beside them all may be changed.
+        for path in ["dotfiles/other", "repository/index", "keys/other"] {
+            view.replace_by(lookup, Path::new(path), b"x").unwrap();
+            fs::remove_file(workdir.join(path)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_service_works_inside_its_hidden_workspace() {
+    let dir = TempDir::new();
+    let workdir = dir.join("real/sessions/s/work");
+    fs::create_dir_all(&workdir).unwrap();
+    fs::write(dir.join("real/duragent.yaml"), "config").unwrap();
+    symlink("real", dir.join("link")).unwrap();
+    for hidden in ["real", "link"] {
+        let policy = Policy { hidden: vec![dir.join(hidden)], ..Policy::default() };
+        let view = View::new(&policy, Place { workdir: &workdir, artifacts: &workdir });
+        for lookup in LOOKUPS {
+            view.replace_by(lookup, Path::new("a"), b"x").unwrap();
+            assert_eq!(read(&view, lookup, Path::new("a")).unwrap(), "x");
+            for path in ["real/duragent.yaml", "link/duragent.yaml"] {
+                assert!(refused(&read(&view, lookup, &dir.join(path)).unwrap_err()), "{path}");
+            }
+        }
+    }
+}
+
+#[test]
 fn as_many_links_are_followed_as_the_kernel_follows() {
     let dir = TempDir::new();
     fs::write(dir.join("0"), "end").unwrap();
@@ -417,19 +476,6 @@ fn names_need_not_be_text() {
         let error = read(&view, lookup, name(b"../\xff")).unwrap_err();
         assert!(error.to_string().contains("/\\xFF\" may not be read: "), "{error}");
         fs::remove_file(dir.path().join(name(b"l\xfd"))).unwrap();
-    }
-}
-
-#[test]
-fn set_id_bits_do_not_pass_to_what_an_agent_wrote() {
-    let dir = TempDir::new();
-    for lookup in LOOKUPS {
-        fs::write(dir.join("program"), "").unwrap();
-        fs::set_permissions(dir.join("program"), fs::Permissions::from_mode(0o6751)).unwrap();
-        let mode = || fs::metadata(dir.join("program")).unwrap().permissions().mode() & 0o7777;
-        assert_eq!(mode(), 0o6751);
-        everything(dir.path()).replace_by(lookup, Path::new("program"), b"new").unwrap();
-        assert_eq!(mode(), 0o751);
     }
 }
 

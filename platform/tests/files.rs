@@ -98,6 +98,20 @@ fn check_replace(lookup: Lookup) {
 }
 
 #[test]
+fn set_id_bits_do_not_pass_to_what_an_agent_wrote() {
+    let dir = TempDir::new();
+    let program = dir.join("program");
+    let mode = || fs::metadata(&program).unwrap().mode() & 0o7777;
+    each(|lookup| {
+        fs::write(&program, "").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o6751)).unwrap();
+        assert_eq!(mode(), 0o6751);
+        everything(dir.path()).replace_by(lookup, &program, b"new").unwrap();
+        assert_eq!(mode(), 0o751);
+    });
+}
+
+#[test]
 fn a_new_file_has_the_mode_of_the_umask() {
     let dir = TempDir::new();
     fs::write(dir.join("plain"), "").unwrap();

@@ -3,11 +3,17 @@
 use super::super::policy::{Grant, NETWORK_READ, SYSTEM_READ, View, WORKSPACE_NAME};
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// Directories that a hint names; who needs to know more asks the user.
 const NAMED_MAX: usize = 4;
+
+const PROCESS: &str = "processes outside the sandbox are not seen from inside";
+const HIDDEN: &str = "this belongs to the runtime and is never opened from inside the sandbox; ask the user";
+const READ_ONLY: &str =
+    "this is run or read outside the sandbox and is never changed from inside; ask the user to change it";
 
 /// A file operation that the policy refuses, and that the kernel was not asked about. Found inside an [`io::Error`] of kind
 /// `PermissionDenied`.
@@ -40,18 +46,15 @@ impl Refused {
     /// `path` is not granted.
     pub(super) fn new(view: &View, path: PathBuf, access: Grant) -> Self {
         let hint = if is_process(&path) {
-            "processes outside the sandbox are not seen from inside".to_owned()
-        } else if is_protected(view, &path, access) {
-            match view.grant(&path) {
-                Grant::None => "this belongs to the runtime and is never opened from inside the sandbox; ask the user",
-                _ => "this is run or read outside the sandbox and is never changed from inside; ask the user to change it",
-            }
-            .to_owned()
+            PROCESS.to_owned()
+        } else if is_protected(view, &path, access) || is_behind_a_link(view, &path, access) {
+            let hidden = access == Grant::Read || view.grant(&path) == Grant::None;
+            if hidden { HIDDEN.to_owned() } else { READ_ONLY.to_owned() }
         } else {
             let (what, list) = if access == Grant::Write { ("changes", "write") } else { ("reading", "read") };
-            let where_to = allowed(view, access);
+            let roots = allowed(view, access);
             format!(
-                "the sandbox allows {what} only {where_to}; use a path there, or ask the user to add it to sandbox.{list}"
+                "the sandbox allows {what} only {roots}; use a path there, or ask the user to add it to sandbox.{list}"
             )
         };
         Self { path, access, hint }
@@ -69,8 +72,8 @@ impl Refused {
 /// Other than a shell, which has processes of its own or those of the same user to look at, file tools work in the runtime:
 /// its environment and memory below `/proc` are secrets, even if `/proc` is listed.
 pub(super) fn grants(view: &View, path: &Path, needed: Grant) -> bool {
-    let trusted = view.entries().is_empty();
-    view.grant(path) >= needed && (trusted || !is_process(path))
+    let confined = || view.grant(path) >= needed && !is_process(path) && !is_behind_a_link(view, path, needed);
+    !view.is_confined() || confined()
 }
 
 /// `/proc/<number>`, and what is below.
@@ -83,6 +86,20 @@ fn is_process(path: &Path) -> bool {
 fn is_protected(view: &View, path: &Path, needed: Grant) -> bool {
     path.components().any(|part| part == Component::Normal(OsStr::new(WORKSPACE_NAME)))
         || view.entries().iter().any(|entry| entry.limits && entry.grant < needed && path.starts_with(&entry.path))
+}
+
+/// True if a protected name is a symbolic link, and leads to `path` or to what holds it: who starts `.bashrc` starts that.
+/// Of a hidden name the last part may be a link, which is cheap to find out for every file of a search; above it none is
+/// expected.
+fn is_behind_a_link(view: &View, path: &Path, needed: Grant) -> bool {
+    let protected = view.entries().iter().filter(|entry| entry.limits && entry.grant < needed);
+    let mut links = protected.filter(|entry| needed == Grant::Write || fs::read_link(&entry.path).is_ok());
+    let roots = || view.entries().iter().filter(|entry| !entry.limits && path.starts_with(&entry.path));
+    links.any(|entry| {
+        let real = fs::canonicalize(&entry.path).ok().filter(|real| path.starts_with(real));
+        // What is granted further down is granted, as without a link: a service works inside its workspace.
+        real.is_some_and(|real| !roots().any(|root| root.path.starts_with(&real)))
+    })
 }
 
 /// `below /w, /data and …`: the working directory first, the system's own directories in a word.
