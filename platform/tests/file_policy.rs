@@ -73,6 +73,8 @@ impl Scene {
             ("dangling", "nowhere"),
             ("dangling-dir", "nowhere/further"),
             ("dangling-out", "../outside/nothing"),
+            // Listed, but made by the agent: the list does not pass to where it leads.
+            ("cache", "../outside"),
             ("../outside/link", "secret"),
             ("../outside/loop", "loop"),
             ("../outside/back", "@/w/a.txt"),
@@ -86,7 +88,7 @@ impl Scene {
     fn view(&self) -> View {
         let policy = Policy {
             read: vec![self.0.join("data")],
-            write: vec![self.0.join("out"), self.0.join("single/file"), self.0.join("unmade/file")],
+            write: ["out", "single/file", "unmade/file", "w/cache"].map(|path| self.0.join(path)).to_vec(),
             hidden: vec![self.0.join("w/.duragent")],
             read_only: vec![self.0.join("w/prompt.md")],
             ..Policy::default()
@@ -214,6 +216,7 @@ fn what_may_not_be_read_is_not_even_known_to_exist() {
         ("out-dir/secret", Refused("@/outside/secret")),
         ("out-dir/../w/a.txt", Refused("@/outside")),
         ("out-chain", Refused("@/outside/secret")),
+        ("cache/secret", Refused("@/outside/secret")),
         ("out-link", Refused("@/outside/link")),
         ("dangling-out", Refused("@/outside/nothing")),
         (".duragent", Refused("@/w/.duragent")),
@@ -347,6 +350,7 @@ fn what_may_not_be_changed_stays() {
         ("out-dir/secret", Refused("@/outside/secret")),
         ("out-dir/new/new", Refused("@/outside/new/new")),
         ("out-chain", Refused("@/outside/secret")),
+        ("cache/secret", Refused("@/outside/secret")),
         ("dangling-out", Refused("@/outside/nothing")),
         ("prompt.md", Refused("@/w/prompt.md")),
         (".duragent/duragent.yaml", Refused("@/w/.duragent/duragent.yaml")),
