@@ -15,10 +15,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{lchown, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Attempts of each kind; more only until each of the outcomes of a race was seen.
-const ATTEMPTS: u32 = 2_000;
+/// Attempts of each kind, and the time after which fewer are enough: each that writes waits for the disk. It goes on until
+/// both outcomes of a race were seen.
+const ATTEMPTS: u32 = 5_000;
+const ENOUGH: Duration = Duration::from_secs(1);
 
 /// Attempts of the control at most. It needs about ten.
 const CONTROL_ATTEMPTS_MAX: u32 = 1_000_000;
@@ -122,8 +124,8 @@ fn owners() -> Vec<u32> {
 /// What is swapped in the working directory, and what is opened there.
 const PLACES: [(&str, &str); 2] = [("dir", "dir/file"), ("file", "file")];
 
-/// For each place, each kind of user and each way to keep links out: at least
-/// [`ATTEMPTS`] times `attempt`, and until it both succeeded and was refused.
+/// For each place, each kind of user and each way to keep links out: `attempt`, again and again, until it both succeeded and
+/// was refused, and was made often enough.
 fn race(places: &[(&str, &str)], attempt: impl Fn(&Scene, &View, Lookup, &Path) -> io::Result<()> + Sync) {
     for &(swapped, path) in places {
         for owner in owners() {
@@ -136,7 +138,8 @@ fn race(places: &[(&str, &str)], attempt: impl Fn(&Scene, &View, Lookup, &Path) 
                 let (mut succeeded, mut refused) = (0, 0);
                 scene.while_swapping(swapped, owner, || {
                     let start = Instant::now();
-                    while succeeded + refused < ATTEMPTS || succeeded == 0 || refused == 0 {
+                    let often = |attempts| attempts >= ATTEMPTS || start.elapsed() >= ENOUGH;
+                    while !often(succeeded + refused) || succeeded == 0 || refused == 0 {
                         assert!(start.elapsed() < PATIENCE, "{what}: {succeeded} succeeded, {refused} were refused");
                         match attempt(&scene, &view, lookup, Path::new(path)) {
                             Ok(()) => succeeded += 1,
