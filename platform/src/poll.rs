@@ -6,18 +6,24 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// What is waited for: data, or the other side's end.
+/// What is waited for: data or room, or the other side's end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
     fd: Option<BorrowedFd<'a>>,
-    /// Set by [`wait`]: a read will not block.
+    events: libc::c_short,
+    /// Set by [`wait`]: a read (or a write) will not block.
     pub(crate) ready: bool,
 }
 
 impl<'a> Source<'a> {
-    /// Waits for `fd`; `None` is never ready, so that positions in the list stay the same.
+    /// Waits until `fd` can be read; `None` is never ready, so that positions in the list stay the same.
     pub(crate) fn new(fd: Option<BorrowedFd<'a>>) -> Self {
-        Self { fd, ready: false }
+        Self { fd, events: libc::POLLIN, ready: false }
+    }
+
+    /// Waits until `fd` can be written to.
+    pub(crate) fn for_writing(fd: Option<BorrowedFd<'a>>) -> Self {
+        Self { fd, events: libc::POLLOUT, ready: false }
     }
 }
 
@@ -28,7 +34,7 @@ impl<'a> Source<'a> {
 /// As poll(2), but for `EINTR`.
 pub(crate) fn wait<const N: usize>(sources: &mut [Source<'_>; N], timeout: Option<Duration>) -> io::Result<()> {
     let mut fds =
-        sources.map(|s| libc::pollfd { fd: s.fd.map_or(-1, |fd| fd.as_raw_fd()), events: libc::POLLIN, revents: 0 });
+        sources.map(|s| libc::pollfd { fd: s.fd.map_or(-1, |fd| fd.as_raw_fd()), events: s.events, revents: 0 });
     // Rounded up: a timeout cut to 0 ms would spin until the last millisecond is over.
     let millis = timeout.map_or(-1, |t| i32::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
     // SAFETY: `fds` is an array of N initialized pollfd, and lives through the call. poll(2) ignores negative fds.
@@ -80,5 +86,23 @@ mod tests {
         let mut sources = [Source::new(Some(reader.as_fd()))];
         wait(&mut sources, None).unwrap();
         assert!(sources[0].ready, "the end of the stream counts as ready");
+    }
+
+    #[test]
+    fn room_to_write() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        set_nonblocking(&writer).unwrap();
+        while writer.write(&[0; 4096]).is_ok() {}
+        let full = |writer: &io::PipeWriter| {
+            let mut sources = [Source::for_writing(Some(writer.as_fd()))];
+            wait(&mut sources, Some(Duration::from_millis(1))).unwrap();
+            !sources[0].ready
+        };
+        assert!(full(&writer));
+        (&reader).read_exact(&mut [0; 4096]).unwrap();
+        assert!(!full(&writer));
+        while writer.write(&[0; 4096]).is_ok() {}
+        drop(reader);
+        assert!(!full(&writer), "a reader that has gone counts as ready: the write tells");
     }
 }
