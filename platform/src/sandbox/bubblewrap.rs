@@ -88,8 +88,8 @@ impl Bubblewrap {
             args.flags(&["--perms", "1777", "--size", &tmp_bytes, "--tmpfs", tmp]);
         }
         let mut hidden = Vec::new();
-        for (path, kind) in &layout.steps {
-            match kind {
+        for (path, step) in &layout.steps {
+            match &step.kind {
                 Kind::Link(_) if path.starts_with("/proc") => {}
                 Kind::Link(target) => args.pair("--symlink", target, path),
                 Kind::Read | Kind::Keep => args.pair("--ro-bind", path, path),
@@ -146,7 +146,10 @@ impl Sandbox for Bubblewrap {
     ) -> io::Result<Ended> {
         let layout = layout(view);
         let processes = confined::process_limit(self.policy.limits.processes, false);
-        let inside = InsideOptions::new(&self.policy.network, &self.policy.limits, processes);
+        let mut inside = InsideOptions::new(&self.policy.network, &self.policy.limits, processes);
+        // bwrap goes by names, and a tool of another call may change what they lead to while it does.
+        let mounts = layout.steps.iter().filter(|(_, step)| !matches!(step.kind, Kind::Link(_)));
+        inside.mounts = mounts.map(|(path, step)| (path.clone(), step.id)).collect();
         let mut argv = self.argv(view, &layout);
         argv.push(format!("/proc/self/fd/{BINARY_FD}").into());
         argv.extend(inside.to_args());

@@ -9,14 +9,18 @@
 //! Invariants: single-threaded. `PR_SET_NO_NEW_PRIVS` is set before the filter, so no set-user-id program gains anything.
 
 use super::guard::CHANNEL_FD;
+use super::layout::Id;
 use super::policy::{Limits, Network};
 use super::seccomp::{Filter, Sockets};
 use super::{canary, channel, rules, tree};
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// First argument that makes this program an inside.
@@ -44,6 +48,9 @@ pub(super) struct Options {
     pub(super) inet: bool,
     /// Listen on the loopback of this place, and hand the listener to the runtime's proxy.
     pub(super) listen: bool,
+    /// What is to be a mount point, and what is to be found there if anybody could have changed that; no other mounts
+    /// are to be there but the sandbox' own. None: the mounts are the machine's.
+    pub(super) mounts: Vec<(PathBuf, Option<Id>)>,
     /// Rules for Landlock, if this is what the sandbox rests on.
     pub(super) landlock: Option<rules::Rules>,
 }
@@ -70,6 +77,7 @@ impl Options {
             unix: true,
             inet: *network != Network::None,
             listen: matches!(network, Network::Hosts(_)),
+            mounts: Vec::new(),
             landlock: None,
         }
     }
@@ -84,6 +92,10 @@ impl Options {
             if on {
                 args.push(name.into());
             }
+        }
+        for (path, id) in &self.mounts {
+            let id = id.map_or(NO_ID.to_owned(), |id| format!("{}:{}", id.device, id.inode));
+            args.extend(["--mount".into(), path.into(), id.into()]);
         }
         if let Some(rules) = &self.landlock {
             args.push("--landlock".into());
@@ -103,6 +115,11 @@ impl Options {
                 Some("--unix") => options.unix = true,
                 Some("--inet") => options.inet = true,
                 Some("--listen") => options.listen = true,
+                Some("--mount") => {
+                    let (path, id) = args.next().zip(args.next()).ok_or_else(|| name.clone())?;
+                    let id = read_id(&id).ok_or(name)?;
+                    options.mounts.push((path.into(), id));
+                }
                 Some("--landlock") => options.landlock = Some(rules::Rules::default()),
                 Some(text) => {
                     let value = args.next().ok_or_else(|| name.clone())?;
@@ -118,6 +135,18 @@ impl Options {
             }
         }
     }
+}
+
+/// In the place of an id: anything may be there.
+const NO_ID: &str = "-";
+
+fn read_id(text: &OsStr) -> Option<Option<Id>> {
+    let text = text.to_str()?;
+    if text == NO_ID {
+        return Some(None);
+    }
+    let (device, inode) = text.split_once(':')?;
+    Some(Some(Id { device: device.parse().ok()?, inode: inode.parse().ok()? }))
 }
 
 /// Becomes the tool; `args` is what follows [`INSIDE_ARG`]. Returns only if that failed: the exit code for the process.
@@ -177,6 +206,7 @@ fn hand_out_listener(channel: BorrowedFd<'_>) -> io::Result<String> {
 
 /// Takes away all that the options say, or says what could not be taken.
 fn confine(options: &Options) -> Result<(), String> {
+    check_mounts(&options.mounts)?;
     let said = |what: &str| format!("{what}: {}", io::Error::last_os_error());
     for ((name, resource), value) in LIMITS.iter().zip(options.limits).filter(|(_, value)| *value > 0) {
         if !limit(*resource, value) {
@@ -194,6 +224,42 @@ fn confine(options: &Options) -> Result<(), String> {
     let filter = Filter::new(Sockets { inet: options.inet, unix: options.unix });
     let filter = filter.ok_or("there is no system call filter for this processor")?;
     filter.install().map_err(|error| format!("cannot install the system call filter: {error}"))
+}
+
+/// The mounts are what they are to be, or it is said which is not.
+fn check_mounts(expected: &[(PathBuf, Option<Id>)]) -> Result<(), String> {
+    if expected.is_empty() {
+        return Ok(());
+    }
+    let text = fs::read("/proc/self/mountinfo").map_err(|error| format!("cannot read the list of mounts: {error}"))?;
+    let found: Vec<PathBuf> = text.split(|&byte| byte == b'\n').filter_map(mount_point).collect();
+    for (path, id) in expected {
+        let there = fs::symlink_metadata(path).ok().map(|metadata| Id::of(&metadata));
+        if !found.contains(path) || id.is_some_and(|id| Some(id) != there) {
+            return Err(format!("{} was changed by something else while it was mounted; try again", path.display()));
+        }
+    }
+    let own = |path: &Path| {
+        path == Path::new("/") || path == Path::new("/tmp") || path.starts_with("/dev") || path.starts_with("/proc")
+    };
+    match found.iter().find(|path| !own(path) && !expected.iter().any(|(known, _)| known == *path)) {
+        Some(path) => Err(format!("there is a mount at {} that was not asked for; try again", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// The fifth field of a line, in which spaces and the like are written as three octal digits (proc_pid_mountinfo(5)).
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    let field = line.split(|&byte| byte == b' ').nth(4)?;
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = octal.filter(|_| byte == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        out.push(octal.unwrap_or(byte));
+        rest = if octal.is_some() { after.get(3..)? } else { after };
+    }
+    Some(PathBuf::from(OsString::from_vec(out)))
 }
 
 /// Sets a limit, or what of it the hard limit allows: nobody can raise that.
@@ -227,6 +293,7 @@ mod tests {
     #[test]
     fn options_survive_the_command_line() {
         let mut full = Options::new(&Network::Hosts(Vec::new()), &Limits::default(), 7);
+        full.mounts = vec![("/w".into(), Some(Id { device: 1, inode: 2 })), ("/usr".into(), None)];
         full.landlock = Some(rules::Rules { abi: 7, read: vec!["/usr".into()], ..rules::Rules::default() });
         for options in [Options::default(), Options::new(&Network::None, &Limits::default(), 0), full] {
             let mut args = options.to_args().into_iter().chain(["bash".into(), "--cpu".into()]);
@@ -240,5 +307,29 @@ mod tests {
             assert_eq!(Options::take(&mut args.iter().map(OsString::from)), Err(OsString::from(wrong)), "{args:?}");
         }
         assert_eq!(Options::take(&mut std::iter::empty()), Err(OsString::new()), "no end");
+    }
+
+    #[test]
+    fn mount_points_are_read_as_the_kernel_writes_them() {
+        let point = |line: &str| mount_point(line.as_bytes());
+        let line = "80 79 0:45 /irq /proc/a\\040b\\134c ro,nosuid - proc proc rw";
+        assert_eq!(point(line), Some(PathBuf::from("/proc/a b\\c")));
+        assert_eq!(point("80 79 0:45 /irq /x\\04 ro"), Some(PathBuf::from("/x\\04")), "no three digits");
+        assert_eq!(point(""), None);
+    }
+
+    /// The mounts of this test are the machine's: none that is expected is there, and many are that are not.
+    #[test]
+    fn a_mount_that_is_missing_changed_or_not_asked_for_is_an_error() {
+        let check = |expected: &[(&str, Option<Id>)], what: &str| {
+            let expected: Vec<_> = expected.iter().map(|(path, id)| (PathBuf::from(path), *id)).collect();
+            let error = check_mounts(&expected).unwrap_err();
+            assert!(error.contains(what), "{error}");
+        };
+        let root = Id::of(&fs::metadata("/").unwrap());
+        check(&[("/no-mount", None)], "/no-mount was changed");
+        check(&[("/", Some(Id { inode: root.inode + 1, ..root }))], "/ was changed");
+        check(&[("/", Some(root))], "not asked for");
+        assert_eq!(check_mounts(&[]), Ok(()));
     }
 }

@@ -100,18 +100,20 @@ impl Landlock {
         rules.write.extend(DEVICES.into_iter().filter_map(canonical));
         rules.write.push(tmp.to_owned());
         let mut seen = BTreeSet::new();
-        for (path, kind) in &layout.steps {
-            let grant = match kind {
+        for (path, step) in &layout.steps {
+            let grant = match step.kind {
                 Kind::Write => Grant::Write,
                 Kind::Read | Kind::Keep => Grant::Read,
                 Kind::Link(_) | Kind::Pin | Kind::Hide => continue,
             };
+            if step.id.is_some() {
+                self.carve(layout, path, grant, &mut rules, &mut seen)?;
+                continue;
+            }
             // System paths may lead through links that are the machine's own.
             let Ok(real) = fs::canonicalize(path) else { continue };
-            if real == *path {
+            if real == *path || view.grant(&real) < grant {
                 self.carve(layout, &real, grant, &mut rules, &mut seen)?;
-            } else if view.grant(&real) < grant {
-                rules.read.push(real);
             }
         }
         Ok(rules)
@@ -149,7 +151,7 @@ impl Landlock {
             let entry = entry?;
             let below = entry.path();
             // A link is followed by the kernel to what it leads to, which has or has not a rule of its own.
-            let own_step = layout.steps.get(&below).is_some_and(|kind| *kind != Kind::Pin);
+            let own_step = layout.steps.get(&below).is_some_and(|step| step.kind != Kind::Pin);
             if !own_step && !entry.file_type()?.is_symlink() {
                 self.carve(layout, &below, grant, rules, seen)?;
             }

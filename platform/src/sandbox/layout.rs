@@ -5,11 +5,16 @@
 //! mounted on: whatever is at its name when the tool has ended is moved aside ([`Watch`]). A protected name that is a
 //! symbolic link can be replaced as a name: the same, and the link is put back. And a protected file could be carried off by
 //! renaming a directory above it: those directories become mounts on themselves, which cannot be renamed ([`Kind::Pin`]).
+//!
+//! Invariant: links are followed where only the system makes them. Elsewhere a path is what it looks like or it is not there,
+//! and its identity is noted, so that a backend that has to go by names can check what it got ([`Step::id`]).
 
-use super::policy::{Entry, Grant, View, WORKSPACE_NAME};
+use super::files;
+use super::policy::{Entry, Grant, NETWORK_READ, SYSTEM_READ, View, WORKSPACE_NAME};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,19 +22,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     /// By path: what holds comes before what it holds.
-    pub(super) steps: BTreeMap<PathBuf, Kind>,
+    pub(super) steps: BTreeMap<PathBuf, Step>,
     /// Names to look at when the tool has ended.
     pub(super) watch: Vec<Watch>,
 }
 
 /// What to do at a path that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Step {
+    /// What.
+    pub(super) kind: Kind,
+    /// What is there, where somebody else could change it. Nothing is kept of what will be hidden.
+    pub(super) id: Option<Id>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Let it be read.
     Read,
     /// Let it be changed.
     Write,
-    /// A symbolic link to a directory that is granted elsewhere.
+    /// A symbolic link of the system to a directory that is granted elsewhere.
     Link(PathBuf),
     /// A directory that may be changed, but not renamed: something below it is protected.
     Pin,
@@ -39,10 +53,16 @@ pub(super) enum Kind {
     Hide,
 }
 
-impl Kind {
-    /// True for what takes away from what is above.
-    pub(super) fn limits(&self) -> bool {
-        matches!(self, Self::Keep | Self::Hide)
+/// Device and inode: which file a name leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Id {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl Id {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
 
@@ -71,16 +91,21 @@ pub(super) fn layout(view: &View) -> Layout {
         while stack.last().is_some_and(|above| !entry.path.starts_with(above.path)) {
             stack.pop();
         }
-        let above = stack.last();
-        let (grant, root) = if entry.limits {
-            let Some(above) = above.filter(|above| entry.grant < above.grant) else { continue };
-            layout.limit(view, entry, above);
-            (entry.grant, above.root)
+        let above = stack.last().map_or(Grant::None, |above| above.grant);
+        // What is there already is not granted again, what is not there not taken away.
+        if if entry.limits { entry.grant >= above } else { entry.grant <= above } {
+            continue;
+        }
+        let root = match stack.last() {
+            Some(above) if entry.limits => above.root,
+            _ => &entry.path,
+        };
+        if entry.limits {
+            layout.limit(view, entry, root, above);
         } else {
             layout.grant(view, entry);
-            (entry.grant, entry.path.as_path())
-        };
-        stack.push(Granted { path: &entry.path, grant, root });
+        }
+        stack.push(Granted { path: &entry.path, grant: entry.grant, root });
     }
     layout
 }
@@ -88,57 +113,96 @@ pub(super) fn layout(view: &View) -> Layout {
 impl Layout {
     fn grant(&mut self, view: &View, entry: &Entry) {
         let kind = if entry.grant == Grant::Write { Kind::Write } else { Kind::Read };
-        let Ok(metadata) = fs::symlink_metadata(&entry.path) else { return };
-        let leads_to_directory = metadata.is_symlink() && entry.path.is_dir();
-        if !leads_to_directory {
+        if SYSTEM_READ.iter().chain(NETWORK_READ).any(|path| entry.path == Path::new(path)) {
+            self.grant_system(view, &entry.path, kind);
+        } else if let Some(id) = identity(&entry.path) {
+            // The lists were made free of links when they were read. One that is there now was made since, and not by us.
+            self.steps.insert(entry.path.clone(), Step { kind, id: Some(id) });
+        }
+    }
+
+    fn grant_system(&mut self, view: &View, path: &Path, kind: Kind) {
+        let Ok(metadata) = fs::symlink_metadata(path) else { return };
+        if !(metadata.is_symlink() && path.is_dir()) {
             // A symbolic link to a file is taken as that file.
-            if !metadata.is_symlink() || entry.path.exists() {
-                self.steps.insert(entry.path.clone(), kind);
+            if path.exists() {
+                self.steps.insert(path.to_owned(), Step { kind, id: None });
             }
             return;
         }
-        if let (Ok(target), Ok(real)) = (fs::read_link(&entry.path), fs::canonicalize(&entry.path)) {
-            self.steps.insert(entry.path.clone(), Kind::Link(target));
-            if view.grant(&real) < entry.grant {
-                self.steps.insert(real, kind);
+        if let (Ok(target), Ok(real)) = (fs::read_link(path), fs::canonicalize(path)) {
+            self.steps.insert(path.to_owned(), Step { kind: Kind::Link(target), id: None });
+            if view.grant(&real) < Grant::Read {
+                self.steps.insert(real, Step { kind, id: None });
             }
         }
     }
 
-    fn limit(&mut self, view: &View, entry: &Entry, above: &Granted<'_>) {
-        let changeable = above.grant == Grant::Write;
-        match fs::symlink_metadata(&entry.path) {
-            Ok(metadata) if metadata.is_symlink() => {
-                let real = fs::canonicalize(&entry.path).ok().filter(|real| view.grant(real) > entry.grant);
-                if let Some(real) = real {
-                    let root = real.parent().unwrap_or(&real).to_owned();
-                    self.protect(&root, &real, entry.grant);
+    fn limit(&mut self, view: &View, entry: &Entry, root: &Path, above: Grant) {
+        let path = &entry.path;
+        let error = match files::name(path).and_then(|file| file.metadata()) {
+            Ok(found) => return self.protect(root, path, entry.grant, Id::of(&found)),
+            Err(error) => error,
+        };
+        let changeable = above == Grant::Write;
+        match error.raw_os_error() {
+            Some(libc::ELOOP) => {
+                let real = fs::canonicalize(path).ok().filter(|real| view.grant(real) > entry.grant);
+                if let Some((real, id)) = real.and_then(|real| identity(&real).map(|id| (real, id))) {
+                    self.protect(root_of(view, &real), &real, entry.grant, id);
                 }
-                if changeable {
-                    self.watch.push(Watch { path: entry.path.clone(), link: fs::read_link(&entry.path).ok() });
+                // From the root down: the first is what can be replaced.
+                let mut parts: Vec<_> = path.ancestors().take_while(|part| *part != root).collect();
+                parts.reverse();
+                let link = parts.into_iter().find_map(|part| Some((part, fs::read_link(part).ok()?)));
+                if let Some((part, target)) = link.filter(|_| changeable) {
+                    let watch = Watch { path: part.to_owned(), link: Some(target) };
+                    if !self.watch.contains(&watch) {
+                        self.watch.push(watch);
+                    }
                 }
             }
-            Ok(_) => self.protect(above.root, &entry.path, entry.grant),
-            Err(_) if changeable && !in_missing_repository(above.root, &entry.path) => {
-                self.watch.push(Watch { path: entry.path.clone(), link: None });
+            // A `.git` that is a file says where the repository is.
+            Some(libc::ENOTDIR) => {
+                let file = path.ancestors().skip(1).find_map(|part| Some((part, identity(part)?)));
+                if let Some((file, id)) = file.filter(|(file, _)| file.starts_with(root) && *file != root) {
+                    self.protect(root, file, entry.grant, id);
+                }
             }
-            Err(_) => {}
+            Some(libc::ENOENT) if changeable && !in_missing_repository(root, path) => {
+                self.watch.push(Watch { path: path.clone(), link: None });
+            }
+            _ => {}
         }
     }
 
-    fn protect(&mut self, root: &Path, path: &Path, grant: Grant) {
+    fn protect(&mut self, root: &Path, path: &Path, grant: Grant, id: Id) {
         let between = path.ancestors().skip(1).take_while(|above| above.starts_with(root) && *above != root);
         for above in between {
-            self.steps.entry(above.to_owned()).or_insert(Kind::Pin);
+            let pin = || Step { kind: Kind::Pin, id: identity(above) };
+            self.steps.entry(above.to_owned()).or_insert_with(pin);
         }
-        self.steps.insert(path.to_owned(), if grant == Grant::None { Kind::Hide } else { Kind::Keep });
+        let hidden = grant == Grant::None;
+        let step = Step { kind: if hidden { Kind::Hide } else { Kind::Keep }, id: (!hidden).then_some(id) };
+        self.steps.insert(path.to_owned(), step);
     }
 
     /// True if something below `path` has less than `path` has.
     pub(super) fn is_limited_below(&self, path: &Path) -> bool {
         let mut below = self.steps.range(path.to_owned()..).take_while(|(below, _)| below.starts_with(path));
-        below.any(|(below, kind)| below != path && kind.limits())
+        below.any(|(below, step)| below != path && matches!(step.kind, Kind::Keep | Kind::Hide))
     }
+}
+
+/// Which file is at `path`; `None` if there is none, or a symbolic link in some part.
+fn identity(path: &Path) -> Option<Id> {
+    files::name(path).and_then(|file| file.metadata()).ok().map(|found| Id::of(&found))
+}
+
+/// The deepest directory above `path` that is granted as such.
+fn root_of<'v>(view: &'v View, path: &Path) -> &'v Path {
+    let mut above = view.entries().iter().filter(|entry| !entry.limits && path.starts_with(&entry.path));
+    above.next_back().map_or(Path::new("/"), |entry| &entry.path)
 }
 
 /// True for what would be in `.git` if there were one: who makes a repository fills it.
@@ -234,8 +298,8 @@ mod tests {
         }
 
         fn steps(&self, layout: &Layout) -> Vec<(String, Kind)> {
-            let inside = layout.steps.iter().filter_map(|(path, kind)| Some((path.strip_prefix(&self.0).ok()?, kind)));
-            inside.map(|(path, kind)| (path.to_string_lossy().into_owned(), kind.clone())).collect()
+            let inside = layout.steps.iter().filter_map(|(path, step)| Some((path.strip_prefix(&self.0).ok()?, step)));
+            inside.map(|(path, step)| (path.to_string_lossy().into_owned(), step.kind.clone())).collect()
         }
     }
 
@@ -286,21 +350,56 @@ mod tests {
     #[test]
     fn links_to_protected_files_protect_the_file_and_the_link() {
         let folder = Folder::new();
-        folder.make(&["w/dotfiles/bashrc", "w/.bashrc -> dotfiles/bashrc", "w/.profile -> nowhere", "data/"]);
-        folder.make(&["link -> data"]);
-        let layout = folder.layout(|policy| policy.read = vec![folder.0.join("link")]);
+        folder.make(&["w/dotfiles/bashrc", "w/.bashrc -> dotfiles/bashrc", "w/.profile -> nowhere"]);
+        folder.make(&["w/repository/hooks/", "w/.git -> repository"]);
+        let layout = folder.layout(|_| {});
         let expected = [
-            ("data", Kind::Read),
-            ("link", Kind::Link("data".into())),
             ("w", Kind::Write),
+            ("w/dotfiles", Kind::Pin),
             ("w/dotfiles/bashrc", Kind::Keep),
+            ("w/repository", Kind::Pin),
+            ("w/repository/hooks", Kind::Keep),
         ];
         assert_eq!(folder.steps(&layout), expected.map(|(path, kind)| (path.to_owned(), kind)));
         let watched = |name: &str| layout.watch.iter().find(|w| w.path == folder.0.join(name)).unwrap().link.clone();
-        assert_eq!(
-            (watched("w/.bashrc"), watched("w/.profile")),
-            (Some("dotfiles/bashrc".into()), Some("nowhere".into()))
-        );
+        assert_eq!(watched("w/.bashrc"), Some("dotfiles/bashrc".into()));
+        assert_eq!(watched("w/.profile"), Some("nowhere".into()));
+        assert_eq!(watched("w/.git"), Some("repository".into()));
+    }
+
+    #[test]
+    fn a_repository_that_is_a_file_is_kept_as_one() {
+        let folder = Folder::new();
+        folder.make(&["w/.git"]);
+        let expected = [("w", Kind::Write), ("w/.git", Kind::Keep)];
+        assert_eq!(folder.steps(&folder.layout(|_| {})), expected.map(|(path, kind)| (path.to_owned(), kind)));
+    }
+
+    /// A tool may have made it: what it leads to was never granted.
+    #[test]
+    fn a_listed_path_that_has_become_a_link_is_not_there() {
+        let folder = Folder::new();
+        folder.make(&["outside/secret", "x/", "x/link -> ../outside", "x/sub -> ../outside", "x/plain"]);
+        for name in ["x/link", "x/sub/secret"] {
+            let layout = folder.layout(|policy| policy.write = vec![folder.0.join(name)]);
+            assert_eq!(folder.steps(&layout), [], "{name}");
+        }
+        let layout = folder.layout(|policy| policy.write = vec![folder.0.join("x/plain")]);
+        assert_eq!(folder.steps(&layout), [("x/plain".to_owned(), Kind::Write)]);
+        let id = layout.steps.get(&folder.0.join("x/plain")).unwrap().id;
+        assert_eq!(id, Some(Id::of(&fs::metadata(folder.0.join("x/plain")).unwrap())));
+    }
+
+    #[test]
+    fn what_is_granted_already_is_not_granted_again() {
+        let folder = Folder::new();
+        folder.make(&["w/a/", "w/b/"]);
+        let layout = folder.layout(|policy| {
+            policy.read = vec![folder.0.join("w/a"), "/usr/bin".into()];
+            policy.write = vec![folder.0.join("w/b")];
+        });
+        assert_eq!(folder.steps(&layout), [("w".to_owned(), Kind::Write)]);
+        assert!(!layout.steps.contains_key(Path::new("/usr/bin")));
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl View {
             if entry.limits {
                 granted = granted.min(entry.grant);
             } else {
-                (granted, root) = (entry.grant, &entry.path);
+                (granted, root) = (granted.max(entry.grant), &entry.path);
             }
         }
         // A workspace further down belongs to somebody too.

@@ -3,15 +3,13 @@
 //! Invariant: every path is opened without following a symbolic link in any part of it (openat2(2)), so a link that a tool
 //! of another session swaps in meanwhile is an error and not a rule for somewhere else.
 
+use super::files;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, RestrictionStatus, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
-use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::FromRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The version from which on all is enforced that we promise: files with truncation, devices, and, since this one, signals
@@ -116,7 +114,7 @@ fn add(
     of_files: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, String> {
     let said = |what: &dyn std::fmt::Display| format!("Landlock: cannot make a rule for {}: {what}", path.display());
-    let file = match open(path) {
+    let file = match files::name(path) {
         Ok(file) => file,
         // Gone since it was looked at: nothing to be allowed.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(rules),
@@ -125,28 +123,6 @@ fn add(
     let is_dir = file.metadata().map_err(|error| said(&error))?.is_dir();
     let access = if is_dir { access } else { access & of_files };
     rules.add_rule(PathBeneath::new(file, access)).map_err(|error| said(&error))
-}
-
-/// Opens `path`, in no part of which there may be a symbolic link, only to name it.
-fn open(path: &Path) -> io::Result<File> {
-    /// `struct open_how` (openat2(2)).
-    #[repr(C)]
-    struct How {
-        flags: u64,
-        mode: u64,
-        resolve: u64,
-    }
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    let how = How { flags: (libc::O_PATH | libc::O_CLOEXEC) as u64, mode: 0, resolve: libc::RESOLVE_NO_SYMLINKS };
-    // SAFETY: the name is NUL-terminated, the struct is the kernel's first version of it, and both outlive the call. What is
-    // returned is new and ours. Every kernel with Landlock has this call.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, name.as_ptr(), &raw const how, size_of::<How>());
-        match libc::c_int::try_from(fd) {
-            Ok(fd) if fd >= 0 => Ok(File::from_raw_fd(fd)),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
 }
 
 /// Gives up everything that root may do and others may not (capabilities(7)): from all sets, and for what is executed

@@ -192,7 +192,8 @@ fn kills_again<'a>(survey: &'a Survey, extent: Extent, random: &mut Random) -> F
 const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EINTR"];
 
 fn is_failing_call(call: &str) -> bool {
-    ["write", "fdatasync", "fsync", "open", "openat", "ftruncate", "mkdir", "rename", "flock"].contains(&call)
+    let calls = ["write", "fdatasync", "fsync", "open", "openat", "openat2", "ftruncate", "mkdir", "mkdirat", "rename"];
+    calls.contains(&call) || ["renameat", "flock"].contains(&call)
 }
 
 fn errors<'a>(survey: &'a Survey, extent: Extent, random: &mut Random) -> Family<'a> {

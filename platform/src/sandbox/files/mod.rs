@@ -50,6 +50,14 @@ pub fn entries(directory: &File) -> io::Result<fs::ReadDir> {
     fs::read_dir(format!("{DESCRIPTORS}/{}", directory.as_raw_fd()))
 }
 
+/// Opens `path`, which is absolute and is not to have a symbolic link in any part, only to name what is there.
+///
+/// # Errors
+/// As open(2); `ELOOP` for a link.
+pub(super) fn name(path: &Path) -> io::Result<File> {
+    at::open(Lookup::best(), path, at::NAME)
+}
+
 impl View {
     /// Opens `path` (absolute, or from the working directory on) as a tool may. Never waits: a pipe or a device is refused.
     ///

@@ -9,6 +9,9 @@ use std::os::fd::{AsRawFd, FromRawFd};
 /// Opens a directory on the way: what is needed is the right to pass, not to list.
 pub(in super::super) const STEP: libc::c_int = libc::O_PATH | libc::O_DIRECTORY;
 
+/// Names whatever is there without opening it.
+pub(in super::super) const NAME: libc::c_int = libc::O_PATH;
+
 /// Files past 2 GiB on 32 bits.
 pub(super) const LARGE: libc::c_int = libc::O_LARGEFILE;
 

@@ -10,7 +10,7 @@ mod other;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use other as target;
 
-pub(super) use target::{STEP, stat};
+pub(super) use target::{NAME, STEP, stat};
 
 use super::invalid;
 use std::ffi::{CStr, CString, OsStr};

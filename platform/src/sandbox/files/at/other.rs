@@ -15,6 +15,9 @@ const SEARCH: libc::c_int = libc::O_EXEC;
 #[cfg(not(any(target_vendor = "apple", target_os = "freebsd")))]
 const SEARCH: libc::c_int = libc::O_RDONLY;
 
+/// Names what is there as well as it can be done: by opening it, without waiting.
+pub(in super::super) const NAME: libc::c_int = libc::O_RDONLY | libc::O_NONBLOCK;
+
 /// Large files are no matter here.
 pub(super) const LARGE: libc::c_int = 0;
 
