@@ -17,7 +17,7 @@ mod protected;
 mod variables;
 
 pub use paths::canonical;
-pub use presets::{PRESETS, Preset};
+pub use presets::{PRESETS, Preset, devices};
 pub use protected::{Protected, secret_variables};
 
 use super::read::{self, Problems, Section};
@@ -45,9 +45,9 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
-/// Keys of `limits`: the name, the range, and whether 0 is a value as well (no limit of ours).
+/// Keys of `limits`: the name, the range, and whether 0 is a value beside it. 0 is no limit of ours.
 pub const LIMITS: [(&str, RangeInclusive<u64>, bool); 8] = [
-    ("cpu_seconds", 1..=604_800, true),
+    ("cpu_seconds", 0..=604_800, false),
     // Below 16 MiB not even a shell starts.
     ("memory_bytes", 16 * MIB..=1024 * GIB, true),
     // A shell, a pipe and what stands between.
