@@ -100,7 +100,7 @@ fn backend(workspace: &Workspace) -> Result<Option<Backend>, Failure> {
     }
     let config::Sandbox { mode, required, .. } = workspace.config.sandbox;
     let guard = sandbox::own_binary().map_err(|e| Failure::new(format!("cannot find this binary: {e}")))?;
-    let found = sandbox::find(mode, guard, required);
+    let found = sandbox::find(mode, &guard, required);
     found.map(Some).map_err(|Unavailable { cause, remedy }| Failure::config(cause).hint(remedy))
 }
 
