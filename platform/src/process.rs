@@ -28,6 +28,30 @@ pub fn is_alive(pid: u32) -> bool {
     unsafe { libc::kill(pid, 0) == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM) }
 }
 
+/// The processes below `pid`, its children and theirs, in no order; those that end or begin meanwhile may be missed. Their
+/// numbers are those of this process' namespace. Empty where the target does not tell.
+#[must_use]
+pub fn descendants(pid: u32) -> Vec<u32> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let mut rest: Vec<(u32, u32)> = {
+        let number = |pid| u32::try_from(pid).unwrap_or(0);
+        let all = crate::procfs::pids().filter_map(|pid| Some((pid, crate::procfs::stat(pid)?.parent)));
+        all.map(|(pid, parent)| (number(pid), number(parent))).collect()
+    };
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let mut rest: Vec<(u32, u32)> = Vec::new();
+    let mut found = Vec::new();
+    loop {
+        let is_below = |(_, parent): &(u32, u32)| *parent == pid || found.contains(parent);
+        let (below, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_below);
+        if below.is_empty() {
+            return found;
+        }
+        found.extend(below.into_iter().map(|(pid, _)| pid));
+        rest = others;
+    }
+}
+
 /// Effective user id of this process.
 #[must_use]
 pub fn uid() -> u32 {
@@ -154,6 +178,27 @@ mod tests {
         }
         child.wait().unwrap();
         assert!(!is_alive(child.id()));
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn descendants_are_children_and_theirs() {
+        let own = std::process::id();
+        let mut child = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let start = std::time::Instant::now();
+        while descendants(child.id()).is_empty() {
+            assert!(start.elapsed().as_secs() < 30, "the shell does not start sleep");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let below = descendants(child.id());
+        let of_us = descendants(own);
+        assert!(of_us.contains(&child.id()) && below.iter().all(|pid| of_us.contains(pid)), "{below:?} {of_us:?}");
+        assert!(!of_us.contains(&own) && !below.contains(&child.id()));
+        for pid in below {
+            // SAFETY: sends a signal to a process that this test started.
+            unsafe { libc::kill(libc::pid_t::try_from(pid).unwrap(), libc::SIGKILL) };
+        }
+        child.wait().unwrap();
     }
 
     #[test]

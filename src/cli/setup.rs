@@ -12,9 +12,14 @@ use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Rule, argument};
 use duragent_core::session::{Limits, Rules};
 use duragent_core::tool::ToolCall;
+use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
 use duragent_platform::log;
-use duragent_platform::sandbox::{self, Sandbox, Trust};
+use duragent_platform::sandbox::policy::{Place, View};
+use duragent_platform::sandbox::{
+    self, Backend, Command, Ended, Enforcement, Mode, Report, Sandbox, Stream, Unavailable,
+};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +47,10 @@ pub fn from(dir: &Path, workspace: &Workspace) -> Result<Setup, Failure> {
     let agents = agents(workspace)?;
     let again = dir.to_path_buf();
     let reload = move || {
-        let told = |failure: Failure| failure.error;
+        let told = |failure: Failure| match failure.hint {
+            Some(hint) => format!("{}; {hint}", failure.error),
+            None => failure.error,
+        };
         let workspace = load(&again).map_err(told)?;
         let agents = self::agents(&workspace).map_err(told)?;
         log::info("configuration reloaded");
@@ -67,12 +75,12 @@ fn device_limits(l: &config::Limits) -> DeviceLimits {
 
 /// Builds every agent of the workspace; one that cannot be built does not keep the others.
 pub fn agents(workspace: &Workspace) -> Result<session::Agents, Failure> {
-    let sandbox = sandbox(workspace)?;
+    let backend = backend(workspace)?;
     let mut providers = Providers::new();
     let mut agents = session::Agents::default();
     for (name, read) in &workspace.agents {
         let built = match read {
-            Ok(read) => agent(workspace, read, &sandbox, &mut providers),
+            Ok(read) => agent(workspace, read, backend.as_ref(), &mut providers),
             Err(problems) => {
                 Err(problems.iter().filter(|p| !p.warning).map(ToString::to_string).collect::<Vec<_>>().join("; "))
             }
@@ -85,13 +93,42 @@ pub fn agents(workspace: &Workspace) -> Result<session::Agents, Failure> {
     Ok(agents)
 }
 
-fn sandbox(workspace: &Workspace) -> Result<Arc<dyn Sandbox>, Failure> {
-    match workspace.config.sandbox.mode {
-        config::SandboxMode::Trust => {
-            let guard = sandbox::own_binary().map_err(|e| Failure::new(format!("cannot find this binary: {e}")))?;
-            Ok(Arc::new(Trust::new(guard)))
-        }
+/// What tools run in, tried out on this machine; `None` if no agent has any.
+fn backend(workspace: &Workspace) -> Result<Option<Backend>, Failure> {
+    if workspace.agents.values().flatten().all(|agent| agent.spec.tools.is_empty()) {
+        return Ok(None);
     }
+    let config::Sandbox { mode, required, .. } = workspace.config.sandbox;
+    let guard = sandbox::own_binary().map_err(|e| Failure::new(format!("cannot find this binary: {e}")))?;
+    let found = sandbox::find(mode, &guard, required);
+    found.map(Some).map_err(|Unavailable { cause, remedy }| Failure::config(cause).hint(remedy))
+}
+
+/// For an agent without tools: nothing runs here.
+struct Nowhere;
+
+impl Sandbox for Nowhere {
+    fn report(&self) -> &Report {
+        static REPORT: Report =
+            Report { backend: "none", enforcement: Enforcement::None, landlock_abi: None, missing: Vec::new() };
+        &REPORT
+    }
+
+    fn view(&self, place: Place<'_>) -> View {
+        View::new(&sandbox::Policy::default(), place)
+    }
+
+    fn run(&self, _: &View, _: &Command, _: &Cancel, _: &mut dyn FnMut(Stream, &[u8])) -> io::Result<Ended> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this agent has no tools"))
+    }
+}
+
+/// What processes of an agent's tools see of this environment.
+fn environment(mode: Mode, names: &[String]) -> Vec<(String, String)> {
+    // Without a wall the home directory is there as for everybody; with one it is not, unless somebody says so.
+    let home = (mode == Mode::Trust && !names.iter().any(|name| name == "HOME")).then_some("HOME");
+    let names = names.iter().map(String::as_str).chain(home);
+    names.filter_map(|name| Some((name.to_owned(), env::process(name)?))).collect()
 }
 
 /// By name in the configuration and base URL of the agent.
@@ -100,7 +137,7 @@ type Providers = Vec<((String, Option<String>), Arc<dyn Provider>)>;
 fn agent(
     workspace: &Workspace,
     read: &config::Agent,
-    sandbox: &Arc<dyn Sandbox>,
+    backend: Option<&Backend>,
     providers: &mut Providers,
 ) -> Result<session::Agent, String> {
     let (spec, limits) = (&read.spec, &workspace.config.limits);
@@ -115,12 +152,15 @@ fn agent(
             built
         }
     };
-    let environment =
-        ["PATH", "HOME", "LANG", "TZ"].map(|name| env::process(name).map(|value| (name.to_owned(), value)));
-    let environment: Vec<_> = environment.into_iter().flatten().collect();
+    let environment = environment(workspace.config.sandbox.mode, &read.sandbox.env);
     let tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
-    // A workspace that is not the `.duragent` of a folder belongs to a service: there is no folder to work in.
-    let is_service = workspace.dir.file_name().is_none_or(|name| name != ".duragent");
+    let sandbox: Arc<dyn Sandbox> = match backend {
+        Some(backend) if !spec.tools.is_empty() => {
+            let told = |Unavailable { cause, remedy }| format!("{cause}; {remedy}");
+            backend.sandbox(read.sandbox.policy.clone()).map_err(told)?
+        }
+        _ => Arc::new(Nowhere),
+    };
     let workdir = read.workdir(&workspace.dir);
     let report = sandbox.report();
     let report = SandboxReport { backend: report.backend.into(), enforcement: report.enforcement.as_str().into() };
@@ -149,8 +189,14 @@ fn agent(
         max_output_tokens: spec.model.max_output_tokens,
         context_tokens: spec.model.context_tokens.unwrap_or(endpoint.context_tokens),
         tools,
-        sandbox: Arc::clone(sandbox),
-        workdir: if is_service && spec.workdir.is_none() { Workdir::PerSession } else { Workdir::Shared(workdir) },
+        sandbox,
+        tool_time_max: read.sandbox.wall_seconds.map(Duration::from_secs),
+        output_bytes_max: read.sandbox.output_bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        workdir: if config::is_service(&workspace.dir) && spec.workdir.is_none() {
+            Workdir::PerSession
+        } else {
+            Workdir::Shared(workdir)
+        },
         pause_on_disconnect: spec.on_disconnect == OnDisconnect::Pause,
     })
 }

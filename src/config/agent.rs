@@ -7,11 +7,13 @@ use super::env::Env;
 use super::file::{CONTEXT_TOKENS, check_url};
 use super::problem::{Problem, has_errors};
 use super::read::{self, Problems, Section};
+use super::sandbox::{self, Layer, canonical};
 use super::types::from_base;
 use super::yaml::{Kind, Node};
-use super::{Agent, policy};
+use super::{Agent, is_service, policy};
 use duragent_core::agent::{AgentSpec, ModelSpec, OnDisconnect};
-use std::path::Path;
+use duragent_platform::sandbox::Mode;
+use std::path::{Path, PathBuf};
 
 /// The format that is read.
 pub const API_VERSION: &str = "duragent/v1alpha1";
@@ -37,10 +39,12 @@ pub fn load(dir: &Path, name: &str, config: &Config, env: Env<'_>, tools: &[&str
     let (mut root, document) = read::document(&folder.join("agent.yaml"), &file).map_err(|p| vec![p])?;
     let problems = Problems::new(&file, &document);
     read::expand(&mut root, env, &problems);
-    let reader = Reader { problems: &problems, folder: &folder, name, config, tools };
-    let (spec, mut prompts) = reader.agent(&root);
+    let reader = Reader { problems: &problems, dir, folder: &folder, name, config, env, tools };
+    let (spec, layer, mut prompts) = reader.agent(&root);
     let mut list = problems.finish();
-    list.append(&mut prompts);
+    list.append(&mut prompts.problems);
+    let mut sandbox = config.sandbox.spec(&layer);
+    sandbox.policy.read_only.extend(prompts.outside);
 
     let policy_file = folder.join("policy.yaml");
     let policy = match policy::load(&policy_file, &at("policy.yaml")) {
@@ -58,19 +62,29 @@ pub fn load(dir: &Path, name: &str, config: &Config, env: Env<'_>, tools: &[&str
         let message = "not read by this build; move its rules to policy.yaml".to_owned();
         list.push(Problem { warning: true, ..Problem::file(&at("policy.local.yaml"), message) });
     }
-    if has_errors(&list) { Err(list) } else { Ok(Agent { spec, policy, dir: folder, warnings: list }) }
+    if has_errors(&list) { Err(list) } else { Ok(Agent { spec, policy, sandbox, dir: folder, warnings: list }) }
 }
 
 struct Reader<'r> {
     problems: &'r Problems<'r>,
+    dir: &'r Path,
     folder: &'r Path,
     name: &'r str,
     config: &'r Config,
+    env: Env<'r>,
     tools: &'r [&'r str],
 }
 
+/// What came of reading the files of a prompt.
+#[derive(Default)]
+struct Prompts {
+    problems: Vec<Problem>,
+    /// Those outside the workspace, without symbolic links.
+    outside: Vec<PathBuf>,
+}
+
 impl<'r> Reader<'r> {
-    fn agent(&self, root: &'r Node) -> (AgentSpec, Vec<Problem>) {
+    fn agent(&self, root: &'r Node) -> (AgentSpec, Layer, Prompts) {
         let mut spec = AgentSpec { name: self.name.to_owned(), ..AgentSpec::default() };
         let top = Section::top(root, self.problems);
         top.keys(&["apiVersion", "kind", "metadata", "spec"], &[]);
@@ -81,17 +95,17 @@ impl<'r> Reader<'r> {
         }
         let Some(section) = top.section("spec") else {
             top.missing("spec", "write spec: with a model: below it");
-            return (spec, Vec::new());
+            return (spec, Layer::default(), Prompts::default());
         };
         section.keys(
-            &["model", "soul", "system_prompt", "instructions", "session", "tools", "workdir"],
+            &["model", "soul", "system_prompt", "instructions", "session", "tools", "workdir", "sandbox"],
             &["memory", "skills", "skills_dir", "access", "hooks"],
         );
         match section.section("model") {
             Some(model) => spec.model = self.model(&model),
             None => section.missing("model", "write model: with provider: and name: below it"),
         }
-        let mut prompts = Vec::new();
+        let mut prompts = Prompts::default();
         spec.soul = self.prompt(&section, "soul", "SOUL.md", &mut prompts);
         spec.system_prompt = self.prompt(&section, "system_prompt", "SYSTEM_PROMPT.md", &mut prompts);
         spec.instructions = self.prompt(&section, "instructions", "INSTRUCTIONS.md", &mut prompts);
@@ -110,7 +124,32 @@ impl<'r> Reader<'r> {
         }
         spec.tools = self.tools(&section);
         spec.workdir = section.text("workdir").map(str::to_owned);
-        (spec, prompts)
+        let layer = self.sandbox(&section, &spec);
+        (spec, layer, prompts)
+    }
+
+    fn sandbox(&self, section: &Section<'_>, spec: &AgentSpec) -> Layer {
+        let (config, env) = (self.config, self.env);
+        let protected = &config.sandbox.protected;
+        let reader = sandbox::Reader {
+            folder: &sandbox::folder(self.dir),
+            protected,
+            device: &config.limits,
+            server: &config.server,
+            is_secret: &|name| protected.is_secret(name, env, &config.server, &config.providers),
+        };
+        let layer = reader.agent(section, config.sandbox.mode);
+        // Without a wall, or without tools, it makes no difference where that is; a service makes a folder for each session.
+        let none = spec.workdir.is_none() && is_service(self.dir);
+        if config.sandbox.mode != Mode::Trust && !spec.tools.is_empty() && !none {
+            let workdir = reader.folder.join(spec.workdir.as_deref().unwrap_or(""));
+            match reader.workdir(&workdir, env("HOME").as_deref().map(Path::new)) {
+                Ok(None) => {}
+                Ok(Some(warning)) => section.warn("workdir", &warning),
+                Err(error) => section.error("workdir", &error),
+            }
+        }
+        layer
     }
 
     fn metadata(&self, section: &Section<'_>, spec: &mut AgentSpec) {
@@ -194,7 +233,7 @@ impl<'r> Reader<'r> {
     }
 
     /// The text of a prompt file: the one that `key` names, or `default` if it is there.
-    fn prompt(&self, section: &Section<'_>, key: &str, default: &str, prompts: &mut Vec<Problem>) -> Option<String> {
+    fn prompt(&self, section: &Section<'_>, key: &str, default: &str, prompts: &mut Prompts) -> Option<String> {
         let named = section.text(key);
         let path = from_base(self.folder, named.unwrap_or(default));
         if named.is_none() && (section.get(key).is_some() || !path.exists()) {
@@ -212,16 +251,24 @@ impl<'r> Reader<'r> {
                 return None;
             }
             Err(message) => {
-                prompts.push(Problem::file(&shown, message));
+                prompts.problems.push(Problem::file(&shown, message));
                 return None;
             }
         };
+        let real = std::path::absolute(&path).map(|path| canonical(&path));
+        prompts.outside.extend(real.ok().filter(|path| self.config.sandbox.protected.is_outside(path)));
         for (number, line) in text.lines().enumerate() {
             for placeholder in PLACEHOLDERS {
                 if let Some(byte) = line.find(placeholder) {
                     let column = line.get(..byte).map_or(0, |before| before.chars().count()) + 1;
                     let message = format!("{placeholder} is not filled in by this build, it stays as it is");
-                    prompts.push(Problem { file: shown.clone(), line: number + 1, column, message, warning: true });
+                    prompts.problems.push(Problem {
+                        file: shown.clone(),
+                        line: number + 1,
+                        column,
+                        message,
+                        warning: true,
+                    });
                 }
             }
         }

@@ -3,12 +3,15 @@
 use super::env::Env;
 use super::file::masked_url;
 use super::problem::Problem;
+use super::sandbox::{LIMITS, Layer, Sandbox, SandboxSpec};
 use super::types::{Config, Provider, ProviderKind};
 use super::{Agent, Workspace};
 use duragent_core::json::write_string;
 use duragent_core::policy::{Policy, Rule};
+use duragent_platform::sandbox::policy::{Endpoint, Network};
+use duragent_platform::sandbox::{Enforcement, Mode};
 use std::fmt::{Display, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +68,7 @@ pub fn dump(workspace: &Workspace) -> String {
         match agent {
             Ok(found) => {
                 out.comment(&format!("agents/{name}/agent.yaml"));
-                self::agent(&mut out, found);
+                self::agent(&mut out, found, &workspace.config.sandbox);
                 if let Some(found) = &found.policy {
                     out.comment(&format!("agents/{name}/policy.yaml"));
                     policy(&mut out, found);
@@ -100,6 +103,20 @@ impl Dump {
         self.line(indent, key, quoted);
     }
 
+    /// A list of texts on one line.
+    fn texts(&mut self, indent: usize, key: &str, values: &[String]) {
+        let mut list = String::new();
+        for value in values {
+            list.push_str(if list.is_empty() { "" } else { ", " });
+            write_string(&mut list, value);
+        }
+        self.line(indent, key, format_args!("[{list}]"));
+    }
+
+    fn paths(&mut self, indent: usize, key: &str, paths: &[PathBuf]) {
+        self.texts(indent, key, &paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
+    }
+
     fn text_opt(&mut self, indent: usize, key: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.text(indent, key, value);
@@ -122,7 +139,47 @@ fn config(out: &mut Dump, config: &Config) {
         out.line(2, name, value);
     }
     out.line(0, "sandbox", "");
-    out.line(2, "mode", "trust");
+    out.line(2, "mode", config.sandbox.mode_word());
+    if config.sandbox.required != Enforcement::None {
+        out.line(2, "enforcement", config.sandbox.required.as_str());
+    }
+    sandbox(out, 2, &config.sandbox, &config.sandbox.spec(&Layer::default()));
+}
+
+/// What holds inside; in mode trust only what the runtime itself sees to.
+fn sandbox(out: &mut Dump, indent: usize, sandbox: &Sandbox, spec: &SandboxSpec) {
+    let trust = sandbox.mode == Mode::Trust;
+    let policy = &spec.policy;
+    if !trust {
+        out.paths(indent, "read", &policy.read);
+        out.paths(indent, "write", &policy.write);
+        match &policy.network {
+            Network::None => out.line(indent, "network", "none"),
+            Network::Loopback => out.line(indent, "network", "loopback"),
+            Network::All => out.line(indent, "network", "all"),
+            Network::Hosts(hosts) => out.texts(indent, "network", &hosts.iter().map(endpoint).collect::<Vec<_>>()),
+        }
+    }
+    out.line(indent, "env", format_args!("[{}]", spec.env.join(", ")));
+    let limits = LIMITS.iter().zip(spec.limits()).filter_map(|((name, ..), value)| Some((*name, value?)));
+    let limits: Vec<_> =
+        limits.filter(|(name, _)| !trust || matches!(*name, "wall_seconds" | "output_bytes")).collect();
+    if !limits.is_empty() {
+        out.line(indent, "limits", "");
+        limits.into_iter().for_each(|(name, value)| out.line(indent + 2, name, value));
+    }
+    if !trust {
+        for (what, paths) in [("neither read nor changed", &policy.hidden), ("never changed", &policy.read_only)] {
+            for path in paths {
+                out.comment(&format!("{:indent$}{what}: {}", "", path.display()));
+            }
+        }
+    }
+}
+
+fn endpoint(endpoint: &Endpoint) -> String {
+    let Endpoint { host, port } = endpoint;
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn provider(out: &mut Dump, name: &str, provider: &Provider) {
@@ -169,7 +226,7 @@ fn policy(out: &mut Dump, policy: &Policy) {
     }
 }
 
-fn agent(out: &mut Dump, agent: &Agent) {
+fn agent(out: &mut Dump, agent: &Agent, workspace: &Sandbox) {
     let spec = &agent.spec;
     out.line(0, "metadata", "");
     out.line(2, "name", &spec.name);
@@ -197,5 +254,7 @@ fn agent(out: &mut Dump, agent: &Agent) {
     }
     out.line(2, "tools", format_args!("[{}]", spec.tools.join(", ")));
     out.text_opt(2, "workdir", spec.workdir.as_deref());
+    out.line(2, "sandbox", "");
+    sandbox(out, 4, workspace, &agent.sandbox);
     out.comment(&format!("  system prompt: {} bytes", spec.system_prompt().len()));
 }

@@ -48,6 +48,21 @@ pub fn expand(text: &str, env: Env<'_>) -> Result<Option<String>, String> {
     Ok(expanded.then_some(out))
 }
 
+/// Names of the variables that [`expand`] would look up in `text`.
+#[must_use]
+pub fn names(text: &str) -> Vec<&str> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('$') {
+        rest = after.strip_prefix('$').unwrap_or(after);
+        if let Some((inside, tail)) = after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            out.push(inside.split_once(":-").map_or(inside, |(name, _)| name));
+            rest = tail;
+        }
+    }
+    out
+}
+
 fn lookup(inside: &str, env: Env<'_>) -> Result<String, String> {
     let (name, default) = match inside.split_once(":-") {
         Some((name, default)) => (name, Some(default)),

@@ -3,9 +3,8 @@
 use super::env::Env;
 use super::problem::Problem;
 use super::read::{self, Problems, Section};
-use super::types::{
-    Config, Limits, Listen, Provider, ProviderKind, Sandbox, SandboxMode, Secret, Server, from_base, host_of,
-};
+use super::sandbox::{self, Protected};
+use super::types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server, from_base, host_of};
 use super::yaml::Kind;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -37,6 +36,7 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
         vec![problem]
     })?;
     let problems = Problems::new(NAME, &document);
+    let variables = sandbox::secret_variables(&root, env);
     read::expand(&mut root, env, &problems);
     let config = {
         let top = Section::top(&root, &problems);
@@ -47,7 +47,15 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
         let server = server(&top, dir);
         let providers = providers(&top, dir, env);
         let limits = limits(&top);
-        let sandbox = sandbox(&top);
+        let protected = Protected::new(dir, &root, variables, &server, &providers);
+        let reader = sandbox::Reader {
+            folder: &sandbox::folder(dir),
+            protected: &protected,
+            device: &limits,
+            server: &server,
+            is_secret: &|name| protected.is_secret(name, env, &server, &providers),
+        };
+        let sandbox = reader.workspace(&top);
         sandbox.map(|sandbox| Config { server, providers, limits, sandbox })
     };
     let list = problems.finish();
@@ -129,28 +137,6 @@ fn limits(top: &Section<'_>) -> Limits {
     let known: Vec<&str> = Limits::TABLE.iter().map(|(name, ..)| *name).collect();
     section.keys(&known, &[]);
     Limits::from_fn(|name, range, default| section.int(name, range, default))
-}
-
-fn sandbox(top: &Section<'_>) -> Option<Sandbox> {
-    const REMEDY: &str = "write `sandbox: {mode: trust}` to run tools as the user that runs duragent, with no wall around \
-                          them";
-    const LATER: [&str; 4] = ["auto", "bubblewrap", "landlock", "docker"];
-    let Some(section) = top.section("sandbox") else {
-        top.missing("sandbox", REMEDY);
-        return None;
-    };
-    section.keys(&["mode"], &[]);
-    match section.get("mode").and_then(read::text_of) {
-        _ if section.get("mode").is_none() => section.missing("mode", REMEDY),
-        Some("trust") => return Some(Sandbox { mode: SandboxMode::Trust }),
-        Some(mode) if LATER.contains(&mode) => {
-            section.error("mode", &format!("{mode:?} is not in this build yet; {REMEDY}"))
-        }
-        _ => {
-            let _ = section.word("mode", &["trust"]);
-        }
-    }
-    None
 }
 
 fn providers(top: &Section<'_>, dir: &Path, env: Env<'_>) -> BTreeMap<String, Provider> {

@@ -17,6 +17,7 @@ pub mod init;
 pub mod policy;
 mod problem;
 mod read;
+pub mod sandbox;
 mod types;
 mod yaml;
 
@@ -24,7 +25,8 @@ mod yaml;
 mod tests;
 
 pub use problem::Problem;
-pub use types::{Config, Limits, Listen, Provider, ProviderKind, Sandbox, SandboxMode, Secret, Server};
+pub use sandbox::{Sandbox, SandboxSpec};
+pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server};
 
 use duragent_core::agent::AgentSpec;
 use duragent_core::ids::is_id;
@@ -43,6 +45,8 @@ pub struct Agent {
     pub spec: AgentSpec,
     /// `policy.yaml` beside it.
     pub policy: Option<Policy>,
+    /// Where its tools run: the workspace's sandbox and its own together.
+    pub sandbox: SandboxSpec,
     /// Its directory.
     pub dir: PathBuf,
     /// What of its files is not supported or doubtful.
@@ -118,11 +122,29 @@ impl Workspace {
                     };
                     (name, agent)
                 };
-                let agents = names.into_iter().map(load).collect();
+                let mut agents: BTreeMap<_, _> = names.into_iter().map(load).collect();
+                share_read_only(&mut agents);
                 Ok(Self { dir: dir.to_path_buf(), config, policy, agents, warnings: problems })
             }
             _ => Err(problems),
         }
+    }
+}
+
+/// True if `dir` is no `.duragent` in a folder: then it belongs to a service, and there is no folder to work in.
+#[must_use]
+pub fn is_service(dir: &Path) -> bool {
+    dir.file_name().is_none_or(|name| name != ".duragent")
+}
+
+/// What one agent is made of, the tools of another must not change either.
+fn share_read_only(agents: &mut BTreeMap<String, Result<Agent, Vec<Problem>>>) {
+    let policies = || agents.values().flatten().map(|agent| &agent.sandbox.policy);
+    let mut all: Vec<PathBuf> = policies().flat_map(|policy| &policy.read_only).cloned().collect();
+    all.sort_unstable();
+    all.dedup();
+    for agent in agents.values_mut().flatten() {
+        agent.sandbox.policy.read_only.clone_from(&all);
     }
 }
 

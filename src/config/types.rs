@@ -2,6 +2,7 @@
 //!
 //! Absent: how it is read ([`super::file`]) and who uses it. Numbers here have been checked against their ranges.
 
+use super::sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -163,20 +164,6 @@ pub struct Provider {
     pub context_tokens: u64,
     /// The transcript of a replay.
     pub file: Option<PathBuf>,
-}
-
-/// Where tools run. Written down by the user, always.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SandboxMode {
-    /// As the user who runs Duragent, with no wall at all.
-    Trust,
-}
-
-/// `sandbox`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sandbox {
-    /// `sandbox.mode`: has no default.
-    pub mode: SandboxMode,
 }
 
 macro_rules! limits {

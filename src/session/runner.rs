@@ -197,8 +197,8 @@ fn run_call(
         artifacts: &artifacts,
         call_id: &call.call_id,
         session,
-        deadline: limits.tool_time_max,
-        output_bytes_max: limits.output_bytes_max,
+        deadline: limits.tool_time_max.min(agent.tool_time_max.unwrap_or(Duration::MAX)),
+        output_bytes_max: limits.output_bytes_max.min(agent.output_bytes_max.unwrap_or(usize::MAX)),
         artifact_bytes_max: limits.artifact_bytes_max,
         cancel,
     };

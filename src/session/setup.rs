@@ -103,6 +103,10 @@ pub struct Agent {
     pub tools: Registry,
     /// Where they run.
     pub sandbox: Arc<dyn Sandbox>,
+    /// Wall time of one of its calls, if it is less than [`DeviceLimits::tool_time_max`].
+    pub tool_time_max: Option<Duration>,
+    /// Bytes of one result that go to its model, if they are less than [`DeviceLimits::output_bytes_max`].
+    pub output_bytes_max: Option<usize>,
     /// Where they work.
     pub workdir: Workdir,
     /// Whether a turn pauses when the last client leaves.

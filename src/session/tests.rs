@@ -115,6 +115,8 @@ impl Fixture {
             context_tokens: 4096,
             tools,
             sandbox,
+            tool_time_max: None,
+            output_bytes_max: None,
             workdir: Workdir::Shared(self.root.clone()),
             pause_on_disconnect: false,
             allow_always: Box::new(|_| Ok(())),

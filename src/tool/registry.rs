@@ -27,8 +27,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The built-in tools `names`; the same name twice counts once. `environment` is that of the runtime: processes see of
-    /// it what is on their tool's list.
+    /// The built-in tools `names`; the same name twice counts once. `environment` is what
+    /// processes see of the runtime's: names and values.
     ///
     /// # Errors
     /// [`UnknownTool`] for the first name that is none.

@@ -80,7 +80,12 @@ impl Stage {
     /// The binary, in the folder, without a terminal and with nothing of our environment but `PATH`.
     pub fn duragent(&self, args: &[&str]) -> Ended {
         let mut command = Command::new(env!("CARGO_BIN_EXE_duragent"));
-        command.args(args).current_dir(&self.folder).env_clear().env("HOME", &self.folder).stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir(&self.folder)
+            .env_clear()
+            .env("HOME", self.folder.join("home"))
+            .stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").expect("PATH leads to the tools that agents run"));
         command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
         let Output { status, stdout, stderr } = command.output().expect("the binary runs");

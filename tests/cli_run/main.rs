@@ -4,3 +4,4 @@ mod chat;
 mod house;
 mod outage;
 mod run;
+mod sandbox;

@@ -70,6 +70,8 @@ fn assistant(folder: &std::path::Path) -> Agent {
         context_tokens: 4 << 20,
         tools: Registry::default(),
         sandbox: Arc::new(NoSandbox),
+        tool_time_max: None,
+        output_bytes_max: None,
         workdir: Workdir::Shared(folder.to_owned()),
         pause_on_disconnect: false,
         allow_always: Box::new(|_| Ok(())),

@@ -114,30 +114,6 @@ fn wrong_types_and_ranges() {
 }
 
 #[test]
-fn the_sandbox_has_to_be_written_down() {
-    const WRITE: &str = "write `sandbox: {mode: trust}` to run tools as the user that runs duragent, with no wall around \
-                         them";
-    let missing_mode = format!("duragent.yaml:1:1: missing key \"mode\" in sandbox; {WRITE}");
-    let later = format!("duragent.yaml:1:17: sandbox.mode: \"bubblewrap\" is not in this build yet; {WRITE}");
-    table(
-        "duragent.yaml",
-        &[],
-        &[
-            ("sandbox:\n", &[&missing_mode]),
-            ("sandbox: {mode: }\n", &[&missing_mode]),
-            ("sandbox: {mode: bubblewrap}\n", &[&later]),
-            ("sandbox: {mode: '${UNSET:-bubblewrap}'}\n", &[&later]),
-            (
-                "sandbox: {mode: trusted}\n",
-                &["duragent.yaml:1:17: sandbox.mode: expected trust, found \"trusted\" (did you mean \"trust\"?)"],
-            ),
-            ("sandbox: {mode: true}\n", &["duragent.yaml:1:17: sandbox.mode: expected trust, found true"]),
-            ("sandbox: trust\n", &["duragent.yaml:1:10: sandbox: expected a mapping (key: value), found \"trust\""]),
-        ],
-    );
-}
-
-#[test]
 fn variables_stand_for_values_and_inject_no_structure() {
     after_trust(&[
         (

@@ -2,7 +2,10 @@
 
 mod agent;
 mod config;
+mod house;
 mod policy;
+mod reach;
+mod sandbox;
 mod workspace;
 mod yaml;
 
@@ -16,6 +19,10 @@ pub const TOOLS: [&str; 6] = ["bash", "read_file", "write_file", "edit_file", "l
 
 /// What every workspace has to say.
 pub const TRUST: &str = "sandbox: {mode: trust}\n";
+
+/// What a configuration without a sandbox is told.
+pub const WRITE_A_MODE: &str = "write `sandbox: {mode: auto}` to run tools behind a wall, or `sandbox: {mode: trust}` to run them as the \
+                                user that runs duragent, with no wall around them";
 
 /// A folder that goes away with its owner.
 pub struct Folder(pub PathBuf);

@@ -47,10 +47,8 @@ fn files_that_are_no_yaml() {
 
 #[test]
 fn files_of_the_wrong_shape() {
-    const NO_SANDBOX: &str = "missing key \"sandbox\" at the top level; write `sandbox: {mode: trust}` to run tools as the \
-                              user that runs duragent, with no wall around them";
-    let first = format!("duragent.yaml:1:1: {NO_SANDBOX}");
-    let second = format!("duragent.yaml:2:1: {NO_SANDBOX}");
+    let first = format!("duragent.yaml:1:1: missing key \"sandbox\" at the top level; {WRITE_A_MODE}");
+    let second = format!("duragent.yaml:2:1: missing key \"sandbox\" at the top level; {WRITE_A_MODE}");
     table(
         "duragent.yaml",
         &[],

@@ -13,9 +13,6 @@ use std::time::Duration;
 /// Longest command in bytes: Linux gives one argument 128 KiB with its NUL (execve(2), `MAX_ARG_STRLEN`).
 const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
 
-/// What a command sees of the runtime's environment. Everything else may be a secret.
-const ENVIRONMENT: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
-
 /// `PATH` where the runtime has none.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -29,9 +26,9 @@ pub(super) struct Bash {
 }
 
 impl Bash {
+    /// With `environment` as what commands see of the runtime's, and no more: everything else may be a secret.
     pub(super) fn new(environment: &[(String, String)]) -> Self {
-        let listed = |(name, _): &&(String, String)| ENVIRONMENT.contains(&name.as_str());
-        let mut environment: Vec<_> = environment.iter().filter(listed).cloned().collect();
+        let mut environment = environment.to_vec();
         if !environment.iter().any(|(name, _)| name == "PATH") {
             environment.push(("PATH".into(), PATH_DEFAULT.into()));
         }

@@ -19,7 +19,7 @@ use std::time::Instant;
 /// All there are, sorted.
 pub const NAMES: [&str; 6] = ["bash", "edit_file", "list_dir", "read_file", "search_files", "write_file"];
 
-/// Makes the tool `name`. `environment` is that of the runtime: the tools take from it what is on their list.
+/// Makes the tool `name`. `environment` is what processes see of the runtime's.
 pub(super) fn make(name: &str, environment: &[(String, String)]) -> Option<Box<dyn Tool>> {
     Some(match name {
         "bash" => Box::new(bash::Bash::new(environment)),
