@@ -10,7 +10,7 @@
 //! Directories that hold something protected are mounts, so no tool can carry them off (see [`super::layout`]).
 
 use super::backend::Backend;
-use super::guard::{BINARY_FD, Options as GuardOptions};
+use super::guard::{BINARY_FD, FILTER_FD, Options as GuardOptions};
 use super::inside::Options as InsideOptions;
 use super::layout::{Kind, Layout, layout};
 use super::run::{self, Plan};
@@ -79,7 +79,8 @@ impl Bubblewrap {
         if self.policy.network == Network::All {
             args.flags(&["--share-net"]);
         }
-        args.flags(&["--cap-drop", "ALL", "--dev", "/dev", "--proc", "/proc"]);
+        // The filter holds before anything of what was mounted is executed.
+        args.flags(&["--seccomp", &FILTER_FD.to_string(), "--cap-drop", "ALL", "--dev", "/dev", "--proc", "/proc"]);
         for path in PROC_READ_ONLY {
             args.flags(&["--ro-bind", path, path]);
         }
@@ -156,6 +157,7 @@ impl Sandbox for Bubblewrap {
         let cgroup = confined::group(&self.policy.limits, &self.report)?;
         let options = GuardOptions {
             inside: true,
+            filter: Some(inside.inet),
             cgroup: cgroup.as_ref().map(|group| group.path().to_owned()),
             remove: None,
             watch: layout.watch,

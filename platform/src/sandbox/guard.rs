@@ -32,6 +32,8 @@ pub(super) const GUARD_ARG: &str = "__guard";
 pub(super) const CHANNEL_FD: libc::c_int = 3;
 /// Descriptor at which it finds this very binary, which may not have a path where the program runs.
 pub(super) const BINARY_FD: libc::c_int = 4;
+/// Descriptor at which it finds a system call filter to be installed by another program, with [`Options::filter`].
+pub(super) const FILTER_FD: libc::c_int = 5;
 /// The first descriptor that is the guard's own when it starts the program: above those of the program.
 const OWN_FDS: libc::c_int = 10;
 
@@ -41,6 +43,8 @@ pub(super) struct Options {
     /// The program is to become [`super::inside`]: it gets a channel to the runtime, which comes over the control channel
     /// first of all, and this binary.
     pub(super) inside: bool,
+    /// The program is to install a filter that has internet sockets (true) or not.
+    pub(super) filter: Option<bool>,
     /// A control group that the program joins; removed when all has ended.
     pub(super) cgroup: Option<PathBuf>,
     /// A directory that is removed when all has ended.
@@ -55,6 +59,9 @@ impl Options {
         let mut args: Vec<OsString> = Vec::new();
         if self.inside {
             args.push("--inside".into());
+        }
+        if let Some(inet) = self.filter {
+            args.push(if inet { "--filter-inet".into() } else { "--filter".into() });
         }
         for (name, path) in [("--cgroup", &self.cgroup), ("--remove", &self.remove)] {
             args.extend(path.iter().flat_map(|path| [name.into(), path.into()]));
@@ -77,6 +84,8 @@ impl Options {
             match name.to_str()? {
                 "--" => return Some(options),
                 "--inside" => options.inside = true,
+                "--filter" => options.filter = Some(false),
+                "--filter-inet" => options.filter = Some(true),
                 "--cgroup" => options.cgroup = Some(args.next()?.into()),
                 "--remove" => options.remove = Some(args.next()?.into()),
                 "--absent" => options.watch.push(Watch { path: args.next()?.into(), link: None }),
@@ -203,13 +212,23 @@ fn above(fd: libc::c_int) -> io::Result<OwnedFd> {
     }
 }
 
-/// What the program finds at [`CHANNEL_FD`] and [`BINARY_FD`]: put there now, so that nothing else comes to be there, and
-/// closed on exec until the program is started.
-fn take_inside(control: &UnixStream) -> io::Result<[OwnedFd; 2]> {
+/// What the program finds at [`CHANNEL_FD`], [`BINARY_FD`] and [`FILTER_FD`]: put there now, so that nothing else comes to be
+/// there, and closed on exec until the program is started.
+fn take_inside(control: &UnixStream, filter: Option<bool>) -> io::Result<Vec<OwnedFd>> {
     let (_, channel) = channel::receive(control.as_fd(), &mut [0; 1])?;
     let channel = above(channel.ok_or(io::ErrorKind::InvalidData)?.as_raw_fd())?;
     let binary = above(File::open(super::own_binary()?)?.as_raw_fd())?;
-    Ok([at(&channel, CHANNEL_FD)?, at(&binary, BINARY_FD)?])
+    let mut fds = vec![at(&channel, CHANNEL_FD)?, at(&binary, BINARY_FD)?];
+    if let Some(inet) = filter {
+        let (anywhere, mut writer) = io::pipe()?;
+        let reader = above(anywhere.as_raw_fd())?;
+        drop(anywhere);
+        // A few hundred instructions: less than any pipe holds.
+        writer.write_all(&super::filter(inet).ok_or(io::ErrorKind::Unsupported)?)?;
+        drop(writer);
+        fds.push(at(&reader, FILTER_FD)?);
+    }
+    Ok(fds)
 }
 
 /// A copy of a descriptor with this number, closed on exec. Nothing of ours may have the number.
@@ -224,7 +243,7 @@ fn at(fd: &OwnedFd, number: libc::c_int) -> io::Result<OwnedFd> {
 }
 
 fn guard(options: &Options, args: Vec<OsString>, control: &mut UnixStream) -> io::Result<Report> {
-    let inside = if options.inside { Some(take_inside(control)?) } else { None };
+    let inside = if options.inside { take_inside(control, options.filter)? } else { Vec::new() };
     let cgroup = options.cgroup.as_ref().map(|path| File::options().write(true).open(path.join("cgroup.procs")));
     let cgroup = cgroup.transpose()?;
     // A session of its own keeps a terminal's Ctrl-C away. Fails only for a group leader, which is alone already.
@@ -235,7 +254,7 @@ fn guard(options: &Options, args: Vec<OsString>, control: &mut UnixStream) -> io
     IGNORED.into_iter().for_each(signal::ignore);
     let mut ended_children = signal::watch(&[libc::SIGCHLD])?;
 
-    let tool = start(args, inside.as_ref(), cgroup.as_ref())?;
+    let tool = start(args, &inside, cgroup.as_ref())?;
     drop((inside, cgroup));
     // From here on an error is no way out: the tree has to end first. The pipes must close when that has happened, not
     // when the guard ends, so the guard lets go of them.
@@ -250,14 +269,14 @@ fn guard(options: &Options, args: Vec<OsString>, control: &mut UnixStream) -> io
 }
 
 /// Starts the tool with this process' environment, working directory, standard output and error.
-fn start(args: Vec<OsString>, inside: Option<&[OwnedFd; 2]>, cgroup: Option<&File>) -> io::Result<libc::pid_t> {
+fn start(args: Vec<OsString>, inside: &[OwnedFd], cgroup: Option<&File>) -> io::Result<libc::pid_t> {
     let mut args = args.into_iter();
     let program = args.next().ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: takes nothing, cannot fail.
     let guard = unsafe { libc::getpid() };
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).process_group(0);
-    let inside = inside.map(|fds| [fds[0].as_raw_fd(), fds[1].as_raw_fd()]);
+    let inside: Vec<libc::c_int> = inside.iter().map(AsRawFd::as_raw_fd).collect();
     let cgroup = cgroup.map(AsRawFd::as_raw_fd);
     // SAFETY: the closure calls only async-signal-safe functions and allocates nothing.
     unsafe {
@@ -270,7 +289,7 @@ fn start(args: Vec<OsString>, inside: Option<&[OwnedFd; 2]>, cgroup: Option<&Fil
             {
                 return Err(io::Error::last_os_error());
             }
-            for fd in inside.into_iter().flatten() {
+            for &fd in &inside {
                 if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
                     return Err(io::Error::last_os_error());
                 }
@@ -380,6 +399,7 @@ mod tests {
     fn options_survive_the_command_line() {
         let full = Options {
             inside: true,
+            filter: Some(true),
             cgroup: Some("/c".into()),
             remove: Some("/r".into()),
             watch: vec![

@@ -3,7 +3,8 @@
 //!
 //! Entered as `__inside [OPTIONS] -- PROGRAM ARGS…` by [`super::guard`] (Landlock) or by bwrap, with a channel to the runtime
 //! at a fixed descriptor. In this order: all other descriptors above standard error are closed, the listener for the proxy is
-//! handed out, limits are set, Landlock's rules, the system call filter; then it says that it is ready, and executes. Whatever
+//! handed out, the mounts are checked (bubblewrap), limits are set, and under Landlock its rules and the system call filter,
+//! which bwrap installs by itself; then it says that it is ready, and executes. Whatever
 //! fails on the way is told, and nothing is executed: a sandbox that cannot be built runs nothing.
 //!
 //! Invariants: single-threaded. `PR_SET_NO_NEW_PRIVS` is set before the filter, so no set-user-id program gains anything.
@@ -42,8 +43,6 @@ const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "
 pub(super) struct Options {
     /// Numbers for setrlimit(2); 0: as it is.
     pub(super) limits: [u64; LIMITS.len()],
-    /// Unix sockets may be made.
-    pub(super) unix: bool,
     /// Internet sockets may be made.
     pub(super) inet: bool,
     /// Listen on the loopback of this place, and hand the listener to the runtime's proxy.
@@ -74,7 +73,6 @@ impl Options {
     pub(super) fn new(network: &Network, limits: &Limits, processes: u64) -> Self {
         Self {
             limits: [limits.cpu_seconds, limits.memory_bytes, processes, limits.file_bytes, limits.open_files],
-            unix: true,
             inet: *network != Network::None,
             listen: matches!(network, Network::Hosts(_)),
             mounts: Vec::new(),
@@ -88,7 +86,7 @@ impl Options {
         for ((name, _), value) in LIMITS.iter().zip(self.limits).filter(|(_, value)| *value > 0) {
             args.extend([OsString::from(name), value.to_string().into()]);
         }
-        for (name, on) in [("--unix", self.unix), ("--inet", self.inet), ("--listen", self.listen)] {
+        for (name, on) in [("--inet", self.inet), ("--listen", self.listen)] {
             if on {
                 args.push(name.into());
             }
@@ -112,7 +110,6 @@ impl Options {
             let name = args.next().unwrap_or_default();
             match name.to_str() {
                 Some("--") => return Ok(options),
-                Some("--unix") => options.unix = true,
                 Some("--inet") => options.inet = true,
                 Some("--listen") => options.listen = true,
                 Some("--mount") => {
@@ -218,10 +215,12 @@ fn confine(options: &Options) -> Result<(), String> {
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, on, unused, unused, unused) } != 0 {
         return Err(said("cannot give up new privileges"));
     }
-    if let Some(rules) = &options.landlock {
-        rules.enforce(options.inet)?;
-    }
-    let filter = Filter::new(Sockets { inet: options.inet, unix: options.unix });
+    // bwrap has installed it already.
+    let Some(rules) = &options.landlock else { return Ok(()) };
+    rules.enforce(options.inet)?;
+    // A unix socket that exists could be one of a service with rights that tools do not have: before version 9 Landlock does
+    // not keep from connecting to it.
+    let filter = Filter::new(Sockets { inet: options.inet, unix: false });
     let filter = filter.ok_or("there is no system call filter for this processor")?;
     filter.install().map_err(|error| format!("cannot install the system call filter: {error}"))
 }

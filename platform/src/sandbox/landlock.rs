@@ -180,13 +180,11 @@ impl Sandbox for Landlock {
         let tmp = Temporary::make()?;
         let processes = confined::process_limit(self.policy.limits.processes, true);
         let mut inside = InsideOptions::new(&self.policy.network, &self.policy.limits, processes);
-        // A unix socket that exists could be one of a service with rights that tools do not have: before version 9 Landlock
-        // does not keep from connecting to it.
-        inside.unix = false;
         inside.landlock = Some(self.rules(view, &layout, &tmp.0)?);
         let cgroup = confined::group(&self.policy.limits, &self.report)?;
         let options = GuardOptions {
             inside: true,
+            filter: None,
             cgroup: cgroup.as_ref().map(|group| group.path().to_owned()),
             remove: Some(tmp.0.clone()),
             watch: layout.watch.clone(),

@@ -208,6 +208,18 @@ pub fn enter(name: &OsStr, args: &[OsString]) -> Option<i32> {
     }
 }
 
+/// The system call filter with or without internet sockets, as bytes; `None` if there is none for this processor.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn filter(inet: bool) -> Option<Vec<u8>> {
+    seccomp::Filter::new(seccomp::Sockets { inet, unix: true }).map(|filter| filter.to_bytes())
+}
+
+/// There is no such thing here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn filter(_inet: bool) -> Option<Vec<u8>> {
+    None
+}
+
 /// This very binary, for guards: the one that runs, even if the file was replaced since.
 ///
 /// # Errors

@@ -92,6 +92,15 @@ impl Filter {
         Some(Self(Program::new(rules::NATIVE?, sockets)?.0))
     }
 
+    /// As `struct sock_filter`s in a row, for who installs it in our place: bwrap.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let bytes = |op: &sock_filter| {
+            let ([a, b], [c, d, e, f]) = (op.code.to_ne_bytes(), op.k.to_ne_bytes());
+            [a, b, op.jt, op.jf, c, d, e, f]
+        };
+        self.0.iter().flat_map(bytes).collect()
+    }
+
     /// Puts this process, which has one thread, and all that it starts under the filter, for good. It also gives up the
     /// gain of privileges by executing files (`PR_SET_NO_NEW_PRIVS`), which the kernel demands. Calls only what is
     /// async-signal-safe and allocates nothing: it may stand between fork and exec.
