@@ -103,7 +103,7 @@ fn look(dir: &Path) -> Vec<Check> {
     let mut checks = vec![Check::ok("workspace", dir.display().to_string())];
     let (workspace, agents) = configuration(dir, &mut checks);
     let workdir = dir.parent().unwrap_or(dir);
-    checks.extend(sandbox::look(dir, workdir));
+    checks.extend(sandbox::look(dir, workdir, workspace.as_ref()));
     checks.extend(disk::look(dir));
     checks.extend(clocks());
     if let (Some(workspace), Some(agents)) = (workspace, agents) {

@@ -18,10 +18,11 @@ fn a_healthy_workspace_has_evidence_for_everything() {
     for (name, part) in [
         ("workspace", ".duragent"),
         ("configuration", "1 agent can be used"),
-        ("sandbox", "a canary ran as user"),
-        ("bubblewrap", ""),
-        ("user namespaces", ""),
-        ("landlock", ""),
+        ("sandbox", "trust, enforcement none; "),
+        ("canary read_secret", "not kept from it: read 7 bytes"),
+        ("canary vsock", ""),
+        ("backend bubblewrap", "enforcement full"),
+        ("backend landlock", "enforcement full"),
         ("disk space", " free of "),
         ("file system", "mounted at"),
         ("disk sync", "in the median of 20"),
@@ -42,6 +43,22 @@ fn a_healthy_workspace_has_evidence_for_everything() {
         text.lines().all(|line| ["ok    ", "warn  ", "      "].iter().any(|start| line.starts_with(start))),
         "{text}"
     );
+    house.write(
+        ".duragent/duragent.yaml",
+        "sandbox: {mode: auto}\nproviders: {tape: {kind: replay, file: ./tape.jsonl}}\n",
+    );
+    let found = checks(&house.good(&["doctor", "--json"]));
+    let kept = found.iter().filter(|(name, status, evidence)| {
+        name.starts_with("canary ") && status == "ok" && evidence.starts_with("refused: ")
+    });
+    assert_eq!(kept.count(), 15, "{found:?}");
+    assert!(
+        found
+            .iter()
+            .any(|(name, _, evidence)| name == "sandbox"
+                && evidence.starts_with("bubblewrap, enforcement full; 15 of 15"))
+    );
+
     let left: Vec<_> = std::fs::read_dir(house.dir()).expect("a folder").flatten().map(|e| e.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("doctor")), "{left:?}");
 
