@@ -11,20 +11,22 @@ use super::oneshot::oneshot;
 use super::runner::Runner;
 use super::runtime::{Runtime, Shared, going_down};
 use super::setup::Agent;
-use crate::store::{Log, StoreError};
+use crate::store::Log;
 use duragent_core::event::Event;
 use duragent_core::session::{InputKind, State};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::log;
 use smol::channel;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Pauses before a session whose log failed is opened again; the last one repeats for as long as the disk is bad.
 const REOPEN_AFTER: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+/// How soon somebody who pauses notices that the server goes down.
+const PAUSE_LOOK: Duration = Duration::from_millis(250);
 /// How long an idle session may take to leave memory: a write of its cache on a slow card.
 const EVICT_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -155,21 +157,19 @@ impl Runtime {
 
     /// The handle of a session, brought into memory if it is not there.
     pub(super) async fn live(&self, id: &str) -> Result<Arc<Handle>, ApiError> {
-        self.live_after(id, 0).await
-    }
-
-    /// The same after `failures` of its log in a row.
-    async fn live_after(&self, id: &str, failures: usize) -> Result<Arc<Handle>, ApiError> {
         let slot = self.slot(id);
         let mut guard = slot.lock().await;
+        // Whoever opens it, the session is told that its log failed and did not crash. So its last handle stays in the slot
+        // until there is another.
+        let mut failures = 0;
         if let Some(handle) = guard.as_ref() {
             if !handle.mailbox.is_closed() {
                 return Ok(Arc::clone(handle));
             }
             // It is leaving: its lease is given back when this ends.
             handle.gone.recv().await.ok();
+            failures = handle.failures.load(Ordering::Acquire);
         }
-        *guard = None;
         if self.is_draining() {
             // Whoever still waits for a session that was just closed would bring it back.
             return Err(going_down());
@@ -197,7 +197,8 @@ impl Runtime {
         hub.advance(state.last_seq);
         let first =
             InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as, failed: failures > 0 };
-        let handle = self.start(hub, agent, state, (opened.log, failures), (id, Command::from(first)));
+        let life = (Arc::clone(&slot), opened.log, failures);
+        let handle = self.start(hub, agent, state, life, (id, Command::from(first)));
         *guard = Some(Arc::clone(&handle));
         Ok(handle)
     }
@@ -227,18 +228,18 @@ impl Runtime {
         Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")))
     }
 
-    /// Brings session `id` to life on a log that has failed `failures` times in a row. `first` is decided first.
+    /// Brings session `id` to life in its slot, on a log that has failed so many times in a row. `first` is decided first.
     pub(super) fn start(
         &self,
         hub: Arc<Hub>,
         agent: Arc<Agent>,
         state: State,
-        (log, failures): (Box<dyn Log>, usize),
+        (slot, log, failures): (Slot, Box<dyn Log>, usize),
         (id, first): (&str, Command),
     ) -> Arc<Handle> {
         let (sender, mailbox) = channel::bounded(MAILBOX_MAX);
         let (gone_sender, gone) = channel::bounded(1);
-        let busy = Arc::new(AtomicBool::new(true));
+        let (busy, failures) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(failures)));
         let runner = Runner {
             session: id.to_owned(),
             dir: self.shared.store.dir(id),
@@ -263,38 +264,76 @@ impl Runtime {
             busy: Arc::clone(&busy),
             idle: self.shared.limits.session_idle,
             waiters: Vec::new(),
+            failures: Arc::clone(&failures),
             progressed: false,
             stopping: false,
             gone: gone_sender,
         };
-        let (runtime, session) = (self.clone(), id.to_owned());
+        let (runtime, session, failed) = (self.clone(), id.to_owned(), Arc::clone(&failures));
         let task = async move {
             match actor.run(first).await {
                 End::Rest => {}
                 End::Again => drop(runtime.live(&session).await),
-                End::Failed { error, progressed } => {
-                    let failures = if progressed { 1 } else { failures + 1 };
-                    runtime.reopen(&session, error, failures).await;
-                }
+                End::Failed(error) => runtime.reopen(&session, &slot, &failed, error.to_string()).await,
             }
         };
         smol::spawn(task).detach();
-        Arc::new(Handle { mailbox: sender, busy, gone, pause_on_disconnect })
+        Arc::new(Handle { mailbox: sender, busy, gone, failures, pause_on_disconnect })
     }
 
-    /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back.
-    /// `failures` counts those in a row.
-    async fn reopen(&self, id: &str, error: StoreError, mut failures: usize) {
-        let mut why = error.to_string();
-        while !self.is_draining() {
-            let pause = REOPEN_AFTER[failures.min(REOPEN_AFTER.len()) - 1];
+    /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back. Ends when
+    /// another life has begun, by whomever. `failures` is the count of the one that ended; `slot` is held so that it is not
+    /// forgotten.
+    async fn reopen(&self, id: &str, slot: &Slot, failures: &Arc<AtomicUsize>, mut why: String) {
+        loop {
+            let pause = pause_after(failures.load(Ordering::Acquire));
             log::warn(&format!("session {id}: {why}; it is opened again in {} ms", pause.as_millis()));
-            smol::Timer::after(pause).await;
-            match self.live_after(id, failures).await {
-                Err(ApiError::DiskFull(text) | ApiError::Internal(text)) => (why, failures) = (text, failures + 1),
-                _ => return,
+            self.pause(pause).await;
+            let is_last = slot.lock().await.as_ref().is_some_and(|last| Arc::ptr_eq(&last.failures, failures));
+            if self.is_draining() || !is_last {
+                return;
             }
+            match self.live(id).await {
+                Err(error) if may_pass(&error) => why = error.to_string(),
+                Err(error) => return untaken(id, &error),
+                Ok(_) => return,
+            }
+            failures.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// Waits before a session is asked again that left before it could answer: not at all, unless its log failed.
+    pub(super) async fn pace(&self, left: &Handle) {
+        left.gone.recv().await.ok();
+        let failures = left.failures.load(Ordering::Acquire);
+        if failures > 0 {
+            self.pause(pause_after(failures)).await;
+        }
+    }
+
+    /// Waits for so long, or until the server goes down.
+    async fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|_| !self.is_draining()) {
+            smol::Timer::after(left.min(PAUSE_LOOK)).await;
+        }
+    }
+}
+
+/// How long to wait after so many failures in a row, at least one.
+fn pause_after(failures: usize) -> Duration {
+    REOPEN_AFTER[failures.clamp(1, REOPEN_AFTER.len()) - 1]
+}
+
+/// True if what keeps a session from being opened may pass by itself.
+fn may_pass(error: &ApiError) -> bool {
+    matches!(error, ApiError::Busy(_) | ApiError::DiskFull(_) | ApiError::Internal(_))
+}
+
+/// Says that an unfinished turn is left alone. In use elsewhere is no reason to say so: it goes on there.
+fn untaken(id: &str, error: &ApiError) {
+    if !matches!(error, ApiError::Leased(_)) {
+        log::warn(&format!("session {id}: {error}; it is not opened before somebody asks for it"));
     }
 }
 

@@ -131,7 +131,8 @@ impl Runtime {
         let (reply, answer) = oneshot();
         let first = Command::Input { kind, reply: Some(reply) };
         let state = State { id: session.clone(), ..State::default() };
-        let handle = self.start(self.hub(&session), agent, state, (log, 0), (&session, first));
+        let life = (Arc::clone(&slot), log, 0);
+        let handle = self.start(self.hub(&session), agent, state, life, (&session, first));
         *guard = Some(Arc::clone(&handle));
         drop(guard);
         // Answered after the first commit.
@@ -239,6 +240,7 @@ impl Runtime {
                 break answer?;
             }
             // The session left memory, or its log failed, and is opened again: what is on disk decides.
+            self.pace(&handle).await;
         };
         match answer {
             Some(result) => Ok(result),
@@ -353,13 +355,15 @@ impl Runtime {
     /// # Errors
     /// [`ApiError::NotFound`].
     pub async fn approvals(&self, id: &str) -> Result<Vec<Approval>, ApiError> {
-        if self.session(id).await?.status != Status::Waiting && self.live_now(id).is_none() {
-            return Ok(Vec::new());
-        }
         loop {
-            if let Some(approvals) = ask(&*self.live(id).await?, Command::Approvals).await {
+            if self.session(id).await?.status != Status::Waiting && self.live_now(id).is_none() {
+                return Ok(Vec::new());
+            }
+            let handle = self.live(id).await?;
+            if let Some(approvals) = ask(&handle, Command::Approvals).await {
                 return Ok(approvals);
             }
+            self.pace(&handle).await;
         }
     }
 

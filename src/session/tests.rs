@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+mod outage;
+
 type Answer = Box<dyn Fn(&Request) -> Result<Reply, Failure> + Send + Sync>;
 
 /// A model that the test plays. While the gate is closed it waits, until it is opened or the call is cancelled.
