@@ -96,7 +96,7 @@ pub(super) struct Actor {
     pub waiters: Vec<(u64, Reply<TurnResult>)>,
     /// Of its [`Handle`].
     pub failures: Arc<AtomicUsize>,
-    /// A commit has succeeded.
+    /// Something was written.
     pub progressed: bool,
     /// Told to stop: a running turn does not keep it.
     pub stopping: bool,
@@ -263,14 +263,16 @@ impl Actor {
         }
         let lost = || StoreError::Poisoned(self.state.id.clone());
         let mut log = self.log.take().ok_or_else(lost)?;
-        self.counters.commits.fetch_add(u64::from(!batch.events.is_empty()), Ordering::Relaxed);
+        // Effects alone do not touch the disk.
+        let writes = !batch.events.is_empty();
+        self.counters.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
         let job = move || {
             let result = log.commit(batch);
             (log, result)
         };
         let (log, result) = self.writers.run(job).await.ok_or_else(lost)?;
         self.log = Some(log);
-        self.progressed |= result.is_ok();
+        self.progressed |= writes && result.is_ok();
         result
     }
 

@@ -115,3 +115,19 @@ fn a_disk_that_is_bad_for_a_while_costs_no_turn_and_no_storm() {
     let said = server.end().err;
     assert!(said.matches("it is opened again").count() < 8, "{said}");
 }
+
+/// Taking up a turn that waits to ask its model again writes nothing, and so is no sign that the disk is well.
+#[test]
+fn a_disk_that_stays_bad_is_tried_less_and_less_often() {
+    const BUSY: &str = r#"{"deltas":["Over."],"fail":{"kind":"overloaded","retry_after_ms":3000},"fail_first":1}"#;
+    let house = House::new("rare", BUSY, "mode: allow");
+    let mut server = house.serve_within_limits();
+    assert!(house.ask("POST", "/api/v1/sessions", r#"{"agent":"worker","id":"one"}"#).contains(" 201 "));
+    assert!(house.ask("POST", "/api/v1/sessions/one/messages", r#"{"content":"hi"}"#).contains(" 202 "));
+    eventually("the model is busy", || house.kinds("one").last().is_some_and(|kind| kind == "model_failed"));
+    server.limit_files(Some(house.log("one").len()));
+    server.err.wait_for("it is opened again in 5000 ms");
+    server.limit_files(None);
+    eventually("the turn ends", || house.kinds("one").last().is_some_and(|kind| kind == "turn_finished"));
+    assert!(house.log("one").contains(r#""reason":"completed""#));
+}
