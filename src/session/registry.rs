@@ -11,7 +11,8 @@ use super::oneshot::oneshot;
 use super::runner::Runner;
 use super::runtime::{Runtime, Shared, going_down};
 use super::setup::Agent;
-use crate::store::Log;
+use crate::store::file::FileStore;
+use crate::store::{Log, StoreError};
 use duragent_core::event::Event;
 use duragent_core::session::{InputKind, State};
 use duragent_platform::cancel::Cancel;
@@ -22,7 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Pauses before a session whose log failed is opened again; the last one repeats for as long as the disk is bad.
+/// Pauses before a session is opened again whose log failed, or for which there was no room; the last one repeats for as
+/// long as that lasts.
 const REOPEN_AFTER: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 /// How soon somebody who pauses notices that the server goes down.
@@ -34,32 +36,60 @@ const EVICT_TIME_MAX: Duration = Duration::from_secs(2);
 pub(super) type Slot = Arc<smol::lock::Mutex<Option<Arc<Handle>>>>;
 
 impl Runtime {
-    /// Finds sessions with an unfinished turn and takes them up. Ready when all have been looked at.
+    /// Finds sessions with an unfinished turn and takes them up. Ready when all have been looked at; those for which there
+    /// is no room yet, or whose disk is bad, are taken up when that has passed.
     pub async fn recover(&self) {
         let store = self.shared.store.clone();
         let unfinished = self
             .read(move || {
-                let mut found = Vec::new();
-                for id in store.list()? {
-                    if store.at_rest(&id) {
-                        continue;
-                    }
-                    let mut state = State::default();
-                    if store.verify(&id, &mut |event| state.apply(&event)).is_ok()
-                        && (state.turn.is_some() || !state.queue.is_empty())
-                        && state.paused.as_deref().is_none_or(|why| why == "shutdown")
-                    {
-                        found.push(id);
-                    }
-                }
+                let mut found = store.list()?;
+                found.retain(|id| !store.at_rest(id) && is_unfinished(&store, id));
                 Ok(found)
             })
             .await;
-        for id in unfinished.unwrap_or_default() {
-            // In use elsewhere, or its agent is gone: it is taken up when somebody asks for it.
-            self.live(&id).await.ok();
-        }
+        let unfinished = unfinished.unwrap_or_else(|error| {
+            log::warn(&format!("unfinished turns are not taken up: {error}"));
+            Vec::new()
+        });
+        let waiting = self.take_up(unfinished).await;
         self.shared.ready.store(true, Ordering::Release);
+        if !waiting.is_empty() {
+            log::info(&format!("{} unfinished sessions wait for room (sessions_live_max)", waiting.len()));
+            let runtime = self.clone();
+            smol::spawn(async move { runtime.take_up_in_time(waiting).await }).detach();
+        }
+    }
+
+    /// Opens sessions that have something to do, and returns those for which there is no room.
+    async fn take_up(&self, sessions: Vec<String>) -> Vec<String> {
+        let mut sessions = sessions.into_iter();
+        while let Some(id) = sessions.next() {
+            match self.live(&id).await {
+                Ok(_) => {}
+                Err(ApiError::Busy(_)) => return std::iter::once(id).chain(sessions).collect(),
+                Err(error) if may_pass(&error) => {
+                    let runtime = self.clone();
+                    let task = async move {
+                        let failures = Arc::new(AtomicUsize::new(1));
+                        runtime.reopen(&id, &runtime.slot(&id), &failures, error.to_string()).await;
+                    };
+                    smol::spawn(task).detach();
+                }
+                Err(error) => untaken(&id, &error),
+            }
+        }
+        Vec::new()
+    }
+
+    /// The same as soon as there is room; asks less often the longer there is none.
+    async fn take_up_in_time(&self, mut waiting: Vec<String>) {
+        let mut failures = 1;
+        while !waiting.is_empty() && !self.is_draining() {
+            self.pause(pause_after(failures)).await;
+            let before = waiting.len();
+            waiting = self.take_up(waiting).await;
+            failures = if waiting.len() < before { 1 } else { failures + 1 };
+        }
     }
 
     /// True once [`Runtime::recover`] is done and until draining begins.
@@ -273,7 +303,10 @@ impl Runtime {
         let task = async move {
             match actor.run(first).await {
                 End::Rest => {}
-                End::Again => drop(runtime.live(&session).await),
+                End::Again => {
+                    let waiting = runtime.take_up(vec![session]).await;
+                    runtime.take_up_in_time(waiting).await;
+                }
                 End::Failed(error) => runtime.reopen(&session, &slot, &failed, error.to_string()).await,
             }
         };
@@ -282,14 +315,14 @@ impl Runtime {
     }
 
     /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back. Ends when
-    /// another life has begun, by whomever. `failures` is the count of the one that ended; `slot` is held so that it is not
-    /// forgotten.
+    /// another life has begun, by whomever. `failures` is the count of the one that ended, if there was any; `slot` is held
+    /// so that it is not forgotten.
     async fn reopen(&self, id: &str, slot: &Slot, failures: &Arc<AtomicUsize>, mut why: String) {
         loop {
             let pause = pause_after(failures.load(Ordering::Acquire));
             log::warn(&format!("session {id}: {why}; it is opened again in {} ms", pause.as_millis()));
             self.pause(pause).await;
-            let is_last = slot.lock().await.as_ref().is_some_and(|last| Arc::ptr_eq(&last.failures, failures));
+            let is_last = slot.lock().await.as_ref().is_none_or(|last| Arc::ptr_eq(&last.failures, failures));
             if self.is_draining() || !is_last {
                 return;
             }
@@ -334,6 +367,19 @@ fn may_pass(error: &ApiError) -> bool {
 fn untaken(id: &str, error: &ApiError) {
     if !matches!(error, ApiError::Leased(_)) {
         log::warn(&format!("session {id}: {error}; it is not opened before somebody asks for it"));
+    }
+}
+
+/// True if a session has something to do, or cannot be read: opening it says why.
+fn is_unfinished(store: &FileStore, id: &str) -> bool {
+    let mut state = State::default();
+    match store.verify(id, &mut |event| state.apply(&event)) {
+        Ok(_) => {
+            (state.turn.is_some() || !state.queue.is_empty())
+                && state.paused.as_deref().is_none_or(|why| why == "shutdown")
+        }
+        Err(StoreError::NotFound(_)) => false,
+        Err(_) => true,
     }
 }
 

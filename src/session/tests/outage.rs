@@ -1,4 +1,4 @@
-//! Disks that are bad for a while.
+//! Disks that are bad for a while, and more unfinished turns than there is room for.
 
 use super::*;
 use crate::store::file::FileStore;
@@ -36,6 +36,57 @@ fn a_failed_log_is_no_crash_whoever_opens_it_again() {
         let store = FileStore::new(f.root.join("sessions"), u64::MAX);
         store.verify("s", &mut |event| kinds.push(event.body.kind().to_owned())).expect("intact");
         assert!(!kinds.contains(&"session_recovered".to_owned()), "nothing crashed: {kinds:?}");
+        runtime.drain(Duration::ZERO).await;
+    });
+}
+
+/// Sessions in the middle of a turn, left by a runtime that has stopped.
+async fn leave_unfinished(f: &Fixture, ids: &[String]) {
+    f.gate.set(true);
+    let runtime = f.runtime();
+    for id in ids {
+        runtime.create(new(id)).await.expect("created");
+        runtime.send(id, say("hi")).await.expect("accepted");
+    }
+    runtime.drain(Duration::ZERO).await;
+}
+
+#[test]
+fn more_unfinished_turns_than_there_is_room_for_are_all_taken_up() {
+    let mut f = Fixture::new("crowd", echo);
+    let ids: Vec<String> = (0..7).map(|n| format!("s{n}")).collect();
+    smol::block_on(async {
+        leave_unfinished(&f, &ids).await;
+        f.limits.sessions_live_max = 2;
+        let runtime = f.runtime();
+        in_time(runtime.recover()).await.expect("one look at each");
+        assert!(runtime.is_ready());
+        assert_eq!(runtime.counters().sessions_live, 2, "no more than there may be");
+        f.gate.set(false);
+        for id in &ids {
+            until(&runtime, id, Status::Idle).await;
+            assert!(runtime.counters().sessions_live <= 2);
+            assert!(f.log(id).contains(r#""reason":"completed""#), "{id}");
+        }
+        runtime.drain(Duration::ZERO).await;
+    });
+}
+
+#[test]
+fn a_disk_that_is_bad_at_the_start_costs_no_turn() {
+    let f = Fixture::new("boot", echo);
+    smol::block_on(async {
+        leave_unfinished(&f, &["s".to_owned()]).await;
+        f.gate.set(false);
+        // Has the name of a segment and cannot be read.
+        let in_the_way = f.root.join("sessions/s/events.000000000001.jsonl");
+        fs::create_dir_all(&in_the_way).expect("in the way");
+        let runtime = f.runtime();
+        in_time(runtime.recover()).await.expect("one look at each");
+        assert!(runtime.is_ready() && runtime.counters().sessions_live == 0);
+        fs::remove_dir_all(in_the_way).expect("out of the way");
+        until(&runtime, "s", Status::Idle).await;
+        assert!(f.log("s").contains(r#""reason":"completed""#));
         runtime.drain(Duration::ZERO).await;
     });
 }
