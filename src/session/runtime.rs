@@ -16,8 +16,8 @@ use crate::store::StoreError;
 use crate::store::file::FileStore;
 use duragent_core::ids;
 use duragent_core::session::{InputKind, State};
+use duragent_platform::process;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -463,10 +463,9 @@ async fn ask<T>(handle: &Handle, question: impl FnOnce(Giver<T>) -> Command) -> 
     answer.wait().await
 }
 
-/// Eight characters of 32, from the randomness that the standard library seeds its hash maps with: short enough to type,
-/// and a name that is taken is refused by the store, never overwritten.
+/// Eight characters of 32: short enough to type, and a name that is taken is refused by the store, never overwritten.
 fn random_id() -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let random = RandomState::new().build_hasher().finish();
+    let random = process::random_u64();
     (0..8).map(|i| char::from(ALPHABET[(random >> (5 * i)) as usize & 31])).collect()
 }
