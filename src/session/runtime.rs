@@ -298,7 +298,9 @@ impl Runtime {
                 last = seq;
                 lines.len() < limit
             })?;
-            Ok(EventPage { lines, next: (last < through).then_some(last) })
+            // A page that is not full ends at the end, or at damage: asked again, it would end there for ever.
+            let more = lines.len() >= limit && last < through;
+            Ok(EventPage { lines, next: more.then_some(last) })
         })
         .await
     }
