@@ -13,8 +13,9 @@ use crate::scene::{MESSAGE, PIECES, Place, Scene, Server, message_body};
 use crate::stats::Sample;
 use crate::store;
 use crate::table::{Aim, Row};
-use duragent::provider::config::{Kind, ProviderConfig, Transcript, build};
+use duragent::provider::config::{ProviderConfig, Transcript, build};
 use duragent::provider::{Message, Provider, Request};
+use duragent_core::provider::ProviderKind;
 use duragent_platform::cancel::Cancel;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ struct Model {
 }
 
 impl Model {
-    fn new(kind: Kind, url: Option<String>, transcript: Option<Transcript>) -> Result<Self> {
+    fn new(kind: ProviderKind, url: Option<String>, transcript: Option<Transcript>) -> Result<Self> {
         let config = ProviderConfig { transcript, ..ProviderConfig::new(kind, url) };
         let mut messages = Vec::new();
         for _ in 0..WINDOW_TURNS {
@@ -107,11 +108,11 @@ impl Model {
     }
 
     fn replay(scene: &Scene) -> Result<Self> {
-        Self::new(Kind::Replay, None, Some(Transcript::File(scene.folder.join(".duragent/instant.jsonl"))))
+        Self::new(ProviderKind::Replay, None, Some(Transcript::File(scene.folder.join(".duragent/instant.jsonl"))))
     }
 
     fn remote(address: SocketAddr) -> Result<Self> {
-        Self::new(Kind::Ollama, Some(format!("http://{address}")), None)
+        Self::new(ProviderKind::Ollama, Some(format!("http://{address}")), None)
     }
 
     /// Seconds of one round trip, over `time`.

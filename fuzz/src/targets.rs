@@ -42,7 +42,6 @@ pub fn log_line(data: &[u8]) {
     sealed[at..at + hex.len()].copy_from_slice(hex.as_bytes());
     assert_eq!(line::check(&sealed, PREVIOUS), Ok(crc));
     assert!(line::check(&sealed, PREVIOUS ^ 1).is_err(), "the line before does not count");
-    assert_eq!(line::peek_crc(&sealed), Some(crc));
     let bit = crc as usize % (sealed.len() * 8);
     sealed[bit / 8] ^= 1 << (bit % 8);
     assert!(line::check(&sealed, PREVIOUS).is_err(), "bit {bit} flipped unseen");

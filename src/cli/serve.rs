@@ -73,7 +73,7 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     }
     let config = &workspace.config.server;
     let runtime = Runtime::new(setup::from(dir, &workspace)?);
-    let token = config.api_token.as_ref().and_then(|secret| Token::new(secret.reveal()));
+    let token = config.api_token.as_ref().and_then(|secret| Token::new(secret.expose()));
     let access = Access { token, ..Access::default() };
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let limits = http::Limits {

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::config::{self, Workspace, env, policy};
-use crate::provider::config::{Kind, ProviderConfig, Secret, Transcript};
+use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::Timeouts;
 use crate::provider::{self, Provider};
 use crate::session::{self, DeviceLimits, Setup, Workdir};
@@ -202,17 +202,11 @@ fn agent(
 }
 
 fn build_provider(endpoint: &config::Provider, base_url: Option<&str>) -> Result<Arc<dyn Provider>, String> {
-    let kind = match endpoint.kind {
-        config::ProviderKind::Ollama => Kind::Ollama,
-        config::ProviderKind::OpenAi => Kind::OpenAi,
-        config::ProviderKind::Replay => Kind::Replay,
-    };
-    let secret = |s: &config::Secret| Secret::new(s.reveal().to_owned());
     let config = ProviderConfig {
-        kind,
+        kind: endpoint.kind,
         base_url: base_url.unwrap_or(&endpoint.base_url).to_owned(),
-        api_key: endpoint.api_key.as_ref().map(secret),
-        headers: endpoint.headers.iter().map(|(name, value)| (name.clone(), secret(value))).collect(),
+        api_key: endpoint.api_key.clone(),
+        headers: endpoint.headers.clone(),
         timeouts: Timeouts {
             connect: Duration::from_secs(endpoint.connect_seconds_max),
             first_byte: Duration::from_secs(endpoint.first_byte_seconds_max),

@@ -2,6 +2,9 @@
 //!
 //! Absent: how it is read ([`super::file`]) and who uses it. Numbers here have been checked against their ranges.
 
+pub use duragent_core::provider::ProviderKind;
+pub use duragent_core::secret::Secret;
+
 use super::sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,30 +80,6 @@ impl fmt::Display for Listen {
     }
 }
 
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes it.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text itself, for the one place that sends or compares it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 /// The HTTP front end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -112,29 +91,6 @@ pub struct Server {
     pub body_bytes_max: u64,
     /// `server.connections_max`: most open connections. 1,024: an idle event stream costs a few kB.
     pub connections_max: u64,
-}
-
-/// How to talk to an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProviderKind {
-    /// Ollama's own API (`/api/chat`), because its OpenAI endpoint ignores the context size.
-    Ollama,
-    /// Any endpoint that speaks OpenAI's chat completions.
-    OpenAi,
-    /// A recorded transcript; for tests and the demonstration.
-    Replay,
-}
-
-impl ProviderKind {
-    /// The word in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ollama => "ollama",
-            Self::OpenAi => "openai",
-            Self::Replay => "replay",
-        }
-    }
 }
 
 /// A model endpoint.

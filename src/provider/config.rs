@@ -6,6 +6,8 @@ use super::ollama::Ollama;
 use super::openai::OpenAi;
 use super::replay::{Replay, TranscriptError};
 use super::{Provider, http};
+use duragent_core::provider::ProviderKind;
+use duragent_core::secret::Secret;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,62 +17,6 @@ pub const OLLAMA_URL: &str = "http://127.0.0.1:11434";
 /// How long Ollama keeps a model loaded after a call unless told otherwise: loading costs minutes on a small board, a
 /// person's next message comes within a few.
 pub const KEEP_ALIVE: &str = "10m";
-
-/// A text that must not be shown: a key. Its `Debug` prints `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes the text.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text itself; for the wire only.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// What kind of endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Ollama's own API.
-    Ollama,
-    /// Chat completions as OpenAI defined them; any compatible server.
-    OpenAi,
-    /// A recorded transcript.
-    Replay,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Ollama, Self::OpenAi, Self::Replay];
-
-    /// The name in configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ollama => "ollama",
-            Self::OpenAi => "openai",
-            Self::Replay => "replay",
-        }
-    }
-
-    /// Reads a name.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
-    }
-}
 
 /// Where a transcript comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +36,8 @@ pub enum Transcript {
 #[derive(Debug, Clone)]
 pub struct ProviderConfig {
     /// What kind of endpoint.
-    pub kind: Kind,
-    /// `http://` or `https://`, for [`Kind::OpenAi`] with `/v1`. Not used by [`Kind::Replay`].
+    pub kind: ProviderKind,
+    /// `http://` or `https://`, for [`ProviderKind::OpenAi`] with `/v1`. Not used by [`ProviderKind::Replay`].
     pub base_url: String,
     /// Sent as bearer token.
     pub api_key: Option<Secret>,
@@ -101,7 +47,7 @@ pub struct ProviderConfig {
     pub timeouts: Timeouts,
     /// Ollama's `keep_alive`: a duration as `10m`, or seconds; -1 is for ever.
     pub keep_alive: String,
-    /// For [`Kind::Replay`].
+    /// For [`ProviderKind::Replay`].
     pub transcript: Option<Transcript>,
 }
 
@@ -109,9 +55,10 @@ impl ProviderConfig {
     /// The settings of `kind` at `base_url`, all else as it is by default. Without a URL Ollama is the local one; the
     /// others have no default. Timeouts are [`Timeouts::LOCAL`] if the URL names this machine or a private network.
     #[must_use]
-    pub fn new(kind: Kind, base_url: Option<String>) -> Self {
-        let base_url = base_url.or_else(|| (kind == Kind::Ollama).then(|| OLLAMA_URL.into())).unwrap_or_default();
-        let local = kind == Kind::Ollama || http::is_local(&base_url);
+    pub fn new(kind: ProviderKind, base_url: Option<String>) -> Self {
+        let base_url =
+            base_url.or_else(|| (kind == ProviderKind::Ollama).then(|| OLLAMA_URL.into())).unwrap_or_default();
+        let local = kind == ProviderKind::Ollama || http::is_local(&base_url);
         Self {
             kind,
             base_url,
@@ -166,9 +113,9 @@ impl From<TranscriptError> for BuildError {
 pub fn build(config: &ProviderConfig) -> Result<Arc<dyn Provider>, BuildError> {
     let client = || http::Client::new(&config.base_url, config.api_key.as_ref(), &config.headers, config.timeouts);
     Ok(match config.kind {
-        Kind::Ollama => Arc::new(Ollama::new(client()?, &config.keep_alive)),
-        Kind::OpenAi => Arc::new(OpenAi::new(client()?)),
-        Kind::Replay => match &config.transcript {
+        ProviderKind::Ollama => Arc::new(Ollama::new(client()?, &config.keep_alive)),
+        ProviderKind::OpenAi => Arc::new(OpenAi::new(client()?)),
+        ProviderKind::Replay => match &config.transcript {
             Some(Transcript::File(path)) => Arc::new(Replay::open(path)?),
             Some(Transcript::Text { name, text }) => Arc::new(Replay::from_text(name, text)?),
             None => return Err(BuildError::NoTranscript),
@@ -178,7 +125,7 @@ pub fn build(config: &ProviderConfig) -> Result<Arc<dyn Provider>, BuildError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BuildError, Kind, OLLAMA_URL, ProviderConfig, Secret, Transcript, build};
+    use super::{BuildError, OLLAMA_URL, ProviderConfig, ProviderKind, Secret, Transcript, build};
     use crate::provider::http::Timeouts;
 
     fn error(config: &ProviderConfig) -> String {
@@ -186,16 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn kinds_have_names() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::parse(kind.as_str()), Some(kind));
-        }
-        assert_eq!(Kind::parse("Ollama"), None);
-    }
-
-    #[test]
     fn secrets_are_not_shown() {
-        let mut config = ProviderConfig::new(Kind::OpenAi, Some("http://127.0.0.1:1/v1".into()));
+        let mut config = ProviderConfig::new(ProviderKind::OpenAi, Some("http://127.0.0.1:1/v1".into()));
         config.api_key = Some(Secret::new("sk-geheim".into()));
         config.headers = vec![("x-team".into(), Secret::new("sk-geheim-2".into()))];
         assert!(!format!("{config:?}").contains("geheim"), "{config:?}");
@@ -219,11 +158,11 @@ mod tests {
             ("http://host/v1?key=1", "a query"),
         ];
         for (url, want) in cases {
-            let text = error(&ProviderConfig::new(Kind::OpenAi, Some(url.into())));
+            let text = error(&ProviderConfig::new(ProviderKind::OpenAi, Some(url.into())));
             assert!(text.contains(want) && !text.contains("geheim"), "{url}: {text}");
         }
         for url in ["http://host", "https://host:8443/v1/", "http://[::1]:11434"] {
-            assert!(build(&ProviderConfig::new(Kind::Ollama, Some(url.into()))).is_ok(), "{url}");
+            assert!(build(&ProviderConfig::new(ProviderKind::Ollama, Some(url.into()))).is_ok(), "{url}");
         }
     }
 
@@ -240,15 +179,15 @@ mod tests {
         ];
         for (url, local) in cases {
             let want = if local { Timeouts::LOCAL } else { Timeouts::REMOTE };
-            assert_eq!(ProviderConfig::new(Kind::OpenAi, Some(url.into())).timeouts, want, "{url}");
+            assert_eq!(ProviderConfig::new(ProviderKind::OpenAi, Some(url.into())).timeouts, want, "{url}");
         }
-        let ollama = ProviderConfig::new(Kind::Ollama, None);
+        let ollama = ProviderConfig::new(ProviderKind::Ollama, None);
         assert_eq!((ollama.base_url.as_str(), ollama.timeouts), (OLLAMA_URL, Timeouts::LOCAL));
     }
 
     #[test]
     fn a_replay_needs_its_transcript() {
-        let mut config = ProviderConfig::new(Kind::Replay, None);
+        let mut config = ProviderConfig::new(ProviderKind::Replay, None);
         assert!(matches!(build(&config), Err(BuildError::NoTranscript)));
         config.transcript = Some(Transcript::Text { name: "demo", text: "{\"step\":2}" });
         assert!(error(&config).starts_with("demo:1:"), "{}", error(&config));

@@ -21,10 +21,10 @@ pub use base_url::{SetupError, is_local};
 pub use report::{ErrorReport, kind_of_code, kind_of_status};
 
 use super::Failure;
-use super::config::Secret;
 use base_url::host_of;
 use duragent_core::event::FailureKind;
 use duragent_core::json;
+use duragent_core::secret::Secret;
 use duragent_platform::cancel::Cancel;
 use lane::Lane;
 use std::io::{self, Read};

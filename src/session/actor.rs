@@ -14,7 +14,7 @@ use duragent_platform::clock;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Commands that wait for a session; whoever sends more waits. The places are allocated with the session.
@@ -64,6 +64,8 @@ pub struct Handle {
     pub(super) busy: Arc<AtomicBool>,
     /// Closed when the log's lease has been given back.
     pub(super) gone: Receiver<()>,
+    /// How often in a row the session's log has failed; how this life ended is counted before `gone` is closed.
+    pub(super) failures: Arc<AtomicUsize>,
     /// The agent's `on_disconnect: pause`.
     pub(super) pause_on_disconnect: bool,
 }
@@ -76,12 +78,7 @@ pub enum End {
     /// Something came in while it was leaving: the session has to be opened again at once.
     Again,
     /// A commit failed: what is on disk has to be read again.
-    Failed {
-        /// Why.
-        error: StoreError,
-        /// Whether another commit of this actor succeeded before.
-        progressed: bool,
-    },
+    Failed(StoreError),
 }
 
 pub(super) struct Actor {
@@ -97,7 +94,9 @@ pub(super) struct Actor {
     pub idle: Duration,
     /// Those who wait for a turn.
     pub waiters: Vec<(u64, Reply<TurnResult>)>,
-    /// A commit has succeeded.
+    /// Of its [`Handle`].
+    pub failures: Arc<AtomicUsize>,
+    /// Something was written.
     pub progressed: bool,
     /// Told to stop: a running turn does not keep it.
     pub stopping: bool,
@@ -123,7 +122,7 @@ impl Actor {
             // Before anybody is answered: who hears that a turn runs must not find the session idle.
             self.busy.store(self.is_at_work(), Ordering::Release);
             if let Err(error) = self.settle(&mut work).await {
-                break End::Failed { error, progressed: self.progressed };
+                break End::Failed(error);
             }
             self.busy.store(self.is_at_work(), Ordering::Release);
             let leaving = self.stopping || work.evict || self.mailbox.is_closed();
@@ -264,14 +263,16 @@ impl Actor {
         }
         let lost = || StoreError::Poisoned(self.state.id.clone());
         let mut log = self.log.take().ok_or_else(lost)?;
-        self.counters.commits.fetch_add(u64::from(!batch.events.is_empty()), Ordering::Relaxed);
+        // Effects alone do not touch the disk.
+        let writes = !batch.events.is_empty();
+        self.counters.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
         let job = move || {
             let result = log.commit(batch);
             (log, result)
         };
         let (log, result) = self.writers.run(job).await.ok_or_else(lost)?;
         self.log = Some(log);
-        self.progressed |= result.is_ok();
+        self.progressed |= writes && result.is_ok();
         result
     }
 
@@ -313,7 +314,7 @@ impl Actor {
         }
         let log = self.log.take();
         let (store, id, cached) = (self.store.clone(), self.state.id.clone(), views::cached(&self.state));
-        let failed = matches!(end, End::Failed { .. });
+        let failed = matches!(end, End::Failed(_));
         // Under the lease still, so that the cache is not written over that of the next owner.
         self.writers
             .run(move || {
@@ -323,10 +324,22 @@ impl Actor {
                 drop(log);
             })
             .await;
-        // What came too late was not taken: its sender hears that and asks the session's successor. Left in the closed
-        // mailbox it would wait for ever.
+        // What came too late was not taken: its sender hears that and asks the session's successor, or is told that the
+        // disk is bad. Left in the closed mailbox it would wait for ever.
         self.mailbox.close();
-        while self.mailbox.try_recv().is_ok() {}
+        while let Ok(command) = self.mailbox.try_recv() {
+            if let (Command::Input { reply: Some(reply), .. }, End::Failed(error)) = (command, &end) {
+                reply.give(Err(ApiError::from(error)));
+            }
+        }
+        // In this order: whoever sees the end of this life reads what it left.
+        let before = self.failures.load(Ordering::Acquire);
+        let failures = match end {
+            End::Failed(_) if self.progressed => 1,
+            End::Failed(_) => before + 1,
+            End::Rest | End::Again => 0,
+        };
+        self.failures.store(failures, Ordering::Release);
         drop(self.gone);
         end
     }

@@ -11,6 +11,7 @@ use super::oneshot::oneshot;
 use super::runner::Runner;
 use super::runtime::{Runtime, Shared, going_down};
 use super::setup::Agent;
+use crate::store::file::FileStore;
 use crate::store::{Log, StoreError};
 use duragent_core::event::Event;
 use duragent_core::session::{InputKind, State};
@@ -18,13 +19,16 @@ use duragent_platform::cancel::Cancel;
 use duragent_platform::log;
 use smol::channel;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Pauses before a session whose log failed is opened again; the last one repeats for as long as the disk is bad.
+/// Pauses before a session is opened again whose log failed, or for which there was no room; the last one repeats for as
+/// long as that lasts.
 const REOPEN_AFTER: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+/// How soon somebody who pauses notices that the server goes down.
+const PAUSE_LOOK: Duration = Duration::from_millis(250);
 /// How long an idle session may take to leave memory: a write of its cache on a slow card.
 const EVICT_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -32,32 +36,60 @@ const EVICT_TIME_MAX: Duration = Duration::from_secs(2);
 pub(super) type Slot = Arc<smol::lock::Mutex<Option<Arc<Handle>>>>;
 
 impl Runtime {
-    /// Finds sessions with an unfinished turn and takes them up. Ready when all have been looked at.
+    /// Finds sessions with an unfinished turn and takes them up. Ready when all have been looked at; those for which there
+    /// is no room yet, or whose disk is bad, are taken up when that has passed.
     pub async fn recover(&self) {
         let store = self.shared.store.clone();
         let unfinished = self
             .read(move || {
-                let mut found = Vec::new();
-                for id in store.list()? {
-                    if store.at_rest(&id) {
-                        continue;
-                    }
-                    let mut state = State::default();
-                    if store.verify(&id, &mut |event| state.apply(&event)).is_ok()
-                        && (state.turn.is_some() || !state.queue.is_empty())
-                        && state.paused.as_deref().is_none_or(|why| why == "shutdown")
-                    {
-                        found.push(id);
-                    }
-                }
+                let mut found = store.list()?;
+                found.retain(|id| !store.at_rest(id) && is_unfinished(&store, id));
                 Ok(found)
             })
             .await;
-        for id in unfinished.unwrap_or_default() {
-            // In use elsewhere, or its agent is gone: it is taken up when somebody asks for it.
-            self.live(&id).await.ok();
-        }
+        let unfinished = unfinished.unwrap_or_else(|error| {
+            log::warn(&format!("unfinished turns are not taken up: {error}"));
+            Vec::new()
+        });
+        let waiting = self.take_up(unfinished).await;
         self.shared.ready.store(true, Ordering::Release);
+        if !waiting.is_empty() {
+            log::info(&format!("{} unfinished sessions wait for room (sessions_live_max)", waiting.len()));
+            let runtime = self.clone();
+            smol::spawn(async move { runtime.take_up_in_time(waiting).await }).detach();
+        }
+    }
+
+    /// Opens sessions that have something to do, and returns those for which there is no room.
+    async fn take_up(&self, sessions: Vec<String>) -> Vec<String> {
+        let mut sessions = sessions.into_iter();
+        while let Some(id) = sessions.next() {
+            match self.live(&id).await {
+                Ok(_) => {}
+                Err(ApiError::Busy(_)) => return std::iter::once(id).chain(sessions).collect(),
+                Err(error) if may_pass(&error) => {
+                    let runtime = self.clone();
+                    let task = async move {
+                        let failures = Arc::new(AtomicUsize::new(1));
+                        runtime.reopen(&id, &runtime.slot(&id), &failures, error.to_string()).await;
+                    };
+                    smol::spawn(task).detach();
+                }
+                Err(error) => untaken(&id, &error),
+            }
+        }
+        Vec::new()
+    }
+
+    /// The same as soon as there is room; asks less often the longer there is none.
+    async fn take_up_in_time(&self, mut waiting: Vec<String>) {
+        let mut failures = 1;
+        while !waiting.is_empty() && !self.is_draining() {
+            self.pause(pause_after(failures)).await;
+            let before = waiting.len();
+            waiting = self.take_up(waiting).await;
+            failures = if waiting.len() < before { 1 } else { failures + 1 };
+        }
     }
 
     /// True once [`Runtime::recover`] is done and until draining begins.
@@ -155,21 +187,19 @@ impl Runtime {
 
     /// The handle of a session, brought into memory if it is not there.
     pub(super) async fn live(&self, id: &str) -> Result<Arc<Handle>, ApiError> {
-        self.live_after(id, 0).await
-    }
-
-    /// The same after `failures` of its log in a row.
-    async fn live_after(&self, id: &str, failures: usize) -> Result<Arc<Handle>, ApiError> {
         let slot = self.slot(id);
         let mut guard = slot.lock().await;
+        // Whoever opens it, the session is told that its log failed and did not crash. So its last handle stays in the slot
+        // until there is another.
+        let mut failures = 0;
         if let Some(handle) = guard.as_ref() {
             if !handle.mailbox.is_closed() {
                 return Ok(Arc::clone(handle));
             }
             // It is leaving: its lease is given back when this ends.
             handle.gone.recv().await.ok();
+            failures = handle.failures.load(Ordering::Acquire);
         }
-        *guard = None;
         if self.is_draining() {
             // Whoever still waits for a session that was just closed would bring it back.
             return Err(going_down());
@@ -197,7 +227,8 @@ impl Runtime {
         hub.advance(state.last_seq);
         let first =
             InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as, failed: failures > 0 };
-        let handle = self.start(hub, agent, state, (opened.log, failures), (id, Command::from(first)));
+        let life = (Arc::clone(&slot), opened.log, failures);
+        let handle = self.start(hub, agent, state, life, (id, Command::from(first)));
         *guard = Some(Arc::clone(&handle));
         Ok(handle)
     }
@@ -227,18 +258,18 @@ impl Runtime {
         Err(ApiError::Busy(format!("{max} sessions are at work already (sessions_live_max)")))
     }
 
-    /// Brings session `id` to life on a log that has failed `failures` times in a row. `first` is decided first.
+    /// Brings session `id` to life in its slot, on a log that has failed so many times in a row. `first` is decided first.
     pub(super) fn start(
         &self,
         hub: Arc<Hub>,
         agent: Arc<Agent>,
         state: State,
-        (log, failures): (Box<dyn Log>, usize),
+        (slot, log, failures): (Slot, Box<dyn Log>, usize),
         (id, first): (&str, Command),
     ) -> Arc<Handle> {
         let (sender, mailbox) = channel::bounded(MAILBOX_MAX);
         let (gone_sender, gone) = channel::bounded(1);
-        let busy = Arc::new(AtomicBool::new(true));
+        let (busy, failures) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(failures)));
         let runner = Runner {
             session: id.to_owned(),
             dir: self.shared.store.dir(id),
@@ -263,38 +294,92 @@ impl Runtime {
             busy: Arc::clone(&busy),
             idle: self.shared.limits.session_idle,
             waiters: Vec::new(),
+            failures: Arc::clone(&failures),
             progressed: false,
             stopping: false,
             gone: gone_sender,
         };
-        let (runtime, session) = (self.clone(), id.to_owned());
+        let (runtime, session, failed) = (self.clone(), id.to_owned(), Arc::clone(&failures));
         let task = async move {
             match actor.run(first).await {
                 End::Rest => {}
-                End::Again => drop(runtime.live(&session).await),
-                End::Failed { error, progressed } => {
-                    let failures = if progressed { 1 } else { failures + 1 };
-                    runtime.reopen(&session, error, failures).await;
+                End::Again => {
+                    let waiting = runtime.take_up(vec![session]).await;
+                    runtime.take_up_in_time(waiting).await;
                 }
+                End::Failed(error) => runtime.reopen(&session, &slot, &failed, error.to_string()).await,
             }
         };
         smol::spawn(task).detach();
-        Arc::new(Handle { mailbox: sender, busy, gone, pause_on_disconnect })
+        Arc::new(Handle { mailbox: sender, busy, gone, failures, pause_on_disconnect })
     }
 
-    /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back.
-    /// `failures` counts those in a row.
-    async fn reopen(&self, id: &str, error: StoreError, mut failures: usize) {
-        let mut why = error.to_string();
-        while !self.is_draining() {
-            let pause = REOPEN_AFTER[failures.min(REOPEN_AFTER.len()) - 1];
+    /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back. Ends when
+    /// another life has begun, by whomever. `failures` is the count of the one that ended, if there was any; `slot` is held
+    /// so that it is not forgotten.
+    async fn reopen(&self, id: &str, slot: &Slot, failures: &Arc<AtomicUsize>, mut why: String) {
+        loop {
+            let pause = pause_after(failures.load(Ordering::Acquire));
             log::warn(&format!("session {id}: {why}; it is opened again in {} ms", pause.as_millis()));
-            smol::Timer::after(pause).await;
-            match self.live_after(id, failures).await {
-                Err(ApiError::DiskFull(text) | ApiError::Internal(text)) => (why, failures) = (text, failures + 1),
-                _ => return,
+            self.pause(pause).await;
+            let is_last = slot.lock().await.as_ref().is_none_or(|last| Arc::ptr_eq(&last.failures, failures));
+            if self.is_draining() || !is_last {
+                return;
             }
+            match self.live(id).await {
+                Err(error) if may_pass(&error) => why = error.to_string(),
+                Err(error) => return untaken(id, &error),
+                Ok(_) => return,
+            }
+            failures.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// Waits before a session is asked again that left before it could answer: not at all, unless its log failed.
+    pub(super) async fn pace(&self, left: &Handle) {
+        left.gone.recv().await.ok();
+        let failures = left.failures.load(Ordering::Acquire);
+        if failures > 0 {
+            self.pause(pause_after(failures)).await;
+        }
+    }
+
+    /// Waits for so long, or until the server goes down.
+    async fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|_| !self.is_draining()) {
+            smol::Timer::after(left.min(PAUSE_LOOK)).await;
+        }
+    }
+}
+
+/// How long to wait after so many failures in a row, at least one.
+fn pause_after(failures: usize) -> Duration {
+    REOPEN_AFTER[failures.clamp(1, REOPEN_AFTER.len()) - 1]
+}
+
+/// True if what keeps a session from being opened may pass by itself.
+fn may_pass(error: &ApiError) -> bool {
+    matches!(error, ApiError::Busy(_) | ApiError::DiskFull(_) | ApiError::Internal(_))
+}
+
+/// Says that an unfinished turn is left alone. In use elsewhere is no reason to say so: it goes on there.
+fn untaken(id: &str, error: &ApiError) {
+    if !matches!(error, ApiError::Leased(_)) {
+        log::warn(&format!("session {id}: {error}; it is not opened before somebody asks for it"));
+    }
+}
+
+/// True if a session has something to do, or cannot be read: opening it says why.
+fn is_unfinished(store: &FileStore, id: &str) -> bool {
+    let mut state = State::default();
+    match store.verify(id, &mut |event| state.apply(&event)) {
+        Ok(_) => {
+            (state.turn.is_some() || !state.queue.is_empty())
+                && state.paused.as_deref().is_none_or(|why| why == "shutdown")
+        }
+        Err(StoreError::NotFound(_)) => false,
+        Err(_) => true,
     }
 }
 

@@ -16,8 +16,8 @@ use crate::store::StoreError;
 use crate::store::file::FileStore;
 use duragent_core::ids;
 use duragent_core::session::{InputKind, State};
+use duragent_platform::process;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -131,7 +131,8 @@ impl Runtime {
         let (reply, answer) = oneshot();
         let first = Command::Input { kind, reply: Some(reply) };
         let state = State { id: session.clone(), ..State::default() };
-        let handle = self.start(self.hub(&session), agent, state, (log, 0), (&session, first));
+        let life = (Arc::clone(&slot), log, 0);
+        let handle = self.start(self.hub(&session), agent, state, life, (&session, first));
         *guard = Some(Arc::clone(&handle));
         drop(guard);
         // Answered after the first commit.
@@ -239,6 +240,7 @@ impl Runtime {
                 break answer?;
             }
             // The session left memory, or its log failed, and is opened again: what is on disk decides.
+            self.pace(&handle).await;
         };
         match answer {
             Some(result) => Ok(result),
@@ -296,7 +298,9 @@ impl Runtime {
                 last = seq;
                 lines.len() < limit
             })?;
-            Ok(EventPage { lines, next: (last < through).then_some(last) })
+            // A page that is not full ends at the end, or at damage: asked again, it would end there for ever.
+            let more = lines.len() >= limit && last < through;
+            Ok(EventPage { lines, next: more.then_some(last) })
         })
         .await
     }
@@ -353,13 +357,15 @@ impl Runtime {
     /// # Errors
     /// [`ApiError::NotFound`].
     pub async fn approvals(&self, id: &str) -> Result<Vec<Approval>, ApiError> {
-        if self.session(id).await?.status != Status::Waiting && self.live_now(id).is_none() {
-            return Ok(Vec::new());
-        }
         loop {
-            if let Some(approvals) = ask(&*self.live(id).await?, Command::Approvals).await {
+            if self.session(id).await?.status != Status::Waiting && self.live_now(id).is_none() {
+                return Ok(Vec::new());
+            }
+            let handle = self.live(id).await?;
+            if let Some(approvals) = ask(&handle, Command::Approvals).await {
                 return Ok(approvals);
             }
+            self.pace(&handle).await;
         }
     }
 
@@ -459,10 +465,9 @@ async fn ask<T>(handle: &Handle, question: impl FnOnce(Giver<T>) -> Command) -> 
     answer.wait().await
 }
 
-/// Eight characters of 32, from the randomness that the standard library seeds its hash maps with: short enough to type,
-/// and a name that is taken is refused by the store, never overwritten.
+/// Eight characters of 32: short enough to type, and a name that is taken is refused by the store, never overwritten.
 fn random_id() -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let random = RandomState::new().build_hasher().finish();
+    let random = process::random_u64();
     (0..8).map(|i| char::from(ALPHABET[(random >> (5 * i)) as usize & 31])).collect()
 }

@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+mod outage;
+
 type Answer = Box<dyn Fn(&Request) -> Result<Reply, Failure> + Send + Sync>;
 
 /// A model that the test plays. While the gate is closed it waits, until it is opened or the call is cancelled.
@@ -484,6 +486,13 @@ fn a_damaged_session_can_be_read_but_not_written() {
         assert!(matches!(runtime.send("s", say("x")).await, Err(ApiError::Damaged(_))));
         assert_eq!(runtime.events("s", 0, 10).await.expect("page").lines.len(), 6);
         assert_eq!(fs::read_to_string(&path).expect("read"), text, "nothing was touched");
+        fs::write(&path, text.replace("{\"seq\":4", "{\"sEq\":4")).expect("more damage");
+        for (limit, lines, next) in [(2, 2, Some(2)), (10, 3, None)] {
+            let page = runtime.events("s", 0, limit).await.expect("page");
+            assert_eq!((page.lines.len(), page.next), (lines, next));
+        }
+        let page = runtime.events("s", 3, 2).await.expect("page");
+        assert_eq!((page.lines.len(), page.next), (0, None), "pages have an end");
     });
 }
 

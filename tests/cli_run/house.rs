@@ -3,6 +3,7 @@
 use duragent_core::event::{Body, Event};
 use duragent_core::{json, line};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -68,7 +69,11 @@ impl House {
     }
 
     pub fn start(&self, args: &[&str]) -> Running {
-        let mut child = self.command(args).spawn().expect("the binary starts");
+        Self::spawn(&mut self.command(args))
+    }
+
+    fn spawn(command: &mut Command) -> Running {
+        let mut child = command.spawn().expect("the binary starts");
         let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let stdin = child.stdin.take();
         Running { child, stdin, out: Watched::new(out), err: Watched::of_errors(err) }
@@ -86,6 +91,32 @@ impl House {
         let mut server = self.start(&["serve", "--listen", "unix:.duragent/other.sock"]);
         server.err.wait_for("ready");
         server
+    }
+
+    /// The same of a server that gets an error where a file would grow beyond `RLIMIT_FSIZE`, not the signal.
+    pub fn serve_within_limits(&self) -> Running {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ && exec \"$0\" serve --listen unix:.duragent/other.sock"]);
+        shell.arg(env!("CARGO_BIN_EXE_duragent")).current_dir(&self.folder).env_remove("DURAGENT_DIR");
+        let mut server = Self::spawn(shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        server.err.wait_for("ready");
+        server
+    }
+
+    /// One request to the server; the whole answer.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let socket = self.folder.join(".duragent/duragent.sock");
+        let mut stream = UnixStream::connect(socket).expect("a server");
+        // A server that never answers is a failure, not a test that hangs.
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
     }
 
     /// The only session there is.
@@ -154,6 +185,14 @@ impl Running {
         let stdin = self.stdin.as_mut().expect("still open");
         // A command that ended early does not read: what it printed says why.
         stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).ok();
+    }
+
+    /// Lets no file of the process grow beyond `bytes`, or as far as it may if `None`.
+    pub fn limit_files(&self, bytes: Option<usize>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |n| n.to_string());
+        let pid = self.child.id().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:")]).status();
+        assert!(status.expect("prlimit of util-linux").success());
     }
 
     pub fn close_input(&mut self) {

@@ -76,7 +76,7 @@ impl Protected {
         let keys = providers.values().filter_map(|provider| provider.api_key.as_ref());
         let mut secrets = keys.chain(&server.api_token);
         self.variables.iter().any(|known| known == name)
-            || env(name).is_some_and(|value| secrets.any(|secret| secret.reveal() == value.trim()))
+            || env(name).is_some_and(|value| secrets.any(|secret| secret.expose() == value.trim()))
     }
 
     /// Whether `path` is no part of the workspace.

@@ -355,16 +355,17 @@ pub enum Body {
         /// What came of it.
         outcome: ToolOutcome,
     },
-    /// The call has no result and never will: crash or cancel. Counts as its result.
+    /// The call has no result and never will. Counts as its result.
     ToolInterrupted {
         /// The call.
         call_id: String,
-        /// `crash`, `cancelled`, `limit`.
+        /// What came in between: `crash`, `cancelled`, `limit` (the turn's time was up), `paused` (a stop in good order, or the
+        /// last client left), `log_failed` (nothing could be written for a while).
         reason: String,
     },
     /// The log was opened and something had to be settled.
     SessionRecovered {
-        /// `torn_tail`, `unfinished_turn`.
+        /// `torn_tail`, `unfinished_turn`, `repaired`.
         reason: String,
         /// Bytes cut off the end that were never acknowledged.
         dropped_bytes: u64,

@@ -23,6 +23,8 @@ pub mod line;
 pub mod message;
 pub mod ndjson;
 pub mod policy;
+pub mod provider;
+pub mod secret;
 pub mod session;
 pub mod sse;
 pub mod time;

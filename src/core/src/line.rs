@@ -121,13 +121,6 @@ pub fn peek_seq(line: &[u8]) -> Option<u64> {
     core::str::from_utf8(&rest[..end]).ok()?.parse().ok()
 }
 
-/// The checksum a line carries, unchecked; for going on behind it.
-#[must_use]
-pub fn peek_crc(line: &[u8]) -> Option<u32> {
-    let trailer = &line[line.len().checked_sub(TRAILER)?..];
-    parse_hex(trailer.strip_prefix(b",\"crc\":\"")?.strip_suffix(b"\"}")?)
-}
-
 /// The `type` of a line, unchecked.
 #[must_use]
 pub fn peek_kind(line: &str) -> Option<&str> {

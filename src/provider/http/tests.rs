@@ -1,9 +1,9 @@
 use super::tls::Tls;
 use super::{ANSWER_MAX, Answer, Client, LANES_IDLE_MAX, Timeouts};
 use crate::provider::Failure;
-use crate::provider::config::Secret;
 use crate::provider::testing::{Act, Server, answer, chunk, chunked, chunked_head, dead_url, told};
 use duragent_core::event::FailureKind;
+use duragent_core::secret::Secret;
 use duragent_platform::cancel::Cancel;
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

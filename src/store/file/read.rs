@@ -2,9 +2,9 @@
 
 use super::scan::{first_seq, segments};
 use super::{StoreError, io_at};
-use duragent_core::line;
+use duragent_core::line::{self, LINE_BYTES_MAX};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -52,10 +52,11 @@ fn read_segment(
     let mut text = Vec::new();
     loop {
         text.clear();
-        let n = reader.read_until(b'\n', &mut text).map_err(io_at("cannot read", path))?;
-        // An unterminated line is being written, or never was.
-        if n == 0 || text.pop() != Some(b'\n') {
-            return Ok(true);
+        let line = (&mut reader).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut text);
+        let n = line.map_err(io_at("cannot read", path))?;
+        // An unterminated line is being written, or never was; one that is too long is damage, and nothing behind it counts.
+        if text.pop() != Some(b'\n') {
+            return Ok(n < LINE_BYTES_MAX);
         }
         let Some(seq) = line::peek_seq(&text) else { return Ok(false) };
         if seq > through {
@@ -108,9 +109,9 @@ pub(super) fn last_seq(dir: &Path) -> Result<u64, StoreError> {
     Ok(last_line(dir)?.and_then(|line| line::peek_seq(line.as_bytes())).unwrap_or(0))
 }
 
-/// The last terminated line of the newest segment that has one, if it is text.
+/// The last terminated line of the newest segment that has one; what is no text in it is replaced.
 pub(super) fn last_line(dir: &Path) -> Result<Option<String>, StoreError> {
-    // Nearly always there is one segment and the line is short: no listing, one read.
+    // Nearly always there is one segment and the line is short: no listing, and three small reads.
     let newest = dir.join(super::LOG_NAME);
     if let Some(line) = last_of(&newest)? {
         return Ok(Some(line));
@@ -129,19 +130,28 @@ fn last_of(path: &Path) -> Result<Option<String>, StoreError> {
         file => file.map_err(io_at("cannot open", path))?,
     };
     let length = file.metadata().map_err(io_at("cannot stat", path))?.len();
-    let mut window = PROBE_BYTES as u64;
-    loop {
-        let low = length.saturating_sub(window);
-        let mut text = vec![0; usize::try_from(length - low).unwrap_or(0)];
-        file.read_exact_at(&mut text, low).map_err(io_at("cannot read", path))?;
-        let end = text.iter().rposition(|b| *b == b'\n');
-        let start = end.and_then(|end| text[..end].iter().rposition(|b| *b == b'\n')).map(|at| at + 1);
-        match (start, end) {
-            (Some(start), Some(end)) => return Ok(String::from_utf8(text[start..end].to_vec()).ok()),
-            (None, Some(end)) if low == 0 => return Ok(String::from_utf8(text[..end].to_vec()).ok()),
-            _ if low == 0 => return Ok(None),
-            // The line is longer than the window.
-            _ => window *= 8,
+    let Some(end) = last_feed(&file, length, path)? else { return Ok(None) };
+    let start = last_feed(&file, end, path)?.map_or(0, |feed| feed + 1);
+    // A longer one is none of ours, and its beginning says all that is asked of it.
+    let mut text = vec![0; usize::try_from(end - start).unwrap_or(LINE_BYTES_MAX).min(LINE_BYTES_MAX)];
+    file.read_exact_at(&mut text, start).map_err(io_at("cannot read", path))?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// Offset of the last line feed before `end`. Behind it there may be anything, of any length.
+fn last_feed(file: &File, mut end: u64, path: &Path) -> Result<Option<u64>, StoreError> {
+    let mut buffer = [0; PROBE_BYTES];
+    while end > 0 {
+        let low = end.saturating_sub(PROBE_BYTES as u64);
+        let bytes = &mut buffer[..(end - low) as usize];
+        file.read_exact_at(bytes, low).map_err(io_at("cannot read", path))?;
+        // Asked forwards first, which is far quicker where there is none.
+        if line::find_feed(bytes).is_some()
+            && let Some(at) = bytes.iter().rposition(|b| *b == b'\n')
+        {
+            return Ok(Some(low + at as u64));
         }
+        end = low;
     }
+    Ok(None)
 }

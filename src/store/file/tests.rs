@@ -283,3 +283,55 @@ fn a_summary_counts_only_for_the_log_it_was_made_from() {
     fs::write(f.root.join("s/state.yaml"), "status: [").expect("write");
     assert_eq!(f.store.cached("s"), None);
 }
+
+/// Runs itself again in a process of its own, whose memory nobody else uses.
+#[test]
+fn garbage_without_end_takes_little_memory_and_is_told() {
+    const INSIDE: &str = "DURAGENT_TEST_GARBAGE";
+    if std::env::var_os(INSIDE).is_some() {
+        return garbage();
+    }
+    let exe = std::env::current_exe().expect("this test");
+    let name = "store::file::tests::garbage_without_end_takes_little_memory_and_is_told";
+    let output = std::process::Command::new(exe).args(["--exact", name]).env(INSIDE, "1").output().expect("starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn garbage() {
+    const GARBAGE_BYTES: u64 = 6 * line::LINE_BYTES_MAX as u64;
+    for terminated in [false, true] {
+        let f = Fixture::with_turns("garbage", 3, u64::MAX);
+        let intact = fs::metadata(f.log_path()).expect("stat").len();
+        let file = fs::OpenOptions::new().write(true).open(f.log_path()).expect("open");
+        file.set_len(intact + GARBAGE_BYTES).expect("a sparse file");
+        if terminated {
+            file.write_all_at(b"{\"seq\":8,\"", intact).expect("begin");
+            file.write_all_at(b"\n", intact + GARBAGE_BYTES - 1).expect("end");
+        }
+        let before = peak_bytes();
+        let found = f.store.verify("s", &mut |_| {}).expect("can be read");
+        assert_eq!(found.seq, 7);
+        assert!(matches!(found.tail, Tail::Damaged(damage) if (damage.line, damage.byte) == (8, intact)));
+        assert!(matches!(f.refused(), StoreError::Damaged(_)));
+        assert_eq!(f.store.settle("s").expect("settle"), if terminated { 8 } else { 7 });
+        let mut seqs = Vec::new();
+        let mut each = |seq, _: &str| {
+            seqs.push(seq);
+            true
+        };
+        f.store.read("s", 0, u64::MAX, &mut each).expect("read");
+        f.store.read("s", 5, u64::MAX, &mut each).expect("read from the middle");
+        assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7, 6, 7]);
+        assert!(!f.store.at_rest("s"));
+        let more = peak_bytes() - before;
+        assert!(more < GARBAGE_BYTES / 2, "{more} bytes of memory");
+    }
+}
+
+/// Most bytes of memory that this process has held so far (proc_pid_status(5)).
+fn peak_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("the proc file system");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}

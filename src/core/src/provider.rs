@@ -1,0 +1,24 @@
+//! What is said of a provider before anybody talks to it. Absent: how it is talked to.
+
+/// How to talk to a model's endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// Ollama's own API (`/api/chat`), because its OpenAI endpoint ignores the context size.
+    Ollama,
+    /// Any endpoint that speaks OpenAI's chat completions.
+    OpenAi,
+    /// A recorded transcript; for tests and the demonstration.
+    Replay,
+}
+
+impl ProviderKind {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ollama => "ollama",
+            Self::OpenAi => "openai",
+            Self::Replay => "replay",
+        }
+    }
+}
