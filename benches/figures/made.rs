@@ -88,7 +88,7 @@ fn turn_bodies(turn: u64) -> [Body; TURN_EVENTS as usize] {
         Body::ModelResponded { turn, step, text, thinking: None, tool_calls, usage, finish_reason }
     };
     let call = ToolCall { call_id: call_id.clone(), name: "read_file".into(), arguments: arguments.clone() };
-    let sandbox = SandboxReport { backend: "trust".into(), enforcement: "none".into() };
+    let sandbox = SandboxReport { backend: "trust".into(), enforcement: "none".into(), landlock_abi: None };
     let result = "00:00,3.1,\"ok\"\n01:00,3.0,\"ok\"\n02:00,1.9,\"stopped\"\n".repeat(6);
     let answer = format!("{}\n\n{}{}", PIECES.concat(), PIECES.concat(), PIECES.concat());
     [

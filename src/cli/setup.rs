@@ -163,7 +163,11 @@ fn agent(
     };
     let workdir = read.workdir(&workspace.dir);
     let report = sandbox.report();
-    let report = SandboxReport { backend: report.backend.into(), enforcement: report.enforcement.as_str().into() };
+    let report = SandboxReport {
+        backend: report.backend.into(),
+        enforcement: report.enforcement.as_str().into(),
+        landlock_abi: report.landlock_abi.map(u64::from),
+    };
     let rules = Rules {
         provider: spec.model.provider.clone(),
         model: spec.model.name.clone(),

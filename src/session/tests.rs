@@ -103,7 +103,7 @@ impl Fixture {
             tools: tools.decls().cloned().collect(),
             policies: vec![Policy { mode: Some(self.mode), ..Policy::default() }],
             workdir: self.root.to_string_lossy().into_owned(),
-            sandbox: SandboxReport { backend: "trust".into(), enforcement: "none".into() },
+            sandbox: SandboxReport { backend: "trust".into(), enforcement: "none".into(), landlock_abi: None },
             limits: Limits { steps_max: 5, turn_ms_max: 60_000, attempts_max: 2, approval_ms_max: 60_000 },
         };
         let agent = Agent {

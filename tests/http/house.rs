@@ -56,7 +56,7 @@ fn assistant(folder: &std::path::Path) -> Agent {
         tools: vec![tool],
         policies: vec![Policy { mode: Some(Verdict::Ask), ..Policy::default() }],
         workdir: folder.display().to_string(),
-        sandbox: SandboxReport { backend: "trust".to_owned(), enforcement: "none".to_owned() },
+        sandbox: SandboxReport { backend: "trust".to_owned(), enforcement: "none".to_owned(), landlock_abi: None },
         limits: TurnLimits { steps_max: 10, turn_ms_max: 0, attempts_max: 1, approval_ms_max: 600_000 },
     };
     Agent {

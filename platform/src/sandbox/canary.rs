@@ -201,6 +201,7 @@ fn said<N: Default + PartialOrd>(result: N) -> io::Result<()> {
 fn environment_of(pid: libc::pid_t) -> io::Result<String> {
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
     let name = |entry: &[u8]| entry.split(|&byte| byte == b'=').next().unwrap_or_default().to_vec();
+    // tidy-allow(environment): what a tool sees is what is asked
     let own: Vec<_> = std::env::vars_os().map(|(name, _)| name.as_bytes().to_vec()).collect();
     let all = environment.split(|&byte| byte == 0).filter(|entry| !entry.is_empty()).map(name);
     match all.filter(|name| !own.contains(name)).count() {

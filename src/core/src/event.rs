@@ -191,6 +191,8 @@ pub struct SandboxReport {
     pub backend: String,
     /// `full`, `partial`, `none`: what the kernel said it enforces.
     pub enforcement: String,
+    /// Version of the kernel's Landlock interface, if the backend rests on it.
+    pub landlock_abi: Option<u64>,
 }
 
 /// Why a tool call was not allowed to do what it wanted; goes to the model beside the result.
@@ -202,6 +204,18 @@ pub struct Denied {
     pub what: String,
     /// What the model or a person can do instead.
     pub hint: String,
+}
+
+impl Denied {
+    /// What [`Denied::what`] is called for this kind, in the log and to the model.
+    #[must_use]
+    pub fn what_key(&self) -> &'static str {
+        match self.kind.as_str() {
+            "fs" => "path",
+            "net" => "host",
+            _ => "what",
+        }
+    }
 }
 
 /// What a tool call came back with.

@@ -191,13 +191,16 @@ fn write_time(w: &mut ObjectWriter<'_>, key: &str, ms: u64) {
 
 fn write_denied(w: &mut ObjectWriter<'_>, denied: &Denied) {
     w.object("denied", |o| {
-        o.str("kind", &denied.kind).str("what", &denied.what).str("hint", &denied.hint);
+        o.str("kind", &denied.kind).str(denied.what_key(), &denied.what).str("hint", &denied.hint);
     });
 }
 
 fn write_sandbox(w: &mut ObjectWriter<'_>, sandbox: &SandboxReport) {
     w.object("sandbox", |o| {
         o.str("backend", &sandbox.backend).str("enforcement", &sandbox.enforcement);
+        if let Some(abi) = sandbox.landlock_abi {
+            o.u64("landlock_abi", abi);
+        }
     });
 }
 

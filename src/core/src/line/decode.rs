@@ -382,13 +382,18 @@ fn tool_started(r: &mut Reader<'_>) -> Result<Body> {
             "arguments" => arguments = Some(raw(r)?),
             "effect" => effect = Some(word(r, EffectClass::parse, "effect")?),
             "sandbox" => {
-                let (mut backend, mut enforcement) = (None, None);
+                let (mut backend, mut enforcement, mut landlock_abi) = (None, None, None);
                 nested(r, |r, key| {
-                    Ok(one(r, key, "backend", &mut backend, text)?
-                        || one(r, key, "enforcement", &mut enforcement, text)?)
+                    match key {
+                        "backend" => backend = Some(text(r)?),
+                        "enforcement" => enforcement = Some(text(r)?),
+                        "landlock_abi" => landlock_abi = Some(r.u64()?),
+                        _ => return Ok(false),
+                    }
+                    Ok(true)
                 })?;
                 let (backend, enforcement) = (need(backend, "sandbox")?, need(enforcement, "sandbox")?);
-                sandbox = Some(SandboxReport { backend, enforcement });
+                sandbox = Some(SandboxReport { backend, enforcement, landlock_abi });
             }
             _ => return Ok(false),
         }
@@ -427,7 +432,7 @@ fn denied(r: &mut Reader<'_>) -> Result<Denied> {
     nested(r, |r, key| {
         match key {
             "kind" => kind = Some(text(r)?),
-            "what" => what = Some(text(r)?),
+            "path" | "host" | "what" => what = Some(text(r)?),
             "hint" => hint = Some(text(r)?),
             _ => return Ok(false),
         }

@@ -62,9 +62,16 @@ pub(crate) fn one_of_each() -> Vec<Body> {
             name: s("bash"),
             arguments: call.arguments.clone(),
             effect: EffectClass::Once,
-            sandbox: SandboxReport { backend: s("trust"), enforcement: s("none") },
+            sandbox: SandboxReport { backend: s("trust"), enforcement: s("none"), landlock_abi: None },
         },
         Body::ToolFinished { call_id: s("c1-1-1"), outcome },
+        Body::ToolStarted {
+            call_id: s("c1-1-2"),
+            name: s("bash"),
+            arguments: call.arguments,
+            effect: EffectClass::Pure,
+            sandbox: SandboxReport { backend: s("landlock"), enforcement: s("full"), landlock_abi: Some(7) },
+        },
         Body::ToolInterrupted { call_id: s("c1-1-1"), reason: s("crash") },
         Body::TurnFinished { turn: 1, reason: TurnReason::Failed, detail: Some(s("why")), usage: usage() },
         Body::SessionRecovered {
@@ -101,6 +108,21 @@ fn decode_all(text: &str) -> Result<Vec<Event>, LineError> {
             Ok(event)
         })
         .collect()
+}
+
+#[test]
+fn what_was_refused_is_named_for_what_it_is() {
+    let s = |t: &str| t.to_string();
+    for (kind, key) in [("fs", "path"), ("net", "host"), ("limit", "what"), ("timeout", "what"), ("policy", "what")] {
+        let denied = Denied { kind: s(kind), what: s("it"), hint: s("do") };
+        let outcome = ToolOutcome { denied: Some(denied), ..ToolOutcome::default() };
+        let (text, events) = encode_all(vec![Body::ToolFinished { call_id: s("c"), outcome }]);
+        assert!(
+            text.contains(&format!("\"denied\":{{\"kind\":\"{kind}\",\"{key}\":\"it\",\"hint\":\"do\"}}")),
+            "{text}"
+        );
+        assert_eq!(decode_all(&text), Ok(events));
+    }
 }
 
 #[test]

@@ -188,12 +188,12 @@ pub fn digest(call: &ToolCall) -> String {
 /// What the model is shown as the result of a call.
 fn result_text(outcome: &ToolOutcome) -> String {
     let mut text = outcome.result.clone();
-    if let Some(Denied { kind, what, hint }) = &outcome.denied {
+    if let Some(denied @ Denied { kind, what, hint }) = &outcome.denied {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
         let mut o = ObjectWriter::new(&mut text);
-        o.bool("denied", true).str("kind", kind).str("what", what).str("hint", hint);
+        o.bool("denied", true).str("kind", kind).str(denied.what_key(), what).str("hint", hint);
         o.finish();
     }
     text

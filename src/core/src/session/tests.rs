@@ -30,7 +30,7 @@ fn rules(mode: Verdict) -> Rules {
         ],
         policies: vec![policy(mode)],
         workdir: "/w".to_owned(),
-        sandbox: SandboxReport { backend: "trust".to_owned(), enforcement: "none".to_owned() },
+        sandbox: SandboxReport { backend: "trust".to_owned(), enforcement: "none".to_owned(), landlock_abi: None },
         limits: Limits { steps_max: 5, turn_ms_max: 60_000, attempts_max: 3, approval_ms_max: 1000 },
     }
 }
