@@ -220,7 +220,7 @@ fn confine(options: &Options) -> Result<(), String> {
     rules.enforce(options.inet)?;
     // A unix socket that exists could be one of a service with rights that tools do not have: before version 9 Landlock does
     // not keep from connecting to it.
-    let filter = Filter::new(Sockets { inet: options.inet, unix: false });
+    let filter = Filter::new(Sockets { inet: options.inet, unix: false, others: false });
     let filter = filter.ok_or("there is no system call filter for this processor")?;
     filter.install().map_err(|error| format!("cannot install the system call filter: {error}"))
 }

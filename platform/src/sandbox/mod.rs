@@ -211,7 +211,7 @@ pub fn enter(name: &OsStr, args: &[OsString]) -> Option<i32> {
 /// The system call filter with or without internet sockets, as bytes; `None` if there is none for this processor.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn filter(inet: bool) -> Option<Vec<u8>> {
-    seccomp::Filter::new(seccomp::Sockets { inet, unix: true }).map(|filter| filter.to_bytes())
+    seccomp::Filter::new(seccomp::Sockets { inet, unix: true, others: true }).map(|filter| filter.to_bytes())
 }
 
 /// There is no such thing here.

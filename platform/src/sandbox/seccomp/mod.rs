@@ -71,16 +71,23 @@ const TYPE_MASK: u32 = 0xf;
 /// First arguments of socketcall(2), linux/net.h.
 const SYS_SOCKET: u32 = 1;
 const SYS_SOCKETPAIR: u32 = 8;
+/// setpriority(2): the second argument is a user.
+const PRIO_USER: u32 = libc::PRIO_USER as u32;
+/// The same for ioprio_set(2), linux/ioprio.h.
+const IOPRIO_WHO_USER: u32 = 3;
 /// personality(2): asks, changes nothing.
 const PERSONALITY_ASK: u32 = u32::MAX;
 
-/// Which sockets a tool may make. Pairs of unix sockets it always may.
+/// What differs between sandboxes. Pairs of unix sockets may always be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sockets {
     /// Streams and datagrams of the internet protocols, and the route lookups that go with them (`NETLINK_ROUTE`).
     pub inet: bool,
     /// `AF_UNIX`.
     pub unix: bool,
+    /// Limits, priorities and processors of any process may be set that has a number here: all belong to the tool, because
+    /// it has a process namespace of its own.
+    pub others: bool,
 }
 
 /// A filter for this architecture.
@@ -175,6 +182,15 @@ impl Program {
             Rule::Socketcall => {
                 self.argument(0).if_equal(SYS_SOCKET, REFUSE_SOCKET).if_equal(SYS_SOCKETPAIR, REFUSE_SOCKET).end(ALLOW)
             }
+            Rule::Own | Rule::Priority | Rule::IoPriority if sockets.others => self.end(ALLOW),
+            Rule::Own => self.argument(0).if_equal(0, ALLOW).end(REFUSE),
+            // The first says whether the second is a process, a group or a user: all processes of a user are others too.
+            Rule::Priority => {
+                self.argument(0).if_at_least(PRIO_USER, REFUSE).argument(1).if_equal(0, ALLOW).end(REFUSE)
+            }
+            Rule::IoPriority => {
+                self.argument(0).if_at_least(IOPRIO_WHO_USER, REFUSE).argument(1).if_equal(0, ALLOW).end(REFUSE);
+            }
         }
     }
 
@@ -207,6 +223,12 @@ impl Program {
 
     fn if_equal(&mut self, value: u32, verdict: u32) -> &mut Self {
         self.push(op::IF_EQUAL, value, 0, 1);
+        self.end(verdict);
+        self
+    }
+
+    fn if_at_least(&mut self, value: u32, verdict: u32) -> &mut Self {
+        self.push(op::IF_AT_LEAST, value, 0, 1);
         self.end(verdict);
         self
     }

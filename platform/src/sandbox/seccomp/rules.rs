@@ -31,6 +31,12 @@ pub(super) enum Rule {
     Socketpair,
     /// Nothing that makes a socket (socketcall).
     Socketcall,
+    /// Of the calling thread (the first argument is 0), unless all processes there are belong to the tool.
+    Own,
+    /// The same for setpriority: of itself or its group.
+    Priority,
+    /// The same for ioprio_set, which counts from 1.
+    IoPriority,
 }
 
 /// An architecture with a filter. All are little-endian, and on all the flags are clone's first argument.
@@ -174,6 +180,13 @@ pub(super) const JUDGED: &[(Numbers, Rule)] = &[
     ([ 41, 198, 281, 359], Rule::Socket),
     ([ 53, 199, 288, 360], Rule::Socketpair),
     ([ NO,  NO,  NO, 102], Rule::Socketcall),
+    ([302, 261, 369, 340], Rule::Own), // prlimit64
+    ([142, 118, 154, 154], Rule::Own), // sched_setparam
+    ([144, 119, 156, 156], Rule::Own), // sched_setscheduler
+    ([203, 122, 241, 241], Rule::Own), // sched_setaffinity
+    ([314, 274, 380, 351], Rule::Own), // sched_setattr
+    ([141, 140,  97,  97], Rule::Priority),
+    ([251,  30, 314, 289], Rule::IoPriority),
 ];
 
 /// A row's number on `arch`.

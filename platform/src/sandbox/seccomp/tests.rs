@@ -7,10 +7,10 @@ use super::rules::{self, Arch, NEWEST, Rule};
 use super::{ALLOW, KILL, Program, REFUSE, REFUSE_SOCKET, Sockets, UNKNOWN, op};
 use libc::sock_filter;
 
-const NOTHING: Sockets = Sockets { inet: false, unix: false };
-const ALL: Sockets = Sockets { inet: true, unix: true };
-const INET: Sockets = Sockets { inet: true, unix: false };
-const UNIX: Sockets = Sockets { inet: false, unix: true };
+const NOTHING: Sockets = Sockets { inet: false, unix: false, others: false };
+const ALL: Sockets = Sockets { inet: true, unix: true, others: true };
+const INET: Sockets = Sockets { inet: true, unix: false, others: false };
+const UNIX: Sockets = Sockets { inet: false, unix: true, others: true };
 const ARCHES: [Arch; 5] = [rules::X86_64, rules::AARCH64, rules::RISCV64, rules::ARM, rules::X86];
 
 /// Numbers that are tried for each architecture, one by one: some way past [`NEWEST`].
@@ -132,11 +132,23 @@ fn the_table_is_what_the_c_library_calls_by_these_names() {
         (Rule::Ioctl, libc::SYS_ioctl),
         (Rule::Socket, libc::SYS_socket),
         (Rule::Socketpair, libc::SYS_socketpair),
+        (Rule::Priority, libc::SYS_setpriority),
+        (Rule::IoPriority, libc::SYS_ioprio_set),
     ];
     for (rule, number) in judged {
         assert_eq!(find(arch, rule).map(libc::c_long::from), Some(number), "{rule:?}");
     }
     assert_eq!(find(arch, Rule::Socketcall), None);
+    let own = rules::JUDGED.iter().filter(|(_, rule)| *rule == Rule::Own);
+    let own: Vec<_> = own.filter_map(|(row, _)| rules::number(row, arch)).map(libc::c_long::from).collect();
+    let expected = [
+        libc::SYS_prlimit64,
+        libc::SYS_sched_setparam,
+        libc::SYS_sched_setscheduler,
+        libc::SYS_sched_setaffinity,
+        libc::SYS_sched_setattr,
+    ];
+    assert_eq!(own, expected);
 }
 
 /// The numbers that are refused and those that are judged, in the order of the tables, taken from the kernel's tables by
@@ -160,10 +172,10 @@ fn other_architectures_have_the_numbers_of_the_kernels_tables() {
         405,
     ];
     let columns: [(Arch, &[u32], &[u32]); 4] = [
-        (rules::AARCH64, generic, &[435, 220, 97, 92, 29, 198, 199]),
-        (rules::RISCV64, generic, &[435, 220, 97, 92, 29, 198, 199]),
-        (rules::ARM, arm, &[435, 120, 337, 136, 54, 281, 288]),
-        (rules::X86, x86, &[435, 120, 310, 136, 54, 359, 360, 102]),
+        (rules::AARCH64, generic, &[435, 220, 97, 92, 29, 198, 199, 261, 118, 119, 122, 274, 140, 30]),
+        (rules::RISCV64, generic, &[435, 220, 97, 92, 29, 198, 199, 261, 118, 119, 122, 274, 140, 30]),
+        (rules::ARM, arm, &[435, 120, 337, 136, 54, 281, 288, 369, 154, 156, 241, 380, 97, 314]),
+        (rules::X86, x86, &[435, 120, 310, 136, 54, 359, 360, 102, 340, 154, 156, 241, 351, 97, 289]),
     ];
     for (arch, refused, judged) in columns {
         let mut found: Vec<u32> = rules::REFUSED.iter().filter_map(|row| rules::number(row, arch)).collect();
@@ -213,6 +225,27 @@ fn arm_keeps_its_private_calls_and_others_have_none() {
             let expected = if exists && arch.audit == rules::ARM.audit { ALLOW } else { UNKNOWN };
             assert_eq!(run(&program, arch.audit, number, [0; 6]), expected, "{number:#x} on {:#x}", arch.audit);
         }
+    }
+}
+
+#[test]
+fn limits_and_priorities_are_of_oneself_where_others_have_numbers() {
+    let cases = |own: u32, rule| match rule {
+        // Process or group 0; another one; a user, 0 too: all of that user's processes.
+        Rule::Priority => {
+            vec![([0, 0, 9], ALLOW), ([1, 0, 0], ALLOW), ([0, 7, 0], own), ([2, 0, 0], own), ([HIGH | 2, 0, 0], own)]
+        }
+        Rule::IoPriority => {
+            vec![([1, 0, 9], ALLOW), ([2, 0, 0], ALLOW), ([1, 7, 0], own), ([3, 0, 0], own), ([1, 1 << 31, 0], own)]
+        }
+        // The kernel does not look at the upper half of a number of 32 bits.
+        _ => {
+            vec![([0; 3], ALLOW), ([0, 7, 7], ALLOW), ([HIGH, 0, 0], ALLOW), ([7, 0, 0], own), ([HIGH | 7, 0, 0], own)]
+        }
+    };
+    for rule in [Rule::Own, Rule::Priority, Rule::IoPriority] {
+        check(rule, INET, &cases(REFUSE, rule));
+        check(rule, ALL, &cases(ALLOW, rule));
     }
 }
 
