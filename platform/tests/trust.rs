@@ -56,7 +56,7 @@ fn the_environment_is_the_given_one_and_no_other() {
     assert_eq!(lines, expected);
     // The guard's own environment can be read by the tool: it must be the same.
     let (_, guards) = run("tr '\\0' '\\n' < /proc/$PPID/environ | cut -d= -f1 | sort | tr '\\n' ' '");
-    assert_eq!(guards, "MARK PATH ");
+    assert_eq!(guards, "+MARK +PATH ");
 }
 
 #[test]

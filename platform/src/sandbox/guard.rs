@@ -7,7 +7,9 @@
 //! descendant, cleans up what was made for the call, reports, and ends. The options say what a backend needs beyond that
 //! ([`Options`]).
 //!
-//! Invariants: single-threaded; it ends only after waitpid(2) knows of no child; nothing is printed.
+//! Invariants: single-threaded; it ends only after waitpid(2) knows of no child; nothing is printed. It runs outside, so no
+//! variable of the tool means anything to it or to bwrap: each has a mark before its name ([`ENV_MARK`]) until the tool is
+//! executed. Or a tool's `LD_PRELOAD` would be loaded out here.
 //!
 //! Absent: deadlines and output. Those are the runtime's, in [`super::run`].
 
@@ -18,7 +20,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -108,6 +110,19 @@ impl Options {
         }
         put_aside(&self.watch).into_iter().map(PathBuf::from).collect()
     }
+}
+
+/// Before the names of the tool's variables, wherever something else than the tool is executed with them.
+pub(super) const ENV_MARK: &str = "+";
+
+/// The tool's variables among this process'.
+pub(super) fn tool_variables() -> impl Iterator<Item = (OsString, OsString)> {
+    // tidy-allow(environment): a tool's is handed on by this way
+    let all = std::env::vars_os();
+    all.filter_map(|(name, value)| {
+        let name = name.as_bytes().strip_prefix(ENV_MARK.as_bytes())?;
+        Some((OsString::from_vec(name.to_vec()), value))
+    })
 }
 
 /// How long a killed process may take before the guard looks for new children again.
@@ -276,6 +291,9 @@ fn start(args: Vec<OsString>, inside: &[OwnedFd], cgroup: Option<&File>) -> io::
     let guard = unsafe { libc::getpid() };
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).process_group(0);
+    if inside.is_empty() {
+        command.env_clear().envs(tool_variables());
+    }
     let inside: Vec<libc::c_int> = inside.iter().map(AsRawFd::as_raw_fd).collect();
     let cgroup = cgroup.map(AsRawFd::as_raw_fd);
     // SAFETY: the closure calls only async-signal-safe functions and allocates nothing.

@@ -9,7 +9,7 @@
 //!
 //! Invariants: single-threaded. `PR_SET_NO_NEW_PRIVS` is set before the filter, so no set-user-id program gains anything.
 
-use super::guard::CHANNEL_FD;
+use super::guard::{CHANNEL_FD, tool_variables};
 use super::layout::Id;
 use super::policy::{Limits, Network};
 use super::seccomp::{Filter, Sockets};
@@ -277,7 +277,7 @@ fn limit(resource: Resource, value: u64) -> bool {
 
 fn execute(program: &OsStr, args: impl Iterator<Item = OsString>, proxy: Option<String>, channel: &OwnedFd) -> i32 {
     let mut command = Command::new(program);
-    command.args(args);
+    command.args(args).env_clear().envs(tool_variables());
     if let Some(proxy) = proxy {
         command.envs(PROXY_VARIABLES.map(|name| (name, &proxy)));
     }

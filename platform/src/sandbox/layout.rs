@@ -9,9 +9,10 @@
 //! Invariant: links are followed where only the system makes them. Elsewhere a path is what it looks like or it is not there,
 //! and its identity is noted, so that a backend that has to go by names can check what it got ([`Step::id`]).
 
-use super::files;
+use super::files::{self, at};
 use super::policy::{Entry, Grant, NETWORK_READ, SYSTEM_READ, View, WORKSPACE_NAME};
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -212,43 +213,46 @@ fn in_missing_repository(root: &Path, path: &Path) -> bool {
 }
 
 /// Moves aside what is at a protected name and was not. Returns the names. To be called when no process of the tool is left.
+///
+/// Goes by directories that are opened without following a link: what a tool made of the path is not to lead this astray.
 pub(super) fn put_aside(watch: &[Watch]) -> Vec<&Path> {
-    watch.iter().filter(|watch| watch.settle().unwrap_or(true)).map(|watch| watch.path.as_path()).collect()
+    watch.iter().filter(|watch| watch.settle().unwrap_or(false)).map(|watch| watch.path.as_path()).collect()
 }
 
 impl Watch {
-    /// True if there was something to be moved.
+    /// True if there was something to be moved. An error if it could not be, or if the way there leads through a link: then
+    /// this is not the directory that was protected, and nothing in it is touched.
     fn settle(&self) -> io::Result<bool> {
-        let found = match fs::symlink_metadata(&self.path) {
-            Ok(found) => Some(found),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        let (directory, name) = files::holder(&self.path)?;
+        let there = match at::stat(&directory, name) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
         };
-        let unchanged = match (&self.link, &found) {
-            (None, None) => true,
-            (Some(link), Some(_)) => fs::read_link(&self.path).is_ok_and(|now| now == *link),
-            _ => false,
+        let unchanged = match &self.link {
+            None => !there,
+            Some(link) => at::read_link(&directory, name).is_ok_and(|now| now == *link),
         };
         if unchanged {
             return Ok(false);
         }
-        if found.is_some() {
-            fs::rename(&self.path, self.aside())?;
+        if there {
+            at::rename(&directory, name, &aside(name))?;
         }
         if let Some(link) = &self.link {
-            std::os::unix::fs::symlink(link, &self.path)?;
+            at::symlink(link, &directory, name)?;
         }
         Ok(true)
     }
+}
 
-    /// A name that nothing runs: beside, so that the move is one rename.
-    fn aside(&self) -> PathBuf {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut name = self.path.clone().into_os_string();
-        // A workspace that was moved aside must not be taken for one.
-        name.push(format!(".refused-by-duragent-{}", now.as_millis()));
-        PathBuf::from(name)
-    }
+/// A name that nothing runs, beside: so that the move is one rename.
+fn aside(name: &OsStr) -> OsString {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut aside = name.to_owned();
+    // A workspace that was moved aside must not be taken for one.
+    aside.push(format!(".refused-by-duragent-{}", now.as_millis()));
+    aside
 }
 
 /// What a person is told about a name that was moved.
@@ -411,8 +415,12 @@ mod tests {
         fs::remove_file(folder.0.join("w/.bashrc")).unwrap();
         fs::remove_file(folder.0.join("w/.zshrc")).unwrap();
         folder.make(&["w/.bashrc", "w/.profile", "w/.duragent/duragent.yaml"]);
+        // A way that leads elsewhere now: what is there is not ours to move.
+        folder.make(&["outside/fish/", "w/.config -> ../outside"]);
         let mut aside = put_aside(&layout.watch);
         aside.sort();
+        assert!(folder.0.join("outside/fish").is_dir());
+        fs::remove_file(folder.0.join("w/.config")).unwrap();
         let expected = ["w/.bashrc", "w/.duragent", "w/.profile", "w/.zshrc"].map(|name| folder.0.join(name));
         assert_eq!(aside, expected);
         assert_eq!(fs::read_link(folder.0.join("w/.bashrc")).unwrap(), Path::new("dotfiles/bashrc"));

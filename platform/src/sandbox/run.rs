@@ -4,7 +4,7 @@
 //! outside the tree that was handed a pipe cannot hold the caller. With an inside, what is printed before it is ready is
 //! what went wrong, and never a tool's output.
 
-use super::guard::{GUARD_ARG, Options, Report};
+use super::guard::{ENV_MARK, GUARD_ARG, Options, Report};
 use super::layout::refused_hint;
 use super::policy::Endpoint;
 use super::proxy::Proxy;
@@ -134,7 +134,7 @@ impl Run {
         let inside = plan.options.inside.then(|| Inside::start(&control, &plan.hosts)).transpose()?;
         let mut spawn = std::process::Command::new(plan.guard);
         spawn.arg0("duragent").arg(GUARD_ARG).args(plan.options.to_args()).args(&plan.argv);
-        spawn.current_dir(plan.workdir).env_clear().envs(plan.env.iter().map(|(k, v)| (k, v)));
+        spawn.current_dir(plan.workdir).env_clear().envs(plan.env.iter().map(|(k, v)| (format!("{ENV_MARK}{k}"), v)));
         spawn.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(out_writer).stderr(err_writer);
         let child = spawn.spawn().map_err(|e| said(e, &format!("cannot start the guard {}", plan.guard.display())))?;
         let deadline = Instant::now().checked_add(plan.deadline);

@@ -56,14 +56,16 @@ impl Drop for TempDir {
     }
 }
 
-/// Processes that have `MARK=<mark>` in their environment, with their command lines. Zombies have none.
+/// Processes that have `MARK=<mark>` in their environment, with their command lines; guards have it as `+MARK`. Zombies have
+/// none.
 pub fn marked(mark: &str) -> Vec<(i32, String)> {
     let wanted = format!("MARK={mark}");
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
         let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environ.split(|&b| b == 0).any(|v| v == wanted.as_bytes()) {
+        let of_guard = |v: &[u8]| v.strip_prefix(b"+").is_some_and(|v| v == wanted.as_bytes());
+        if environ.split(|&b| b == 0).any(|v| v == wanted.as_bytes() || of_guard(v)) {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
         }

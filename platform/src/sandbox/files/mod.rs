@@ -15,7 +15,7 @@
 //! the other name keeps the old one. The same goes for a directory that is mounted twice, and for file systems that take
 //! capital and small letters for the same. The names of what a directory holds are listed even if some of it is hidden.
 
-mod at;
+pub(super) mod at;
 mod refused;
 mod replace;
 mod resolve;
@@ -25,6 +25,7 @@ pub use refused::Refused;
 
 use super::Access;
 use super::policy::{Grant, View};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -56,6 +57,16 @@ pub fn entries(directory: &File) -> io::Result<fs::ReadDir> {
 /// As open(2); `ELOOP` for a link.
 pub(super) fn name(path: &Path) -> io::Result<File> {
     at::open(Lookup::best(), path, at::NAME)
+}
+
+/// The directory that holds `path`, opened as [`name`] does, and the name in it.
+///
+/// # Errors
+/// As [`name`].
+pub(super) fn holder(path: &Path) -> io::Result<(File, &OsStr)> {
+    let (above, name) =
+        path.parent().zip(path.file_name()).ok_or_else(|| invalid("the path does not end in a name"))?;
+    Ok((at::open(Lookup::best(), above, at::STEP)?, name))
 }
 
 impl View {

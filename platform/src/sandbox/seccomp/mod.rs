@@ -71,8 +71,8 @@ const TYPE_MASK: u32 = 0xf;
 /// First arguments of socketcall(2), linux/net.h.
 const SYS_SOCKET: u32 = 1;
 const SYS_SOCKETPAIR: u32 = 8;
-/// setpriority(2): the second argument is a user.
-const PRIO_USER: u32 = libc::PRIO_USER as u32;
+/// setpriority(2), sys/resource.h: the second argument is a user.
+const PRIO_USER: u32 = 2;
 /// The same for ioprio_set(2), linux/ioprio.h.
 const IOPRIO_WHO_USER: u32 = 3;
 /// personality(2): asks, changes nothing.

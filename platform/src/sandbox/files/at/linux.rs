@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 
 /// Opens a directory on the way: what is needed is the right to pass, not to list.
-pub(in super::super) const STEP: libc::c_int = libc::O_PATH | libc::O_DIRECTORY;
+pub(in super::super::super) const STEP: libc::c_int = libc::O_PATH | libc::O_DIRECTORY;
 
 /// Names whatever is there without opening it.
 pub(in super::super) const NAME: libc::c_int = libc::O_PATH;
@@ -51,6 +51,6 @@ pub(super) fn openat2(directory: libc::c_int, path: &CStr, flags: libc::c_int) -
 }
 
 /// What `name` in `directory` is. A link is not followed.
-pub(in super::super) fn stat(directory: &File, name: &OsStr) -> io::Result<Stat> {
+pub(in super::super::super) fn stat(directory: &File, name: &OsStr) -> io::Result<Stat> {
     stat_of(&open_at(directory.as_raw_fd(), &c_text(name)?, libc::O_PATH | libc::O_NOFOLLOW, 0)?)
 }

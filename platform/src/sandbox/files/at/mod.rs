@@ -10,16 +10,17 @@ mod other;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use other as target;
 
-pub(super) use target::{NAME, STEP, stat};
+pub(super) use target::NAME;
+pub(in super::super) use target::{STEP, stat};
 
 use super::invalid;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 /// How links are kept out while a path is opened. Both do the same.
@@ -47,7 +48,7 @@ impl Lookup {
 
 /// What a name stands for, links not followed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stat {
+pub(in super::super) struct Stat {
     /// Kind and permissions, inode(7).
     pub(super) mode: u32,
     pub(super) uid: u32,
@@ -81,7 +82,7 @@ pub(super) fn stat_of(file: &File) -> io::Result<Stat> {
 
 /// Opens `path`, which is absolute and has no `..` in it. Whatever part of it is a symbolic link, the last one too:
 /// `ELOOP`.
-pub(super) fn open(lookup: Lookup, path: &Path, flags: libc::c_int) -> io::Result<File> {
+pub(in super::super) fn open(lookup: Lookup, path: &Path, flags: libc::c_int) -> io::Result<File> {
     let below = path.strip_prefix("/").map_err(|_| invalid("the path is not absolute"))?;
     let root = open_at(libc::AT_FDCWD, c"/", STEP, 0)?;
     match lookup {
@@ -163,10 +164,30 @@ pub(super) fn make_directory(directory: &File, name: &OsStr) -> io::Result<()> {
 }
 
 /// Renames within `directory`. A link is renamed or replaced, not followed.
-pub(super) fn rename(directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+pub(in super::super) fn rename(directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
     let (directory, from, to) = (directory.as_raw_fd(), c_text(from)?, c_text(to)?);
     // SAFETY: both names end in NUL and live through the call.
     done(unsafe { libc::renameat(directory, from.as_ptr(), directory, to.as_ptr()) })
+}
+
+/// Makes `name` a symbolic link to `target`.
+pub(in super::super) fn symlink(target: &Path, directory: &File, name: &OsStr) -> io::Result<()> {
+    let (target, name) = (c_text(target.as_os_str())?, c_text(name)?);
+    // SAFETY: both end in NUL and live through the call.
+    done(unsafe { libc::symlinkat(target.as_ptr(), directory.as_raw_fd(), name.as_ptr()) })
+}
+
+/// Where the symbolic link `name` leads; an error if it is none.
+pub(in super::super) fn read_link(directory: &File, name: &OsStr) -> io::Result<PathBuf> {
+    /// `PATH_MAX`: no link is longer.
+    const BYTES_MAX: usize = 4096;
+    let name = c_text(name)?;
+    let mut buffer = vec![0u8; BYTES_MAX];
+    // SAFETY: `name` ends in NUL, and as many bytes are written as the buffer has at most; both live through the call.
+    let count =
+        unsafe { libc::readlinkat(directory.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), BYTES_MAX) };
+    buffer.truncate(usize::try_from(count).map_err(|_| io::Error::last_os_error())?);
+    Ok(PathBuf::from(OsString::from_vec(buffer)))
 }
 
 /// Removes the file `name`.

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 
 /// Opens a directory on the way. POSIX has `O_SEARCH` for this, which asks for the right to pass only; these two make it of
 /// `O_EXEC`, elsewhere the directory has to be readable.
-pub(in super::super) const STEP: libc::c_int = SEARCH | libc::O_DIRECTORY;
+pub(in super::super::super) const STEP: libc::c_int = SEARCH | libc::O_DIRECTORY;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
 const SEARCH: libc::c_int = libc::O_EXEC;
 #[cfg(not(any(target_vendor = "apple", target_os = "freebsd")))]
@@ -26,7 +26,7 @@ pub(super) fn openat2(_directory: libc::c_int, _path: &CStr, _flags: libc::c_int
 }
 
 /// What `name` in `directory` is. A link is not followed.
-pub(in super::super) fn stat(directory: &File, name: &OsStr) -> io::Result<Stat> {
+pub(in super::super::super) fn stat(directory: &File, name: &OsStr) -> io::Result<Stat> {
     let name = c_text(name)?;
     let mut found = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `name` ends in NUL, `found` is as large as the call expects and is read only if it succeeded.
