@@ -1,0 +1,145 @@
+//! One attempt in one backend: runs it, and compares what the kernel said and what is seen from outside.
+
+use crate::attempts::{Attempt, Control, OK};
+use crate::house::House;
+use crate::kernel::signal_name;
+use duragent_platform::cancel::Cancel;
+use duragent_platform::sandbox::{Backend, Command, Exit, Stream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Far more than an attempt takes; a busy machine is no failure.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the harm that a control does may take to be seen.
+const HARM_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of output that are kept for a failure's message.
+const OUTPUT_BYTES_MAX: usize = 4096;
+
+/// The user that the tests run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum User {
+    Root,
+    Ordinary,
+}
+
+impl User {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Ordinary => "user",
+        }
+    }
+}
+
+/// A backend that was found, and where the programs and houses are.
+pub struct Ground<'a> {
+    pub backend: &'a Backend,
+    pub user: User,
+    /// The folder of this user.
+    pub base: &'a Path,
+}
+
+impl Ground<'_> {
+    pub fn name(&self) -> &'static str {
+        self.backend.report().backend
+    }
+
+    pub fn is_control(&self) -> bool {
+        self.name() == "trust"
+    }
+
+    pub fn bin(&self) -> std::path::PathBuf {
+        self.base.join("bin")
+    }
+}
+
+/// Runs `attempt` and returns what is wrong.
+pub fn run(ground: &Ground<'_>, attempt: &Attempt) -> Result<(), String> {
+    let mut house = House::build(ground.base, &ground.bin(), attempt.layout);
+    (attempt.prepare)(&house);
+    let before = house.snapshot();
+    let (answer, output) = match attempt.control {
+        Control::Plain if ground.is_control() => run_plain(&house, ground, attempt),
+        _ => run_in(&house, ground, attempt),
+    };
+    let expected = match ground.name() {
+        "bubblewrap" => attempt.bubblewrap,
+        "landlock" => attempt.landlock,
+        _ => attempt.trust[usize::from(ground.user == User::Ordinary)],
+    };
+    if !expected.split('|').any(|one| one == answer) {
+        return Err(format!("expected {expected}, found {answer}{output}"));
+    }
+    let must_hurt = attempt.hurts && ground.is_control() && answer == OK;
+    let (start, mut damage) = (Instant::now(), house.damage(&before));
+    // A process that was sent a signal takes a moment to die.
+    while must_hurt && damage.is_empty() && start.elapsed() < HARM_MAX {
+        std::thread::sleep(Duration::from_millis(5));
+        damage = house.damage(&before);
+    }
+    let may_hurt = ground.is_control()
+        || (attempt.landlock_limit && ground.name() == "landlock")
+        || (answer == OK && attempt.granted);
+    match damage.as_slice() {
+        [] if must_hurt => Err("the control did no harm: the attempt proves nothing".to_owned()),
+        [_, ..] if !may_hurt => Err(format!("answered {answer}, and from outside: {}", damage.join("; "))),
+        _ => Ok(()),
+    }
+}
+
+/// The command that makes the attempt.
+fn command(house: &House, ground: &Ground<'_>, name: &str) -> Command {
+    Command {
+        program: ground.bin().join("sandbox").display().to_string(),
+        args: vec!["__attempt".into(), name.into()],
+        env: house.environment(),
+        deadline: PATIENCE,
+    }
+}
+
+/// The answer, and what else was printed.
+fn run_in(house: &House, ground: &Ground<'_>, attempt: &Attempt) -> (String, String) {
+    let mut policy = house.policy();
+    (attempt.policy)(house, &mut policy);
+    let sandbox = match ground.backend.sandbox(policy) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return ("not started".to_owned(), format!(": {error}; {}", error.remedy)),
+    };
+    let view = house.with_place(|place| sandbox.view(place));
+    let mut output = Vec::new();
+    let mut sink = |_: Stream, bytes: &[u8]| {
+        let room = OUTPUT_BYTES_MAX.saturating_sub(output.len());
+        output.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    };
+    let ended = sandbox.run(&view, &command(house, ground, attempt.name), &Cancel::new(), &mut sink);
+    let output = String::from_utf8_lossy(&output).into_owned();
+    match ended {
+        Ok(ended) => (answer_of(ended.exit, &output), said(&output)),
+        Err(error) => ("not run".to_owned(), format!(": {error}{}", said(&output))),
+    }
+}
+
+fn run_plain(house: &House, ground: &Ground<'_>, attempt: &Attempt) -> (String, String) {
+    let command = command(house, ground, attempt.name);
+    let mut plain = std::process::Command::new(&command.program);
+    let output = plain.args(&command.args).env_clear().envs(command.env).current_dir(house.workdir()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let exit = output.status.code().map_or(Exit::Signal(0), Exit::Code);
+    (answer_of(exit, &text), said(&text))
+}
+
+fn answer_of(exit: Exit, output: &str) -> String {
+    if let Some(answer) = output.lines().find_map(|line| line.strip_prefix("answer: ")) {
+        return answer.to_owned();
+    }
+    match exit {
+        Exit::Signal(number) => signal_name(number),
+        other => format!("{other:?}"),
+    }
+}
+
+fn said(output: &str) -> String {
+    if output.is_empty() { String::new() } else { format!("; it printed {output:?}") }
+}
