@@ -112,14 +112,15 @@ impl House {
 
     /// Calls `use_place` with where the tools are at home.
     pub fn with_place<T>(&self, use_place: impl FnOnce(Place<'_>) -> T) -> T {
-        use_place(Place { workdir: &self.workdir(), artifacts: &self.artifacts() })
+        let artifacts = canonical(self.artifacts());
+        use_place(Place { workdir: &self.workdir(), artifacts: &artifacts })
     }
 
     /// The policy as a runtime would have it: the workspace hidden, and the program of the attempts readable.
     pub fn policy(&self) -> Policy {
         Policy {
             read: vec![self.bin.clone()],
-            hidden: vec![self.workspace(), self.root.join("outside/token")],
+            hidden: vec![canonical(self.workspace()), self.root.join("outside/token")],
             ..Policy::default()
         }
     }
@@ -179,6 +180,11 @@ impl Drop for House {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.root);
     }
+}
+
+/// A runtime names places without links; what is not there it names as it would be.
+fn canonical(path: PathBuf) -> PathBuf {
+    path.canonicalize().unwrap_or(path)
 }
 
 /// What stands in a new house: path, mode, contents.

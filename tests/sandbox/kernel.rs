@@ -215,6 +215,8 @@ fn terminal() -> Result<(OwnedFd, OwnedFd), Refused> {
     ioctl(&master, libc::TIOCSPTLCK as usize, at_mut(&mut zero))?;
     let slave = descriptor(libc::SYS_ioctl, &[fd_arg(&master), libc::TIOCGPTPEER as usize, flags])?;
     call(libc::SYS_setsid, &[])?;
+    // Comes when the master is closed.
+    ignore_signal(libc::SIGHUP);
     ioctl(&slave, libc::TIOCSCTTY as usize, 0)?;
     Ok((master, slave))
 }

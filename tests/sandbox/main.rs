@@ -14,7 +14,7 @@ mod inside;
 mod kernel;
 mod survive;
 
-use case::{Ground, User};
+use case::{Ground, Outcome, User};
 use duragent_platform::sandbox::{Backend, Enforcement, find};
 use std::collections::VecDeque;
 use std::fs;
@@ -147,7 +147,7 @@ fn add_half(total: &mut Counts, user: User, base: &Path, filters: &[String]) {
     }
 }
 
-type Case<'a> = (String, Box<dyn FnOnce() -> Result<(), String> + Send + 'a>);
+type Case<'a> = (String, Box<dyn FnOnce() -> Outcome + Send + 'a>);
 
 /// All cases as this user; the last line counts them.
 fn half(user: &str, base: &Path, filters: &[&str]) {
@@ -171,10 +171,10 @@ fn half(user: &str, base: &Path, filters: &[&str]) {
     for ground in &grounds {
         let name = |what: &str| format!("{}/{}: {what}", ground.name(), user.name());
         for &(what, check) in survive::CHECKS {
-            together.push_back((name(what), Box::new(move || check(ground))));
+            together.push_back((name(what), Box::new(move || check(ground).map(|()| "ok"))));
         }
         for &(what, check) in survive::ALONE {
-            alone.push_back((name(what), Box::new(move || check(ground))));
+            alone.push_back((name(what), Box::new(move || check(ground).map(|()| "ok"))));
         }
     }
     for attempt in attempts::all() {
@@ -201,7 +201,7 @@ fn leak_secret(base: &Path) {
 /// The backend of this name and no other, with full enforcement.
 fn find_backend(name: &str, base: &Path) -> Result<Backend, String> {
     let required = if name == "trust" { Enforcement::None } else { Enforcement::Full };
-    let backend = find(survive::mode_of(name), base.join("bin/duragent"), required)
+    let backend = find(survive::mode_of(name), &base.join("bin/duragent"), required)
         .map_err(|error| format!("{}; {}", error.cause, error.remedy))?;
     let report = backend.report();
     if report.backend != name {
@@ -218,12 +218,14 @@ fn run_all(cases: VecDeque<Case<'_>>, workers: usize, filters: &[&str], counts: 
             scope.spawn(|| {
                 while let Some((name, case)) = next() {
                     let wanted = filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+                    let start = Instant::now();
                     let result = wanted.then(case);
+                    let took = start.elapsed().as_millis();
                     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
                     match result {
                         None => counts.filtered += 1,
-                        Some(Ok(())) => {
-                            println!("test {name} ... ok");
+                        Some(Ok(word)) => {
+                            println!("test {name} ... {word} ({took} ms)");
                             counts.passed += 1;
                         }
                         Some(Err(why)) => {

@@ -26,6 +26,8 @@ const HELPERS_MAX: usize = 5;
 /// The limit that the bomb runs into; it wants many more.
 const BOMB_PROCESSES_MAX: u64 = 64;
 const BOMB_GENERATIONS: u32 = 8;
+/// After which it is ended.
+const BOMB_TIME: Duration = Duration::from_secs(2);
 
 /// What a runtime's memory may grow by while a tool floods it.
 const GROWTH_KIB_MAX: u64 = 4 * 1024;
@@ -128,7 +130,7 @@ fn bomb(ground: &Ground<'_>) -> Result<(), String> {
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        let exit = run(ground, "bomb", &mark, Duration::from_secs(3), limit, &mut |_| {});
+        let exit = run(ground, "bomb", &mark, BOMB_TIME, limit, &mut |_| {});
         done.store(true, Ordering::Relaxed);
         exit
     })?;
@@ -179,7 +181,7 @@ pub fn runtime(args: &[String]) {
         return;
     }
     let mode = mode_of(backend);
-    let backend = find(mode, base.join("bin/duragent"), Enforcement::None).unwrap();
+    let backend = find(mode, &base.join("bin/duragent"), Enforcement::None).unwrap();
     // Who it is does not matter here.
     let ground = Ground { backend: &backend, user: crate::case::User::Ordinary, base };
     let (mut bytes, mut before) = (0, 0);

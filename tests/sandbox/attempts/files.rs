@@ -18,7 +18,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new("leave a file in /dev/shm", |i| create(Path::new("/dev/shm").join(&i.mark)), OK, "EACCES").hurts(),
     Attempt::new("leave a file in /tmp", |i| create(Path::new("/tmp").join(&i.mark)), OK, "EACCES").hurts(),
     Attempt::new("write above the working directory", |i| create_in("..", &i.mark), "EROFS", "EACCES"),
-    Attempt::new("write to a directory that anybody else may", write_open, "ENOENT", "EACCES").hurts().after(|house| {
+    Attempt::new("write to a directory that anybody else may", write_open, "EROFS", "EACCES").hurts().after(|house| {
         let path = house.root.join("outside/open");
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }),
@@ -42,8 +42,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new(
         "take a file of outside into the project",
         |i| {
-            fs::hard_link(i.outside.join("secret-0644"), "taken")?;
-            read("taken")
+            fs::hard_link(i.outside.join("secret-0644"), "src/taken")?;
+            read("src/taken")
         },
         "ENOENT",
         "EACCES|EXDEV",
@@ -51,7 +51,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     .hurts(),
     Attempt::new(
         "move a file of outside into the project",
-        |i| Ok(fs::rename(i.outside.join("secret-0644"), "taken")?),
+        |i| Ok(fs::rename(i.outside.join("secret-0644"), "src/taken")?),
         "ENOENT",
         "EACCES|EXDEV",
     )
@@ -60,7 +60,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new("change the runtime's program", change_program, "EROFS", "EACCES"),
     Attempt::new("take descriptors that the runtime left open", inherited, "EBADF", "EBADF").against_a_plain_child(),
     Attempt::new("open a file by its handle", by_handle, "EPERM", "EPERM").root_only("EPERM"),
-    Attempt::new("make a block device", block_device, "EPERM", "EPERM").root_only("EPERM"),
+    Attempt::new("make a block device", block_device, "EPERM", "EACCES").root_only("EPERM"),
     Attempt::new(
         "change the mode of a file of outside",
         |i| Ok(fs::set_permissions(i.outside.join("secret-0600"), fs::Permissions::from_mode(0o666))?),
@@ -68,7 +68,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         OK,
     )
     .hurts()
-    .limit_of_landlock(),
+    .limit(),
     Attempt::new(
         "learn the size of a file of outside",
         |i| {
@@ -78,13 +78,18 @@ pub const ATTEMPTS: &[Attempt] = &[
         "ENOENT",
         OK,
     )
-    .limit_of_landlock(),
+    .limit(),
     Attempt::new("write to the messages of the kernel", |_| open_to_write("/dev/kmsg"), "ENOENT", "EACCES")
         .root_only("EACCES"),
     // A control group for devices may stand above root.
     Attempt::new("read the disk below the files", disk, "ENOENT", "EACCES").control_says("ok|EPERM", "EACCES"),
-    Attempt::new("change what takes core dumps", |_| open_to_write("/proc/sys/kernel/core_pattern"), "EROFS", "EACCES")
-        .root_only("EACCES"),
+    Attempt::new(
+        "change what takes core dumps",
+        |_| open_to_write("/proc/sys/kernel/core_pattern"),
+        "EROFS|EACCES",
+        "EACCES",
+    )
+    .root_only("EACCES"),
     Attempt::new("move to another control group", control_group, "ENOENT", "EACCES").root_only("EACCES"),
     // Only opened. Some kernels do not have it.
     Attempt::new("pull the emergency brake", |_| open_to_write("/proc/sysrq-trigger"), "EROFS|ENOENT", "EACCES|ENOENT")
@@ -103,13 +108,13 @@ fn list(directory: &Path) -> Answer {
 }
 
 fn link_read(inside: &Inside) -> Answer {
-    symlink(inside.outside.join("secret-0644"), "link")?;
-    read("link")
+    symlink(inside.outside.join("secret-0644"), "src/link")?;
+    read("src/link")
 }
 
 fn link_write(inside: &Inside) -> Answer {
-    symlink(inside.outside.join("secret-0644"), "link")?;
-    overwrite("link")
+    symlink(inside.outside.join("secret-0644"), "src/link")?;
+    overwrite("src/link")
 }
 
 fn proc_self_root(inside: &Inside) -> Answer {
@@ -151,11 +156,11 @@ fn by_handle(_: &Inside) -> Answer {
 }
 
 fn block_device(_: &Inside) -> Answer {
-    let path = c_path(Path::new("device"));
+    let path = c_path(Path::new("src/device"));
     let mode = as_arg(0o600) | libc::S_IFBLK as usize;
     // Major 7, minor 0: a loop device, which nobody opens here.
     call(libc::SYS_mknodat, &[as_arg(libc::AT_FDCWD), at(path.as_bytes_with_nul()), mode, 7 << 8])?;
-    Ok(fs::remove_file("device")?)
+    Ok(fs::remove_file("src/device")?)
 }
 
 /// The device that the root file system is on, by its number; nothing is read.

@@ -11,12 +11,12 @@ use std::time::Duration;
 const MIB: u64 = 1 << 20;
 
 pub const ATTEMPTS: &[Attempt] = &[
-    Attempt::new("file size: write more", |_| write_file("large"), "SIGXFSZ", "SIGXFSZ").with(limited),
+    Attempt::new("file size: write more", |_| write_file("src/large"), "SIGXFSZ", "SIGXFSZ").with(limited),
     Attempt::new(
         "file size: write more without the signal",
         |_| {
             ignore_signal(libc::SIGXFSZ);
-            write_file("large")
+            write_file("src/large")
         },
         "EFBIG",
         "EFBIG",

@@ -39,10 +39,10 @@ pub struct Attempt {
     pub layout: Layout,
     /// The control, if it succeeds, leaves damage that is seen from outside.
     pub hurts: bool,
-    /// A documented limit of Landlock: there the attempt succeeds, and is listed so that nobody is surprised.
-    pub landlock_limit: bool,
-    /// The policy allows this one: what it changes is no damage.
+    /// Where it succeeds in a sandbox, it may: what it changes is no damage.
     pub granted: bool,
+    /// It is granted because the backend cannot refuse it: a documented limit, listed so that nobody is surprised.
+    pub limit: bool,
     /// Counts the processes of the user, or uses much: runs when nothing else does.
     pub alone: bool,
     /// Changes the house before the attempt.
@@ -68,8 +68,8 @@ impl Attempt {
             control: Control::Trust,
             layout: Layout::Project,
             hurts: false,
-            landlock_limit: false,
             granted: false,
+            limit: false,
             alone: false,
             prepare: |_| {},
             policy: |_, _| {},
@@ -99,8 +99,8 @@ impl Attempt {
         Self { hurts: true, ..self }
     }
 
-    const fn limit_of_landlock(self) -> Self {
-        Self { landlock_limit: true, ..self }
+    const fn limit(self) -> Self {
+        Self { granted: true, limit: true, ..self }
     }
 
     const fn alone(self) -> Self {

@@ -12,6 +12,8 @@ use std::process::Command;
 
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt::work("work: make, change, rename and remove files", files),
+    // Beside protected names a shell cannot make new ones there; file tools can.
+    Attempt::new("work: make files beside protected ones", |_| create("new.txt"), OK, "EACCES"),
     Attempt::work("work: read the artifacts of the session", |i| {
         read(i.workspace.join("sessions/mine/artifacts/big.txt"))
     }),
@@ -24,12 +26,17 @@ pub const ATTEMPTS: &[Attempt] = &[
         read(".bashrc")?;
         read(".git/config")
     }),
-    Attempt::work("work: commit to .git", |_| {
-        create(".git/objects/ab/cdef")?;
-        create(".git/refs/heads/main")?;
-        create(".git/HEAD.lock")?;
-        Ok(fs::rename(".git/HEAD.lock", ".git/HEAD")?)
-    }),
+    Attempt::new(
+        "work: commit to .git",
+        |_| {
+            create(".git/objects/ab/cdef")?;
+            create(".git/refs/heads/main")?;
+            create(".git/HEAD.lock")?;
+            Ok(fs::rename(".git/HEAD.lock", ".git/HEAD")?)
+        },
+        OK,
+        "EACCES",
+    ),
     Attempt::work("work: write to /dev/null, read /dev/urandom", |_| {
         overwrite("/dev/null")?;
         read("/dev/urandom")
@@ -67,13 +74,12 @@ pub const ATTEMPTS: &[Attempt] = &[
 ];
 
 fn files(_: &Inside) -> Answer {
-    create("new/file.txt")?;
-    overwrite("new/file.txt")?;
+    create("src/new/file.txt")?;
+    overwrite("src/new/file.txt")?;
     overwrite("notes.txt")?;
-    fs::rename("new/file.txt", "src/moved.txt")?;
-    fs::rename("notes.txt", "renamed.txt")?;
+    fs::rename("src/new/file.txt", "src/moved.txt")?;
     fs::remove_file("src/moved.txt")?;
-    Ok(fs::remove_dir_all("new")?)
+    Ok(fs::remove_dir_all("src/new")?)
 }
 
 fn talk_to_oneself(_: &Inside) -> Answer {

@@ -1,6 +1,6 @@
 //! What configures the runtime, and what runs outside by itself later.
 
-use super::Attempt;
+use super::{Attempt, OK};
 use crate::inside::{create, open_to_write, overwrite, read};
 use crate::kernel::{Answer, Refused, at, c_path, call};
 use std::fs::{self, OpenOptions};
@@ -56,7 +56,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new(
         "put another workspace in place",
         |_| {
-            fs::rename(".duragent", "old")?;
+            fs::rename(".duragent", "src/old")?;
             create(".duragent/policy.yaml")
         },
         "EBUSY",
@@ -67,15 +67,15 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new(
         "put another project in place",
         |i| Ok(fs::rename(&i.project, i.root.join("old"))?),
-        "EBUSY",
+        "EROFS",
         "EACCES",
     )
     .hurts(),
     Attempt::new(
         "change the policy through a link",
         |_| {
-            symlink(".duragent/policy.yaml", "link")?;
-            overwrite("link")
+            symlink("../.duragent/policy.yaml", "src/link")?;
+            overwrite("src/link")
         },
         "ENOENT",
         "EACCES",
@@ -84,8 +84,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new(
         "change the configuration through a hard link",
         |_| {
-            fs::hard_link(".duragent/duragent.yaml", "link")?;
-            overwrite("link")
+            fs::hard_link(".duragent/duragent.yaml", "src/link")?;
+            overwrite("src/link")
         },
         "ENOENT",
         "EACCES|EXDEV",
@@ -98,12 +98,13 @@ pub const ATTEMPTS: &[Attempt] = &[
         "EACCES",
     )
     .hurts(),
-    Attempt::new("make a workspace where there is none", |_| create(".duragent/policy.yaml"), "EROFS", "EACCES")
+    Attempt::new("make a workspace where there is none", |_| create(".duragent/policy.yaml"), OK, "EACCES")
         .hurts()
         .after(|house| fs::remove_dir_all(house.root.join("project/.duragent")).unwrap()),
-    Attempt::new("change a workspace further down", |_| overwrite("deep/.duragent/duragent.yaml"), "ENOENT", "EACCES")
+    Attempt::new("change a workspace further down", |_| overwrite("deep/.duragent/duragent.yaml"), OK, OK)
+        .limit()
         .hurts(),
-    Attempt::new("make a workspace further down", |_| create("src/.duragent/policy.yaml"), "EROFS", "EACCES").hurts(),
+    Attempt::new("make a workspace further down", |_| create("src/.duragent/policy.yaml"), OK, OK).limit().hurts(),
     // The workspace around the working directory.
     Attempt::new("service: read the configuration", |_| read("../../../duragent.yaml"), "ENOENT", "EACCES")
         .as_a_service(),
@@ -135,8 +136,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new(
         "put a git hook in place by rename",
         |_| {
-            create("hook")?;
-            Ok(fs::rename("hook", ".git/hooks/pre-commit")?)
+            create("src/hook")?;
+            Ok(fs::rename("src/hook", ".git/hooks/pre-commit")?)
         },
         "EROFS|EBUSY|EXDEV",
         "EACCES|EXDEV",
@@ -146,8 +147,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new(
         "put another configuration of git in place",
         |_| {
-            create("config")?;
-            Ok(fs::rename("config", ".git/config")?)
+            create("src/config")?;
+            Ok(fs::rename("src/config", ".git/config")?)
         },
         "EBUSY|EROFS|EXDEV",
         "EACCES|EXDEV",
@@ -156,23 +157,24 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new(
         "put another .git in place",
         |_| {
-            fs::rename(".git", "old")?;
+            fs::rename(".git", "src/old")?;
             create(".git/hooks/pre-commit")
         },
         "EBUSY",
         "EACCES",
     )
     .hurts(),
-    Attempt::new("send git elsewhere", |_| create(".git/commondir"), "EROFS|EEXIST", "EACCES|EEXIST").hurts(),
-    Attempt::new("make a .git where there is none", |_| create(".git/hooks/pre-commit"), "EROFS", "EACCES")
+    Attempt::new("send git elsewhere", |_| create(".git/commondir"), OK, "EACCES").hurts(),
+    Attempt::new("make a .git where there is none", |_| create(".git/hooks/pre-commit"), OK, "EACCES")
+        .limit()
         .hurts()
         .after(|house| fs::remove_dir_all(house.root.join("project/.git")).unwrap()),
     Attempt::new("change a start-up file", |_| overwrite(".bashrc"), "EROFS", "EACCES").hurts(),
     Attempt::new(
         "put another start-up file in place",
         |_| {
-            create("rc")?;
-            Ok(fs::rename("rc", ".bashrc")?)
+            create("src/rc")?;
+            Ok(fs::rename("src/rc", ".bashrc")?)
         },
         "EBUSY|EROFS|EXDEV",
         "EACCES|EXDEV",
@@ -189,16 +191,11 @@ pub const ATTEMPTS: &[Attempt] = &[
         "EACCES",
     )
     .hurts(),
-    Attempt::new("make a start-up file", |_| create(".zshrc"), "EROFS|EEXIST", "EACCES|EEXIST").hurts(),
-    Attempt::new("make .mcp.json", |_| create(".mcp.json"), "EROFS|EEXIST", "EACCES|EEXIST").hurts(),
-    Attempt::new("make tasks for an editor", |_| create(".vscode/tasks.json"), "EROFS", "EACCES").hurts(),
-    Attempt::new(
-        "make services for the user's manager",
-        |_| create(".config/systemd/user/x.service"),
-        "EROFS",
-        "EACCES",
-    )
-    .hurts(),
+    Attempt::new("make a start-up file", |_| create(".zshrc"), OK, "EACCES").hurts(),
+    Attempt::new("make .mcp.json", |_| create(".mcp.json"), OK, "EACCES").hurts(),
+    Attempt::new("make tasks for an editor", |_| create(".vscode/tasks.json"), OK, "EACCES").hurts(),
+    Attempt::new("make services for the user's manager", |_| create(".config/systemd/user/x.service"), OK, "EACCES")
+        .hurts(),
     // A project that came with links where protected names are: they must not lead a mount or a write astray.
     Attempt::new(
         "make an editor's tasks through a link to outside",
