@@ -1,7 +1,7 @@
 //! One attempt in one backend: runs it, and compares what the kernel said and what is seen from outside.
 
 use crate::attempts::{Attempt, Control, OK};
-use crate::house::House;
+use crate::house::{House, Houses};
 use crate::kernel::signal_name;
 use duragent_platform::cancel::Cancel;
 use duragent_platform::sandbox::{Backend, Command, Exit, Stream};
@@ -40,6 +40,7 @@ impl User {
 pub struct Ground<'a> {
     pub backend: &'a Backend,
     pub user: User,
+    pub houses: &'a Houses,
     /// The folder of this user.
     pub base: &'a Path,
 }
@@ -63,7 +64,7 @@ pub type Outcome = Result<&'static str, String>;
 
 /// Runs `attempt`.
 pub fn run(ground: &Ground<'_>, attempt: &Attempt) -> Outcome {
-    let mut house = House::build(ground.base, &ground.bin(), attempt.layout);
+    let mut house = ground.houses.take(attempt.layout);
     (attempt.prepare)(&house);
     let before = house.snapshot();
     let (answer, output) = match attempt.control {
@@ -90,17 +91,22 @@ pub fn run(ground: &Ground<'_>, attempt: &Attempt) -> Outcome {
     match damage.as_slice() {
         [] if must_hurt => Err("the control did no harm: the attempt proves nothing".to_owned()),
         [_, ..] if !may_hurt => Err(format!("answered {answer}, and from outside: {}", damage.join("; "))),
-        _ if attempt.limit && answer == OK && !ground.is_control() => Ok("ok, a known limit"),
-        _ => Ok("ok"),
+        [..] => {
+            ground.houses.give_back(house);
+            let known = attempt.limit && answer == OK && !ground.is_control();
+            Ok(if known { "ok, a known limit" } else { "ok" })
+        }
     }
 }
 
 /// The command that makes the attempt.
-fn command(house: &House, ground: &Ground<'_>, name: &str) -> Command {
+fn command(house: &House, ground: &Ground<'_>, attempt: &Attempt) -> Command {
+    let mut env = house.environment();
+    env.extend((attempt.environment)(house));
     Command {
         program: ground.bin().join("sandbox").display().to_string(),
-        args: vec!["__attempt".into(), name.into()],
-        env: house.environment(),
+        args: vec!["__attempt".into(), attempt.name.into()],
+        env,
         deadline: PATIENCE,
     }
 }
@@ -119,7 +125,7 @@ fn run_in(house: &House, ground: &Ground<'_>, attempt: &Attempt) -> (String, Str
         let room = OUTPUT_BYTES_MAX.saturating_sub(output.len());
         output.extend_from_slice(&bytes[..bytes.len().min(room)]);
     };
-    let ended = sandbox.run(&view, &command(house, ground, attempt.name), &Cancel::new(), &mut sink);
+    let ended = sandbox.run(&view, &command(house, ground, attempt), &Cancel::new(), &mut sink);
     let output = String::from_utf8_lossy(&output).into_owned();
     match ended {
         Ok(ended) => (answer_of(ended.exit, &output), said(&output)),
@@ -128,7 +134,7 @@ fn run_in(house: &House, ground: &Ground<'_>, attempt: &Attempt) -> (String, Str
 }
 
 fn run_plain(house: &House, ground: &Ground<'_>, attempt: &Attempt) -> (String, String) {
-    let command = command(house, ground, attempt.name);
+    let command = command(house, ground, attempt);
     let mut plain = std::process::Command::new(&command.program);
     let output = plain.args(&command.args).env_clear().envs(command.env).current_dir(house.workdir()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -24,6 +24,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// In the environment of the runtime and of the victim, and never in a tool's.
 pub const SECRET_NAME: &str = "DURAGENT_ESCAPE_SECRET";
@@ -45,6 +46,37 @@ pub enum Layout {
     Service,
 }
 
+/// Houses that are as they were built. Most attempts change nothing, and building is what costs most.
+pub struct Houses {
+    base: PathBuf,
+    free: Mutex<Vec<House>>,
+}
+
+impl Houses {
+    /// To be built below `base`, with the programs in its `bin`.
+    pub fn new(base: &Path) -> Self {
+        Self { base: base.to_owned(), free: Mutex::default() }
+    }
+
+    pub fn take(&self, layout: Layout) -> House {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        match free.iter().position(|house| house.layout == layout) {
+            Some(index) => free.swap_remove(index),
+            None => {
+                drop(free);
+                House::build(&self.base, layout)
+            }
+        }
+    }
+
+    /// For the next one, if there is nothing to be seen of the last.
+    pub fn give_back(&self, mut house: House) {
+        if house.all() == house.pristine && house.harm().is_empty() {
+            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(house);
+        }
+    }
+}
+
 /// One house.
 pub struct House {
     pub root: PathBuf,
@@ -52,6 +84,7 @@ pub struct House {
     /// A file name that nobody else uses.
     pub mark: String,
     bin: PathBuf,
+    pristine: Snapshot,
     victim: Victim,
     tcp: TcpListener,
     udp: UdpSocket,
@@ -60,9 +93,8 @@ pub struct House {
 }
 
 impl House {
-    /// Builds one below `base`; `bin` holds the programs.
-    pub fn build(base: &Path, bin: &Path, layout: Layout) -> Self {
-        let mark = format!("duragent-escape-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    fn build(base: &Path, layout: Layout) -> Self {
+        let mark = mark(std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let root = base.join(&mark);
         for (path, mode, contents) in FILES {
             let path = root.join(path);
@@ -74,9 +106,9 @@ impl House {
             fs::create_dir_all(root.join(path)).unwrap();
         }
         let address = SocketAddr::from_abstract_name(&mark).unwrap();
-        let house = Self {
+        let mut house = Self {
             layout,
-            bin: bin.to_owned(),
+            bin: base.join("bin"),
             victim: Victim::start(),
             tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
             udp: UdpSocket::bind("127.0.0.1:0").unwrap(),
@@ -84,12 +116,19 @@ impl House {
             unix: UnixListener::bind(root.join("outside/unix.sock")).unwrap(),
             root,
             mark,
+            pristine: Snapshot::default(),
         };
         house.tcp.set_nonblocking(true).unwrap();
         house.udp.set_nonblocking(true).unwrap();
         house.abstract_unix.set_nonblocking(true).unwrap();
         house.unix.set_nonblocking(true).unwrap();
+        house.pristine = house.all();
         house
+    }
+
+    /// Where the first house of the process `pid` is.
+    pub fn first_of(base: &Path, pid: u32) -> PathBuf {
+        base.join(mark(pid, 0))
     }
 
     pub fn workdir(&self) -> PathBuf {
@@ -142,15 +181,27 @@ impl House {
 
     /// What must never change: all of the house but the free part of the project.
     pub fn snapshot(&self) -> Snapshot {
+        let mut found = self.all();
+        found.0.retain(|path, _| is_protected(path));
+        found
+    }
+
+    fn all(&self) -> Snapshot {
         let mut found = BTreeMap::new();
         record(&self.root, &self.root, &mut found);
-        found.retain(|path, _| is_protected(path));
         Snapshot(found)
     }
 
     /// What an attempt did to things that are none of its business. Cleans up what it left on the machine.
     pub fn damage(&mut self, before: &Snapshot) -> Vec<String> {
         let mut damage = before.differences(&self.snapshot());
+        damage.extend(self.harm());
+        damage
+    }
+
+    /// What was done to the machine, the victim and the sockets.
+    fn harm(&mut self) -> Vec<String> {
+        let mut damage = Vec::new();
         for directory in HOST_DIRECTORIES {
             let path = Path::new(directory).join(&self.mark);
             if path != self.root && path.symlink_metadata().is_ok() {
@@ -176,10 +227,8 @@ impl House {
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.root);
-    }
+fn mark(pid: u32, number: u32) -> String {
+    format!("duragent-escape-{pid}-{number}")
 }
 
 /// A runtime names places without links; what is not there it names as it would be.
@@ -219,10 +268,14 @@ fn is_protected(path: &Path) -> bool {
     let Ok(below) = path.strip_prefix("project") else {
         return !path.starts_with("service/sessions/mine/work");
     };
-    below.iter().any(|part| part == ".duragent") || RUN_BY_OTHERS.iter().any(|name| below.starts_with(name))
+    // A .git can be a file or a link.
+    below == Path::new(".git")
+        || below.iter().any(|part| part == ".duragent")
+        || RUN_BY_OTHERS.iter().any(|name| below.starts_with(name))
 }
 
 /// Paths below the house and what is there, in a line.
+#[derive(Default, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<PathBuf, String>);
 
 impl Snapshot {

@@ -165,7 +165,9 @@ fn half(user: &str, base: &Path, filters: &[&str]) {
             }
         })
         .collect();
-    let grounds: Vec<Ground<'_>> = found.iter().map(|(_, backend)| Ground { backend, user, base }).collect();
+    let houses = house::Houses::new(base);
+    let grounds: Vec<Ground<'_>> =
+        found.iter().map(|(_, backend)| Ground { backend, user, base, houses: &houses }).collect();
     let mut together: VecDeque<Case<'_>> = VecDeque::new();
     let mut alone: VecDeque<Case<'_>> = VecDeque::new();
     for ground in &grounds {

@@ -3,7 +3,7 @@
 //! Processes are seen from outside, by a mark among their arguments, which forks keep.
 
 use crate::case::{Ground, PATIENCE};
-use crate::house::{House, Layout};
+use crate::house::{House, Houses, Layout};
 use crate::kernel::{self, fork, ignore_signal, kill};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::sandbox::{Command, Enforcement, Exit, Mode, Policy, Stream, find};
@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// What the issue asks for: this long after the runtime was killed, no tool is alive.
 const GONE_MAX: Duration = Duration::from_secs(2);
+
+/// A protected name that is not in a new house. What a tool made there is moved aside even if the runtime is gone.
+const PROTECTED: &str = ".zshrc";
 
 /// No tool of these tests lives longer, whatever fails.
 const TOOL_LIFE_MAX: Duration = Duration::from_secs(60);
@@ -31,7 +34,8 @@ const BOMB_TIME: Duration = Duration::from_secs(2);
 
 /// What a runtime's memory may grow by while a tool floods it.
 const GROWTH_KIB_MAX: u64 = 4 * 1024;
-const FLOOD_BYTES_MIN: u64 = 32 << 20;
+/// After which the flood is ended.
+const FLOOD_BYTES: u64 = 64 << 20;
 
 /// A check of a backend.
 pub type Check = fn(&Ground<'_>) -> Result<(), String>;
@@ -48,17 +52,19 @@ pub const CHECKS: &[(&str, Check)] = &[
 pub const ALONE: &[(&str, Check)] = &[("a fork bomb stays within its limit", bomb)];
 
 fn runtime_killed(ground: &Ground<'_>) -> Result<(), String> {
-    let left = kill_runtime(ground, ground.name())?;
+    let (left, made) = kill_runtime(ground, ground.name())?;
     expect(left == 0, || format!("expected no process after {GONE_MAX:?}, found {left}"))?;
+    expect(made == ground.is_control(), || format!("{PROTECTED} is there: {made}"))?;
     if ground.is_control() {
-        let left = kill_runtime(ground, "plain")?;
+        let (left, _) = kill_runtime(ground, "plain")?;
         expect(left >= 3, || format!("control: expected a plain child's tree to stay, found {left} processes"))?;
     }
     Ok(())
 }
 
-/// Starts a runtime with a stubborn tree, kills it, and returns how much of the tree is left.
-fn kill_runtime(ground: &Ground<'_>, backend: &str) -> Result<usize, String> {
+/// Starts a runtime with a stubborn tree and kills it. Returns how much of the tree is left, and whether the protected file
+/// that it made is.
+fn kill_runtime(ground: &Ground<'_>, backend: &str) -> Result<(usize, bool), String> {
     let mark = unique();
     let mut command = std::process::Command::new("/proc/self/exe");
     command.args(["__runtime", backend, "tree", &mark]).arg(ground.base).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -70,18 +76,23 @@ fn kill_runtime(ground: &Ground<'_>, backend: &str) -> Result<usize, String> {
     runtime.kill().and_then(|()| runtime.wait()).map_err(|e| e.to_string())?;
     let killed = Instant::now();
     expect(line == "ready\n" && stood >= 4, || format!("the tree never stood: {line:?}, {stood} processes"))?;
-    while !alive(&mark).is_empty() && killed.elapsed() < GONE_MAX {
+    // Nobody else builds the first house of that process.
+    let made = House::first_of(ground.base, runtime.id()).join("project").join(PROTECTED);
+    let mut left = alive(&mark);
+    while !(left.is_empty() && !made.exists()) && killed.elapsed() < GONE_MAX {
         std::thread::sleep(Duration::from_millis(10));
+        left = alive(&mark);
     }
-    let left = alive(&mark);
     end(&left);
-    Ok(left.len())
+    Ok((left.len(), made.exists()))
 }
 
 fn deadline(ground: &Ground<'_>) -> Result<(), String> {
     let (mark, start) = (unique(), Instant::now());
     let mut seen = Vec::new();
-    let exit = run(ground, "tree", &mark, Duration::from_millis(1500), |_| {}, &mut |bytes| seen.extend(bytes))?;
+    let exit = run(ground, "tree", &mark, (Duration::from_millis(1500), &Cancel::new()), |_| {}, &mut |bytes| {
+        seen.extend(bytes)
+    })?;
     let left = alive(&mark);
     end(&left);
     expect(seen == b"ready\n", || format!("the tree never stood: {:?}", String::from_utf8_lossy(&seen)))?;
@@ -93,7 +104,7 @@ fn deadline(ground: &Ground<'_>) -> Result<(), String> {
 fn left_behind(ground: &Ground<'_>) -> Result<(), String> {
     let mark = unique();
     let mut seen = Vec::new();
-    let exit = run(ground, "daemon", &mark, PATIENCE, |_| {}, &mut |bytes| seen.extend(bytes))?;
+    let exit = run(ground, "daemon", &mark, (PATIENCE, &Cancel::new()), |_| {}, &mut |bytes| seen.extend(bytes))?;
     let left = alive(&mark);
     end(&left);
     expect(seen == b"ready\n", || format!("the tree never stood: {:?}", String::from_utf8_lossy(&seen)))?;
@@ -111,7 +122,7 @@ fn flood(ground: &Ground<'_>) -> Result<(), String> {
     let [bytes, before, most] = numbers[..] else {
         return Err(format!("expected three numbers, found {text:?} {}", String::from_utf8_lossy(&output.stderr)));
     };
-    expect(bytes >= FLOOD_BYTES_MIN, || format!("expected a flood, found {bytes} bytes"))?;
+    expect(bytes >= FLOOD_BYTES, || format!("expected a flood, found {bytes} bytes"))?;
     let growth = most.saturating_sub(before);
     expect(growth <= GROWTH_KIB_MAX, || format!("expected flat memory, found {growth} KiB more after {bytes} bytes"))
 }
@@ -130,7 +141,7 @@ fn bomb(ground: &Ground<'_>) -> Result<(), String> {
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        let exit = run(ground, "bomb", &mark, BOMB_TIME, limit, &mut |_| {});
+        let exit = run(ground, "bomb", &mark, (BOMB_TIME, &Cancel::new()), limit, &mut |_| {});
         done.store(true, Ordering::Relaxed);
         exit
     })?;
@@ -152,11 +163,11 @@ fn run(
     ground: &Ground<'_>,
     kind: &str,
     mark: &str,
-    deadline: Duration,
+    limits: (Duration, &Cancel),
     change: impl FnOnce(&mut Policy),
     see: &mut dyn FnMut(&[u8]),
 ) -> Result<Exit, String> {
-    let house = House::build(ground.base, &ground.bin(), Layout::Project);
+    let house = ground.houses.take(Layout::Project);
     let mut policy = house.policy();
     change(&mut policy);
     let sandbox = ground.backend.sandbox(policy).map_err(|e| e.to_string())?;
@@ -165,10 +176,10 @@ fn run(
         program: ground.bin().join("sandbox").display().to_string(),
         args: vec!["__tool".into(), kind.into(), mark.into()],
         env: house.environment(),
-        deadline,
+        deadline: limits.0,
     };
     let mut sink = |_: Stream, bytes: &[u8]| see(bytes);
-    sandbox.run(&view, &command, &Cancel::new(), &mut sink).map(|ended| ended.exit).map_err(|e| e.to_string())
+    sandbox.run(&view, &command, limits.1, &mut sink).map(|ended| ended.exit).map_err(|e| e.to_string())
 }
 
 /// A runtime of its own: `BACKEND KIND MARK BASE`.
@@ -183,10 +194,10 @@ pub fn runtime(args: &[String]) {
     let mode = mode_of(backend);
     let backend = find(mode, &base.join("bin/duragent"), Enforcement::None).unwrap();
     // Who it is does not matter here.
-    let ground = Ground { backend: &backend, user: crate::case::User::Ordinary, base };
-    let (mut bytes, mut before) = (0, 0);
-    let deadline = if kind == "flood" { Duration::from_secs(2) } else { TOOL_LIFE_MAX };
-    let exit = run(&ground, kind, mark, deadline, |_| {}, &mut |chunk| {
+    let houses = Houses::new(base);
+    let ground = Ground { backend: &backend, user: crate::case::User::Ordinary, base, houses: &houses };
+    let (mut bytes, mut before, cancel) = (0, 0, Cancel::new());
+    let exit = run(&ground, kind, mark, (TOOL_LIFE_MAX, &cancel), |_| {}, &mut |chunk| {
         if kind != "flood" {
             std::io::stdout().write_all(chunk).unwrap();
         }
@@ -194,8 +205,11 @@ pub fn runtime(args: &[String]) {
             before = memory("VmRSS:");
         }
         bytes += chunk.len() as u64;
+        if bytes >= FLOOD_BYTES {
+            cancel.raise();
+        }
     });
-    if kind == "flood" && exit == Ok(Exit::Deadline) {
+    if kind == "flood" && exit == Ok(Exit::Cancelled) {
         println!("{bytes} {before} {}", memory("VmHWM:"));
     } else {
         println!("{exit:?}");
@@ -236,6 +250,8 @@ pub fn tool(kind: &str) {
 
 /// Children, grandchildren without parents, sessions of their own; none listens to polite signals.
 fn grow_tree() {
+    // Refused where no new file can be made beside protected ones.
+    let _ = fs::write(PROTECTED, "made from inside");
     for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGPIPE] {
         ignore_signal(signal);
     }

@@ -1,5 +1,6 @@
 //! What is tried, and what the kernel is expected to say in each backend.
 
+mod astray;
 mod files;
 mod limits;
 mod network;
@@ -49,6 +50,8 @@ pub struct Attempt {
     pub prepare: fn(&House),
     /// Changes the policy of the attempt.
     pub policy: fn(&House, &mut Policy),
+    /// More of an environment.
+    pub environment: fn(&House) -> Vec<(String, String)>,
 }
 
 impl Attempt {
@@ -73,6 +76,7 @@ impl Attempt {
             alone: false,
             prepare: |_| {},
             policy: |_, _| {},
+            environment: |_| Vec::new(),
         }
     }
 
@@ -119,6 +123,10 @@ impl Attempt {
         Self { prepare, ..self }
     }
 
+    const fn environment(self, environment: fn(&House) -> Vec<(String, String)>) -> Self {
+        Self { environment, ..self }
+    }
+
     const fn with(self, policy: fn(&House, &mut Policy)) -> Self {
         Self { policy, ..self }
     }
@@ -128,6 +136,7 @@ const TABLES: &[&[Attempt]] = &[
     work::ATTEMPTS,
     files::ATTEMPTS,
     workspace::ATTEMPTS,
+    astray::ATTEMPTS,
     processes::ATTEMPTS,
     network::ATTEMPTS,
     surface::ATTEMPTS,

@@ -31,16 +31,11 @@ pub const ATTEMPTS: &[Attempt] = &[
         "EACCES",
     ),
     Attempt::new("connect to an abstract socket", abstract_unix, "ECONNREFUSED", "EACCES").hurts(),
-    Attempt::new(
-        "connect to a unix socket of outside",
-        |i| {
-            UnixStream::connect(i.outside.join("unix.sock"))?;
-            Ok(())
-        },
-        "ENOENT",
-        "EACCES",
-    )
-    .hurts(),
+    Attempt::new("connect to a unix socket of outside", unix, "ENOENT", "EACCES").hurts(),
+    Attempt::new("connect to a unix socket in a directory that may be read", unix, OK, "EACCES")
+        .hurts()
+        .limit()
+        .with(|house, policy| policy.read.push(house.root.join("outside"))),
     Attempt::new(
         "make a raw socket",
         |_| any(socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
@@ -150,6 +145,11 @@ fn udp(inside: &Inside) -> Answer {
     socket.send(b"x")?;
     // The second tells what came of the first: over loopback a refusal is there at once.
     socket.send(b"x")?;
+    Ok(())
+}
+
+fn unix(inside: &Inside) -> Answer {
+    UnixStream::connect(inside.outside.join("unix.sock"))?;
     Ok(())
 }
 

@@ -16,6 +16,9 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new("see the runtime among the processes", |i| see(i.runtime), "not there", "EACCES"),
     Attempt::new("read the arguments of the victim", |i| read(of(i.victim, "cmdline")), "ENOENT", "EACCES"),
     Attempt::new("ask whether the runtime is there", |i| kill(i.runtime, 0), "ESRCH", "EPERM"),
+    // In a process namespace the parent is process 1 of it, which cannot be ended from inside and says nothing about it.
+    Attempt::new("end the guard", |_| kill(parent_of_this(), libc::SIGKILL), OK, "EPERM")
+        .control_says("ok|SIGKILL", "ok|SIGKILL"),
     Attempt::new("end the victim", |i| kill(i.victim, libc::SIGTERM), "ESRCH", "EPERM").hurts(),
     Attempt::new("end the victim through a descriptor", kill_by_pidfd, "ESRCH", "EPERM").hurts(),
     Attempt::new("send the victim a queued signal", queue_signal, "ESRCH", "EPERM").hurts(),
@@ -72,6 +75,10 @@ fn runtime_environment(inside: &Inside) -> Answer {
             _ => return Err(refused),
         }
     }
+}
+
+fn parent_of_this() -> i32 {
+    i32::try_from(std::os::unix::process::parent_id()).unwrap_or_default()
 }
 
 fn parent_of(pid: &str) -> Option<i32> {

@@ -119,6 +119,15 @@ pub const ATTEMPTS: &[Attempt] = &[
     .control_says("ENOENT|ENOSYS", "EPERM|ENOSYS"),
     Attempt::new("swap to a file", |_| path_call(libc::SYS_swapon, "no-such-file"), "EPERM|ENOSYS", "EPERM|ENOSYS")
         .control_says("ENOENT|ENOSYS", "EPERM|ENOSYS"),
+    Attempt::new(
+        "have all memory that is read executed",
+        |_| {
+            const READ_IMPLIES_EXEC: usize = 0x0040_0000;
+            any(call(libc::SYS_personality, &[READ_IMPLIES_EXEC]))
+        },
+        "EPERM",
+        "EPERM",
+    ),
     // Terminals. Since Linux 6.2 the first may be off for those without CAP_SYS_ADMIN (EIO).
     Attempt::new("type into a terminal", |_| tiocsti(0), "EPERM", "EACCES").control_says("ok", "ok|EIO"),
     Attempt::new("type into a terminal, with high bits set", |_| tiocsti(1 << 32), "EPERM", "EACCES")

@@ -1,7 +1,7 @@
 //! What configures the runtime, and what runs outside by itself later.
 
 use super::{Attempt, OK};
-use crate::inside::{create, open_to_write, overwrite, read};
+use crate::inside::{create, overwrite, read};
 use crate::kernel::{Answer, Refused, at, c_path, call};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -196,39 +196,6 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new("make tasks for an editor", |_| create(".vscode/tasks.json"), OK, "EACCES").hurts(),
     Attempt::new("make services for the user's manager", |_| create(".config/systemd/user/x.service"), OK, "EACCES")
         .hurts(),
-    // A project that came with links where protected names are: they must not lead a mount or a write astray.
-    Attempt::new(
-        "make an editor's tasks through a link to outside",
-        |_| create(".vscode/tasks.json"),
-        "EROFS|ENOENT|EEXIST",
-        "EACCES",
-    )
-    .hurts()
-    .after(|house| symlink("../outside/open", house.root.join("project/.vscode")).unwrap()),
-    Attempt::new(
-        "make hooks through a .git that is a link to outside",
-        |_| create(".git/hooks/x"),
-        "EROFS|ENOENT|EEXIST",
-        "EACCES|EEXIST",
-    )
-    .hurts()
-    .after(|house| {
-        fs::remove_dir_all(house.root.join("project/.git")).unwrap();
-        symlink("../outside/open", house.root.join("project/.git")).unwrap();
-    }),
-    Attempt::new("change a start-up file through a link to outside", |_| overwrite(".zshrc"), "EROFS|ENOENT", "EACCES")
-        .hurts()
-        .after(|house| symlink("../home/.profile", house.root.join("project/.zshrc")).unwrap()),
-    Attempt::new(
-        "reach the workspace through a link in the workspace's place",
-        |_| open_to_write(".duragent/policy.yaml"),
-        "EROFS|ENOENT",
-        "EACCES",
-    )
-    .after(|house| {
-        fs::rename(house.root.join("project/.duragent"), house.root.join("outside/ws")).unwrap();
-        symlink("../outside/ws", house.root.join("project/.duragent")).unwrap();
-    }),
 ];
 
 fn append(path: &Path) -> Answer {
