@@ -59,6 +59,9 @@ impl Ground<'_> {
     }
 }
 
+/// How the list says that something should be refused and is not.
+pub const GAP: &str = "ok, A KNOWN GAP";
+
 /// What is wrong, or a word for the list.
 pub type Outcome = Result<&'static str, String>;
 
@@ -76,9 +79,6 @@ pub fn run(ground: &Ground<'_>, attempt: &Attempt) -> Outcome {
         "landlock" => attempt.landlock,
         _ => attempt.trust[usize::from(ground.user == User::Ordinary)],
     };
-    if !expected.split('|').any(|one| one == answer) {
-        return Err(format!("expected {expected}, found {answer}{output}"));
-    }
     let must_hurt = attempt.hurts && ground.is_control() && answer == OK;
     let (start, mut damage) = (Instant::now(), house.damage(&before));
     // A signal takes a moment to arrive. Where the harm must not come, a part of that time has to do.
@@ -87,14 +87,23 @@ pub fn run(ground: &Ground<'_>, attempt: &Attempt) -> Outcome {
         std::thread::sleep(Duration::from_millis(5));
         damage = house.damage(&before);
     }
+    let known = answer == OK && !ground.is_control();
     let may_hurt = ground.is_control() || (answer == OK && attempt.granted);
-    match damage.as_slice() {
-        [] if must_hurt => Err("the control did no harm: the attempt proves nothing".to_owned()),
-        [_, ..] if !may_hurt => Err(format!("answered {answer}, and from outside: {}", damage.join("; "))),
-        [..] => {
+    let wrong = if !expected.split('|').any(|one| one == answer) {
+        Some(format!("expected {expected}, found {answer}{output}"))
+    } else if must_hurt && damage.is_empty() {
+        Some("the control did no harm: the attempt proves nothing".to_owned())
+    } else if !may_hurt && !damage.is_empty() {
+        Some(format!("answered {answer}, and from outside: {}", damage.join("; ")))
+    } else {
+        None
+    };
+    match wrong {
+        Some(_) if attempt.gap && known => Ok(GAP),
+        Some(wrong) => Err(wrong),
+        None => {
             ground.houses.give_back(house);
-            let known = attempt.limit && answer == OK && !ground.is_control();
-            Ok(if known { "ok, a known limit" } else { "ok" })
+            Ok(if attempt.limit && known { "ok, a known limit" } else { "ok" })
         }
     }
 }

@@ -174,6 +174,7 @@ impl House {
         add("RUNTIME", std::process::id().to_string());
         add("VICTIM", self.victim.child.id().to_string());
         add("VICTIM_AT", self.victim.at.to_string());
+        add("VICTIM_SHARED", self.victim.shared.to_string());
         add("TCP", self.tcp.local_addr().unwrap().port().to_string());
         add("UDP", self.udp.local_addr().unwrap().port().to_string());
         environment
@@ -321,6 +322,8 @@ struct Victim {
     child: Child,
     /// Where its secret is in its memory.
     at: usize,
+    /// The number of its shared memory (shmget(2)).
+    shared: usize,
     /// Its limits and scheduling when it started.
     state: String,
 }
@@ -333,9 +336,9 @@ impl Victim {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let at = line.trim().parse().unwrap();
+        let numbers: Vec<usize> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
         let state = state_of(child.id());
-        Self { child, at, state }
+        Self { child, at: numbers[0], shared: numbers[1], state }
     }
 
     fn change(&self) -> Option<String> {
@@ -363,11 +366,11 @@ impl Drop for Victim {
     }
 }
 
-/// The victim's own code: says where its secret is, and waits for the end of the house.
+/// The victim's own code: says where its secret is and the number of its shared memory, and waits for the end of the house.
 pub fn victim() {
     let secret = SECRET.as_bytes().to_vec().into_boxed_slice();
     crate::kernel::allow_tracers();
-    println!("{}", crate::kernel::at(&*secret));
+    println!("{} {}", crate::kernel::at(&*secret), crate::kernel::share_memory().unwrap());
     std::io::stdout().flush().unwrap();
     let _ = std::io::stdin().read(&mut [0; 1]);
     std::hint::black_box(secret);

@@ -20,9 +20,10 @@ pub struct Inside {
     pub mark: String,
     /// Process number of the runtime.
     pub runtime: i32,
-    /// Process number of the victim, and where its secret is.
+    /// Process number of the victim, where its secret is, and the number of its shared memory.
     pub victim: i32,
     pub victim_at: usize,
+    pub victim_shared: usize,
     pub tcp: u16,
     pub udp: u16,
 }
@@ -39,6 +40,7 @@ impl Inside {
             runtime: number("RUNTIME"),
             victim: number("VICTIM"),
             victim_at: number("VICTIM_AT"),
+            victim_shared: number("VICTIM_SHARED"),
             tcp: number("TCP"),
             udp: number("UDP"),
             project,

@@ -79,7 +79,7 @@ fn kill_runtime(ground: &Ground<'_>, backend: &str) -> Result<(usize, bool), Str
     // Nobody else builds the first house of that process.
     let made = House::first_of(ground.base, runtime.id()).join("project").join(PROTECTED);
     let mut left = alive(&mark);
-    while !(left.is_empty() && !made.exists()) && killed.elapsed() < GONE_MAX {
+    while (made.exists() || !left.is_empty()) && killed.elapsed() < GONE_MAX {
         std::thread::sleep(Duration::from_millis(10));
         left = alive(&mark);
     }

@@ -21,26 +21,49 @@ pub const ATTEMPTS: &[Attempt] = &[
             fs::rename(house.root.join("project/.duragent"), house.root.join("outside/ws")).unwrap();
             link(house, "../outside/ws", ".duragent");
         }),
-    Attempt::new("links: .git is outside, make a hook", |_| create(".git/hooks/x"), "ENOENT|EEXIST", "EACCES|EEXIST")
+    Attempt::new(
+        "links: .git is outside, make a hook",
+        |_| create(".git/hooks/x"),
+        "ENOENT|EEXIST|not run",
+        "EACCES|EEXIST",
+    )
+    .hurts()
+    .after(git_outside),
+    Attempt::new("links: .git is outside, make a file", |_| create(".git/x"), "ENOENT|EEXIST|not run", "EACCES|EEXIST")
         .hurts()
         .after(git_outside),
-    Attempt::new("links: .git is outside, make a file", |_| create(".git/x"), "ENOENT|EEXIST", "EACCES|EEXIST")
+    Attempt::new("links: .git is outside, read its configuration", |_| read(".git/config"), "ENOENT|not run", "EACCES")
+        .gap()
+        .after(git_outside),
+    // A link into what may be read makes nothing of it writable.
+    Attempt::new("links: .git is where one may read, change a file", |_| overwrite(".git/HEAD"), "EROFS", "EACCES")
+        .gap()
         .hurts()
-        .after(git_outside),
-    Attempt::new("links: .git is outside, read its configuration", |_| read(".git/config"), "ENOENT", "EACCES")
-        .after(git_outside),
+        .after(git_outside)
+        .with(|house, policy| policy.read.push(house.root.join("outside"))),
     // The directory above protected names leads outside, where these names are.
-    Attempt::new("links: .config is outside, make a file", |_| create(".config/x"), "ENOENT|EEXIST", "EACCES|EEXIST")
-        .hurts()
-        .after(|house| {
-            configured_home(house);
-            link(house, "../home/.config", ".config");
-        }),
-    Attempt::new("links: .config is outside, read a file", |_| read(".config/fish/config.fish"), "ENOENT", "EACCES")
-        .after(|house| {
-            configured_home(house);
-            link(house, "../home/.config", ".config");
-        }),
+    Attempt::new(
+        "links: .config is outside, make a file",
+        |_| create(".config/x"),
+        "ENOENT|EEXIST|not run",
+        "EACCES|EEXIST",
+    )
+    .hurts()
+    .after(|house| {
+        configured_home(house);
+        link(house, "../home/.config", ".config");
+    }),
+    Attempt::new(
+        "links: .config is outside, read a file",
+        |_| read(".config/fish/config.fish"),
+        "ENOENT|not run",
+        "EACCES",
+    )
+    .gap()
+    .after(|house| {
+        configured_home(house);
+        link(house, "../home/.config", ".config");
+    }),
     // What is put in order afterwards, outside.
     Attempt::new(
         "links: lead the clearing up to outside",
@@ -48,6 +71,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         OK,
         "EACCES",
     )
+    .gap()
     .after(configured_home),
     Attempt::new(
         "links: lead the clearing of temporary files to outside",
@@ -58,10 +82,21 @@ pub const ATTEMPTS: &[Attempt] = &[
         OK,
         OK,
     ),
-    Attempt::new("links: a .git that is a file", |_| overwrite(".git"), "EROFS", "EACCES").hurts().after(|house| {
-        fs::rename(house.root.join("project/.git"), house.root.join("outside/repository")).unwrap();
-        fs::write(house.root.join("project/.git"), "gitdir: ../outside/repository\n").unwrap();
-    }),
+    Attempt::new("links: a .git that is a file", |_| overwrite(".git"), "EROFS", "EACCES").gap().hurts().after(
+        |house| {
+            fs::rename(house.root.join("project/.git"), house.root.join("outside/repository")).unwrap();
+            fs::write(house.root.join("project/.git"), "gitdir: ../outside/repository\n").unwrap();
+        },
+    ),
+    Attempt::new(
+        "links: lead the clearing up to outside, as a service",
+        |i| Ok(symlink(i.root.join("home/.config"), ".config")?),
+        OK,
+        OK,
+    )
+    .in_service()
+    .after(configured_home)
+    .gap(),
     // Another name for a protected file.
     Attempt::new(
         "names: change a start-up file through a hard link",
@@ -85,14 +120,26 @@ pub const ATTEMPTS: &[Attempt] = &[
     )
     .hurts(),
     Attempt::new("names: reach files through any process", through_processes, "not there", "EACCES"),
-    Attempt::new("names: change a program's mode through any process", program_mode, "EROFS|EACCES|EPERM", "EACCES"),
+    Attempt::new("names: change a program's mode through any process", program_mode, "EROFS|EACCES|EPERM", "EACCES")
+        .gap(),
     // What the loader of programs does for whoever starts the sandbox, outside, if the tool's environment says so.
-    Attempt::new("loader: have a file written outside", |_| Ok(()), OK, OK).hurts().environment(|house| {
+    Attempt::new("loader: have a file written outside", |_| Ok(()), OK, OK).gap().hurts().environment(|house| {
         vec![
             ("LD_DEBUG".to_owned(), "files".to_owned()),
             ("LD_DEBUG_OUTPUT".to_owned(), house.root.join("outside/open/loader").display().to_string()),
         ]
     }),
+    // Only for users of the machine who run it; nothing that a sandbox of files is asked about.
+    Attempt::new(
+        "leave a set-user-id program",
+        |_| {
+            fs::copy("notes.txt", "src/program")?;
+            Ok(fs::set_permissions("src/program", fs::Permissions::from_mode(0o4755))?)
+        },
+        OK,
+        OK,
+    )
+    .limit(),
     // A repository further down, whoever made it, is the project's own.
     Attempt::new("make a hook in a repository further down", |_| create("src/module/.git/hooks/pre-commit"), OK, OK)
         .limit(),

@@ -44,6 +44,8 @@ pub struct Attempt {
     pub granted: bool,
     /// It is granted because the backend cannot refuse it: a documented limit, listed so that nobody is surprised.
     pub limit: bool,
+    /// It should be refused and is not everywhere: a defect that is known. The list of cases says so until this is taken out.
+    pub gap: bool,
     /// Counts the processes of the user, or uses much: runs when nothing else does.
     pub alone: bool,
     /// Changes the house before the attempt.
@@ -73,6 +75,7 @@ impl Attempt {
             hurts: false,
             granted: false,
             limit: false,
+            gap: false,
             alone: false,
             prepare: |_| {},
             policy: |_, _| {},
@@ -115,7 +118,11 @@ impl Attempt {
         Self { granted: true, ..self }
     }
 
-    const fn as_a_service(self) -> Self {
+    const fn gap(self) -> Self {
+        Self { gap: true, ..self }
+    }
+
+    const fn in_service(self) -> Self {
         Self { layout: Layout::Service, ..self }
     }
 

@@ -5,6 +5,7 @@ use crate::house::{SECRET, SECRET_NAME};
 use crate::inside::{Inside, overwrite, read};
 use crate::kernel::{Answer, Refused, as_arg, at, at_mut, call, descriptor, fd_arg, kill, wait};
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 
@@ -41,10 +42,20 @@ pub const ATTEMPTS: &[Attempt] = &[
         "EACCES",
     ),
     Attempt::new("read the victim's map of memory", |i| read(of(i.victim, "maps")), "ENOENT", "EACCES"),
-    Attempt::new("offer the victim to the killer of last resort", |i| overwrite_score(i), "ENOENT", "EACCES"),
-    Attempt::new("set the victim's limits", set_limits, "ESRCH", "EPERM").hurts(),
-    Attempt::new("lower the victim's priority", lower_priority, "ESRCH", "EPERM").hurts(),
-    Attempt::new("bind the victim to one processor", bind_processor, "ESRCH", "EPERM"),
+    Attempt::new("offer the victim to the killer of last resort", overwrite_score, "ENOENT", "EACCES"),
+    Attempt::new("set the victim's limits", set_limits, "ESRCH", "EPERM").gap().hurts(),
+    Attempt::new("lower the victim's priority", lower_priority, "ESRCH", "EPERM").gap().hurts(),
+    Attempt::new("bind the victim to one processor", bind_processor, "ESRCH", "EPERM").gap(),
+    Attempt::new(
+        "share the victim's memory",
+        |i| {
+            call(libc::SYS_shmat, &[i.victim_shared, 0, 0])?;
+            Ok(())
+        },
+        "EINVAL",
+        OK,
+    )
+    .limit(),
     Attempt::new("enter a namespace of the runtime", enter_namespace, "ENOENT", "EACCES|EPERM").root_only("EPERM"),
     Attempt::new("gain rights by a set-user-id program", set_user_id, "no rights gained", "no rights gained"),
     Attempt::new("be free to gain rights", free_to_gain, "no_new_privs is set", "no_new_privs is set"),
@@ -213,20 +224,19 @@ fn enter_namespace(inside: &Inside) -> Answer {
     call(libc::SYS_setns, &[fd_arg(&namespace), 0]).map(drop)
 }
 
-/// Starts su(1), which waits to write its first message into a full pipe, and asks what it holds.
+/// Starts su(1), and asks what it holds once it has complained. What has ended and was not waited for still says so.
 fn set_user_id(_: &Inside) -> Answer {
-    let (_reader, writer) = std::io::pipe()?;
-    call(libc::SYS_fcntl, &[fd_arg(&writer), as_arg(libc::F_SETFL), as_arg(libc::O_NONBLOCK)])?;
-    while call(libc::SYS_write, &[fd_arg(&writer), at(&[0_u8; 4096]), 4096]).is_ok() {}
-    call(libc::SYS_fcntl, &[fd_arg(&writer), as_arg(libc::F_SETFL), 0])?;
     let mut su = Command::new("su");
-    su.args(["--no-such-option"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
-    // It has been executed when this returns.
+    su.args(["--no-such-option"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = su.spawn()?;
+    let complaint = child.stderr.take().map(|mut stderr| stderr.read(&mut [0; 1]));
     let held = capabilities_of(child.id());
-    child.kill()?;
     child.wait()?;
-    if held? { Ok(()) } else { Err(Refused::Nothing("no rights gained")) }
+    match (complaint, held?) {
+        (Some(Ok(1)), true) => Ok(()),
+        (Some(Ok(1)), false) => Err(Refused::Nothing("no rights gained")),
+        _ => Err(Refused::Nothing("su said nothing")),
+    }
 }
 
 fn free_to_gain(_: &Inside) -> Answer {

@@ -20,8 +20,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::work("work: read the artifacts of the session, as a service", |i| {
         read(i.root.join("service/sessions/mine/artifacts/big.txt"))
     })
-    .as_a_service(),
-    Attempt::work("work: make files, as a service", |_| create("made/by/a/tool.txt")).as_a_service(),
+    .in_service(),
+    Attempt::work("work: make files, as a service", |_| create("made/by/a/tool.txt")).in_service(),
     Attempt::work("work: read .bashrc and .git/config", |_| {
         read(".bashrc")?;
         read(".git/config")

@@ -107,17 +107,17 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new("make a workspace further down", |_| create("src/.duragent/policy.yaml"), OK, OK).limit().hurts(),
     // The workspace around the working directory.
     Attempt::new("service: read the configuration", |_| read("../../../duragent.yaml"), "ENOENT", "EACCES")
-        .as_a_service(),
+        .in_service(),
     Attempt::new("service: change the configuration", |_| overwrite("../../../duragent.yaml"), "ENOENT", "EACCES")
-        .as_a_service()
+        .in_service()
         .hurts(),
     Attempt::new("service: append to the session's log", |_| append(Path::new("../events.jsonl")), "ENOENT", "EACCES")
-        .as_a_service()
+        .in_service()
         .hurts(),
     Attempt::new("service: read another session's log", |_| read("../../other/events.jsonl"), "ENOENT", "EACCES")
-        .as_a_service(),
+        .in_service(),
     Attempt::new("service: make an agent", |_| create("../../../agents/new/agent.yaml"), "EROFS", "EACCES")
-        .as_a_service()
+        .in_service()
         .hurts(),
     Attempt::new(
         "service: put another session in place",
@@ -128,7 +128,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         "EBUSY|EROFS",
         "EACCES",
     )
-    .as_a_service()
+    .in_service()
     .hurts(),
     // What git, shells and editors run by themselves.
     Attempt::new("change a git hook", |_| overwrite(".git/hooks/pre-commit"), "EROFS", "EACCES").hurts(),
