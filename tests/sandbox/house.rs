@@ -164,6 +164,10 @@ impl House {
         }
     }
 
+    pub fn tcp_port(&self) -> u16 {
+        self.tcp.local_addr().unwrap().port()
+    }
+
     /// The environment by which an attempt finds its way: nothing in it is secret.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())];
@@ -175,7 +179,7 @@ impl House {
         add("VICTIM", self.victim.child.id().to_string());
         add("VICTIM_AT", self.victim.at.to_string());
         add("VICTIM_SHARED", self.victim.shared.to_string());
-        add("TCP", self.tcp.local_addr().unwrap().port().to_string());
+        add("TCP", self.tcp_port().to_string());
         add("UDP", self.udp.local_addr().unwrap().port().to_string());
         environment
     }

@@ -90,6 +90,8 @@ pub const ATTEMPTS: &[Attempt] = &[
         "EACCES",
     )
     .root_only("EACCES"),
+    Attempt::new("change what the kernel offers in /proc", |_| writable_in(Path::new("/proc"), 0), "none", "EACCES")
+        .control_says("ok", "ok|none"),
     Attempt::new("move to another control group", control_group, "ENOENT", "EACCES").root_only("EACCES"),
     // Only opened. Some kernels do not have it.
     Attempt::new("pull the emergency brake", |_| open_to_write("/proc/sysrq-trigger"), "EROFS|ENOENT", "EACCES|ENOENT")
@@ -176,6 +178,30 @@ fn disk(_: &Inside) -> Answer {
         }
     }
     Err(last)
+}
+
+/// Opens what is no process' own for writing, and writes nothing.
+fn writable_in(directory: &Path, depth: usize) -> Answer {
+    const DEPTH_MAX: usize = 3;
+    for entry in fs::read_dir(directory)?.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        let of_process = depth == 0 && name.bytes().all(|b| b.is_ascii_digit());
+        let kind = entry.file_type()?;
+        // /proc/pressure and the like are for everybody.
+        if of_process || kind.is_symlink() || name == "pressure" {
+            continue;
+        }
+        if kind.is_dir() && depth < DEPTH_MAX {
+            if writable_in(&path, depth + 1).is_ok() {
+                return Ok(());
+            }
+        } else if kind.is_file() && open_to_write(&path).is_ok() {
+            println!("{}", path.display());
+            return Ok(());
+        }
+    }
+    Err(Refused::Nothing("none"))
 }
 
 fn control_group(_: &Inside) -> Answer {

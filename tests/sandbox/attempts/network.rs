@@ -4,6 +4,7 @@ use super::{Attempt, OK};
 use crate::inside::Inside;
 use crate::kernel::{Answer, Refused, as_arg, at, call, fd_arg, socket};
 use duragent_platform::sandbox::policy::{Endpoint, Network};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
@@ -86,6 +87,30 @@ pub const ATTEMPTS: &[Attempt] = &[
     .with(|_, policy| policy.network = Network::Loopback),
     Attempt::new("listed hosts: connect to another", tcp, "ECONNREFUSED", "not started").hurts().with(one_host),
     Attempt::new("listed hosts: send by UDP", udp, "ECONNREFUSED", "not started").hurts().with(one_host),
+    Attempt::new("listed hosts: ask the proxy for another", |i| by_proxy(i, "127.0.0.1"), REFUSED, "not started")
+        .hurts()
+        .with(one_host),
+    // By a name that leads to the machine itself: the port is listed, the address is not.
+    Attempt::new(
+        "listed hosts: ask the proxy for another name of the same",
+        |i| by_proxy(i, "localhost"),
+        REFUSED,
+        "not started",
+    )
+    .hurts()
+    .with(own_listener),
+    Attempt::new(
+        "listed hosts: ask the proxy for an address written otherwise",
+        |i| by_proxy(i, "[::ffff:7f00:1]"),
+        REFUSED,
+        "not started",
+    )
+    .hurts()
+    .with(own_listener),
+    Attempt::new("listed hosts: ask the proxy for what is listed", |i| by_proxy(i, "127.0.0.1"), OK, "not started")
+        .hurts()
+        .granted()
+        .with(own_listener),
     Attempt::new("whole network: connect by TCP", tcp, OK, OK)
         .hurts()
         .granted()
@@ -104,6 +129,12 @@ pub const ATTEMPTS: &[Attempt] = &[
     .with(|_, policy| policy.network = Network::All),
 ];
 
+const REFUSED: &str = "the proxy refused";
+
+fn own_listener(house: &crate::house::House, policy: &mut duragent_platform::sandbox::Policy) {
+    policy.network = Network::Hosts(vec![Endpoint { host: "127.0.0.1".into(), port: house.tcp_port() }]);
+}
+
 fn one_host(_: &crate::house::House, policy: &mut duragent_platform::sandbox::Policy) {
     policy.network = Network::Hosts(vec![Endpoint { host: "example.org".into(), port: 443 }]);
 }
@@ -115,6 +146,17 @@ fn any(socket: Result<OwnedFd, Refused>) -> Answer {
 fn tcp(inside: &Inside) -> Answer {
     TcpStream::connect(("127.0.0.1", inside.tcp))?;
     Ok(())
+}
+
+/// Asks the proxy for the machine's listener under the name `host`. Without one, connects.
+fn by_proxy(inside: &Inside, host: &str) -> Answer {
+    let Ok(proxy) = std::env::var("HTTP_PROXY") else { return tcp(inside) };
+    let mut stream = TcpStream::connect(proxy.trim_start_matches("http://"))?;
+    let target = format!("{host}:{}", inside.tcp);
+    stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes())?;
+    let mut status = String::new();
+    BufReader::new(stream).read_line(&mut status)?;
+    if status.contains(" 200 ") { Ok(()) } else { Err(Refused::Nothing(REFUSED)) }
 }
 
 /// `struct sockaddr_in` of 127.0.0.1 with this port.

@@ -1,8 +1,8 @@
 //! What configures the runtime, and what runs outside by itself later.
 
 use super::{Attempt, OK};
-use crate::inside::{create, overwrite, read};
-use crate::kernel::{Answer, Refused, at, c_path, call};
+use crate::inside::{Inside, create, overwrite, read};
+use crate::kernel::{Answer, Refused, as_arg, at, c_path, call, descriptor};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -191,6 +191,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         "EACCES",
     )
     .hurts(),
+    Attempt::new("cut off a start-up file by opening it for reading", open_and_cut, "EROFS", "EACCES").hurts(),
     Attempt::new("make a start-up file", |_| create(".zshrc"), OK, "EACCES").hurts(),
     Attempt::new("make .mcp.json", |_| create(".mcp.json"), OK, "EACCES").hurts(),
     Attempt::new("make tasks for an editor", |_| create(".vscode/tasks.json"), OK, "EACCES").hurts(),
@@ -204,6 +205,11 @@ fn append(path: &Path) -> Answer {
         0 => Err(Refused::Nothing("nothing written")),
         _ => Ok(()),
     }
+}
+
+fn open_and_cut(_: &Inside) -> Answer {
+    let flags = as_arg(libc::O_RDONLY | libc::O_TRUNC);
+    descriptor(libc::SYS_openat, &[as_arg(libc::AT_FDCWD), at(b".bashrc\0"), flags]).map(drop)
 }
 
 fn truncate(path: &Path) -> Answer {
