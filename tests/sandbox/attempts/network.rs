@@ -106,7 +106,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         "not started",
     )
     .hurts()
-    .with(own_listener),
+    .with(one_host),
     Attempt::new("listed hosts: ask the proxy for what is listed", |i| by_proxy(i, "127.0.0.1"), OK, "not started")
         .hurts()
         .granted()
