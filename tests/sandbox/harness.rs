@@ -19,8 +19,8 @@ const ORDINARY_ID: u32 = 47_001;
 /// Where the houses stand. Not in /tmp, which a sandbox has one of its own of.
 const BASE: &str = "/var/tmp";
 
-/// Cases that run side by side.
-const WORKERS: usize = 4;
+/// Cases of a half that run side by side; the halves do as well.
+const WORKERS: usize = 2;
 
 const BACKENDS: [&str; 3] = ["bubblewrap", "landlock", "trust"];
 
@@ -49,22 +49,37 @@ struct Counts {
     gaps: Vec<String>,
 }
 
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.filtered += other.filtered;
+        self.gaps.extend(other.gaps);
+    }
+}
+
 /// Runs the halves that can be run, and says what came of all.
 pub fn harness(filters: &[String]) -> ExitCode {
     let start = Instant::now();
     let base = PathBuf::from(BASE).join(format!("duragent-escape-{}", std::process::id()));
     fs::create_dir(&base).unwrap();
     let mut total = Counts::default();
-    let root = kernel::uid() == 0;
-    if root {
-        add_half(&mut total, User::Root, &base, filters);
+    // All copies are made before anything is started: a program that is open for writing cannot be executed.
+    let mut halves = vec![prepare(User::Ordinary, &base, filters)];
+    if kernel::uid() == 0 {
+        halves.push(prepare(User::Root, &base, filters));
     } else if std::env::var_os("CI").is_some_and(|value| value == "true") {
         println!("test the half as root ... FAILED: expected to be root where CI is true, found uid {}", kernel::uid());
         total.failed += 1;
     } else {
         println!("not run: the half as root; this is uid {}", kernel::uid());
     }
-    add_half(&mut total, User::Ordinary, &base, filters);
+    std::thread::scope(|scope| {
+        let halves: Vec<_> = halves.into_iter().map(|half| scope.spawn(|| follow(half))).collect();
+        for half in halves {
+            total.add(half.join().unwrap());
+        }
+    });
     let _ = fs::remove_dir_all(&base);
     if !total.gaps.is_empty() {
         println!("\nknown gaps:\n{}", total.gaps.join("\n"));
@@ -81,8 +96,8 @@ pub fn harness(filters: &[String]) -> ExitCode {
     if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
-/// Copies the programs to where the user can read them, and starts this one as that user.
-fn add_half(total: &mut Counts, user: User, base: &Path, filters: &[String]) {
+/// Copies the programs to where the user can read them; the command that starts this one as that user.
+fn prepare(user: User, base: &Path, filters: &[String]) -> Command {
     let base = base.join(user.name());
     let bin = base.join("bin");
     fs::create_dir_all(&bin).unwrap();
@@ -104,8 +119,13 @@ fn add_half(total: &mut Counts, user: User, base: &Path, filters: &[String]) {
         }
         command.uid(ORDINARY_ID).gid(ORDINARY_ID);
     }
-    let mut child = command.spawn().unwrap();
-    let mut counts = None;
+    command
+}
+
+/// Starts a half, hands on what it prints, and returns what it counted.
+fn follow(mut half: Command) -> Counts {
+    let mut child = half.spawn().unwrap();
+    let (mut total, mut counts) = (Counts::default(), None);
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         match line.strip_prefix("counts: ") {
@@ -121,12 +141,10 @@ fn add_half(total: &mut Counts, user: User, base: &Path, filters: &[String]) {
     let status = child.wait().unwrap();
     let numbers: Vec<u32> = counts.iter().flat_map(|text| text.split(' ')).filter_map(|n| n.parse().ok()).collect();
     if let [passed, failed, filtered] = numbers[..] {
-        total.passed += passed;
-        total.failed += failed;
-        total.filtered += filtered;
+        Counts { passed, failed, filtered, ..total }
     } else {
-        println!("test the half as {} ... FAILED: it ended early: {status}", user.name());
-        total.failed += 1;
+        println!("test {half:?} ... FAILED: it ended early: {status}");
+        Counts { failed: 1, ..total }
     }
 }
 
