@@ -19,10 +19,10 @@ fn walls(source: &Source<'_>, report: &mut Report) {
     for (i, token) in source.tokens.iter().enumerate() {
         let path = source.path;
         match token.text.as_str() {
-            "unsafe" if !path.starts_with("platform/") => {
+            "unsafe" if !may_be_unsafe(path) => {
                 report.add(source, token.line, Rule::Unsafe, "`unsafe` outside the platform crate");
             }
-            "libc" if !path.starts_with("platform/") && (source.text_at(i + 1) == "::" || is_use(source, i)) => {
+            "libc" if !may_be_unsafe(path) && (source.text_at(i + 1) == "::" || is_use(source, i)) => {
                 report.add(source, token.line, Rule::Unsafe, "`libc` outside the platform crate");
             }
             "serde_yaml" if path != "src/config/yaml.rs" => {
@@ -34,6 +34,11 @@ fn walls(source: &Source<'_>, report: &mut Report) {
             _ => {}
         }
     }
+}
+
+/// The platform crate, and the escape tests, which call the kernel as an attacker does.
+fn may_be_unsafe(path: &str) -> bool {
+    ["platform/", "tests/sandbox/"].iter().any(|dir| path.starts_with(dir))
 }
 
 fn is_use(source: &Source<'_>, index: usize) -> bool {
