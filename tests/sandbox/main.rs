@@ -5,8 +5,7 @@
 //! runtimes to be killed, and victims. Without root the half as root is named as not run; where `CI` is `true`, that is a
 //! failure. A backend that the machine cannot run is a failure too.
 //!
-//! Words in the list: a *known limit* is what a backend cannot refuse and docs say so; a *KNOWN GAP* is what it should
-//! refuse and does not yet. Everything that attempts do to the machine outside their houses is harmless when it succeeds.
+//! A *known limit* in the list is what a backend cannot refuse, and docs/sandbox.md says so. Everything that attempts do to the machine outside their houses is harmless when it succeeds.
 
 #[cfg(target_os = "linux")]
 mod attempts;

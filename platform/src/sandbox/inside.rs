@@ -47,6 +47,8 @@ pub(super) struct Options {
     pub(super) inet: bool,
     /// Listen on the loopback of this place, and hand the listener to the runtime's proxy.
     pub(super) listen: bool,
+    /// The network is the machine's, and with it the abstract unix sockets of its programs (unix(7)), which no file hides.
+    pub(super) shares_network: bool,
     /// What is to be a mount point, and what is to be found there if anybody could have changed that; no other mounts
     /// are to be there but the sandbox' own. None: the mounts are the machine's.
     pub(super) mounts: Vec<(PathBuf, Option<Id>)>,
@@ -75,6 +77,7 @@ impl Options {
             limits: [limits.cpu_seconds, limits.memory_bytes, processes, limits.file_bytes, limits.open_files],
             inet: *network != Network::None,
             listen: matches!(network, Network::Hosts(_)),
+            shares_network: *network == Network::All,
             mounts: Vec::new(),
             landlock: None,
         }
@@ -86,7 +89,8 @@ impl Options {
         for ((name, _), value) in LIMITS.iter().zip(self.limits).filter(|(_, value)| *value > 0) {
             args.extend([OsString::from(name), value.to_string().into()]);
         }
-        for (name, on) in [("--inet", self.inet), ("--listen", self.listen)] {
+        for (name, on) in [("--inet", self.inet), ("--listen", self.listen), ("--shares-network", self.shares_network)]
+        {
             if on {
                 args.push(name.into());
             }
@@ -112,6 +116,7 @@ impl Options {
                 Some("--") => return Ok(options),
                 Some("--inet") => options.inet = true,
                 Some("--listen") => options.listen = true,
+                Some("--shares-network") => options.shares_network = true,
                 Some("--mount") => {
                     let (path, id) = args.next().zip(args.next()).ok_or_else(|| name.clone())?;
                     let id = read_id(&id).ok_or(name)?;
@@ -215,8 +220,10 @@ fn confine(options: &Options) -> Result<(), String> {
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, on, unused, unused, unused) } != 0 {
         return Err(said("cannot give up new privileges"));
     }
-    // bwrap has installed it already.
-    let Some(rules) = &options.landlock else { return Ok(()) };
+    // bwrap has installed the filter already.
+    let Some(rules) = &options.landlock else {
+        return if options.shares_network { rules::leave_abstract_sockets() } else { Ok(()) };
+    };
     rules.enforce(options.inet)?;
     // A unix socket that exists could be one of a service with rights that tools do not have: before version 9 Landlock does
     // not keep from connecting to it.

@@ -11,7 +11,7 @@ use super::backend::Backend;
 use super::guard::Options as GuardOptions;
 use super::inside::Options as InsideOptions;
 use super::layout::{Kind, Layout, layout};
-use super::rules::{ABI_FULL, Rules};
+use super::rules::{ABI_FULL, Rules, kernel_abi};
 use super::run::{self, Plan};
 use super::{Command, Ended, Enforcement, Grant, Network, Place, Policy, Report, Sandbox, Stream, Unavailable, View};
 use super::{confined, explain};
@@ -69,16 +69,6 @@ pub(super) fn find(guard: &Path) -> Result<Backend, Unavailable> {
     let trial = Landlock { guard: guard.to_owned(), policy: Policy::default(), report: report.clone(), abi };
     confined::try_out(&trial)?;
     Ok(Backend::new(report, Arc::new(move |policy| Ok(Arc::new(trial.with(policy)?)))))
-}
-
-/// The version of the kernel's interface (landlock_create_ruleset(2)).
-fn kernel_abi() -> io::Result<u32> {
-    /// `LANDLOCK_CREATE_RULESET_VERSION`.
-    const VERSION: libc::c_uint = 1;
-    let (none, size) = (std::ptr::null::<libc::c_void>(), 0 as libc::size_t);
-    // SAFETY: with this flag the call takes no ruleset and returns a number.
-    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, size, VERSION) };
-    u32::try_from(abi).map_err(|_| io::Error::last_os_error())
 }
 
 impl Landlock {

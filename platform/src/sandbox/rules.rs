@@ -91,6 +91,32 @@ impl Rules {
     }
 }
 
+/// Takes the abstract unix sockets of other programs out of reach, for ever, if the kernel can.
+///
+/// # Errors
+/// If it can and did not.
+pub(super) fn leave_abstract_sockets() -> Result<(), String> {
+    if kernel_abi().unwrap_or(0) < ABI_FULL {
+        return Ok(());
+    }
+    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let rules = rules.scope(Scope::AbstractUnixSocket).and_then(Ruleset::create);
+    match rules.and_then(RulesetCreated::restrict_self) {
+        Ok(status) if status.ruleset == RulesetStatus::FullyEnforced => Ok(()),
+        other => Err(format!("expected abstract unix sockets out of reach, found {other:?}")),
+    }
+}
+
+/// The version of the kernel's interface (landlock_create_ruleset(2)).
+pub(super) fn kernel_abi() -> io::Result<u32> {
+    /// `LANDLOCK_CREATE_RULESET_VERSION`.
+    const VERSION: libc::c_uint = 1;
+    let (none, size) = (std::ptr::null::<libc::c_void>(), 0 as libc::size_t);
+    // SAFETY: with this flag the call takes no ruleset and returns a number.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, size, VERSION) };
+    u32::try_from(abi).map_err(|_| io::Error::last_os_error())
+}
+
 /// The crate's name for a version of the interface; the newest that it knows for newer ones.
 fn version(abi: u32) -> ABI {
     match abi {

@@ -53,7 +53,6 @@ pub const ATTEMPTS: &[Attempt] = &[
         OK,
         "EACCES",
     )
-    .gap()
     .after(configured_home),
     Attempt::new(
         "links: lead the clearing of temporary files to outside",
@@ -75,8 +74,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         OK,
     )
     .in_service()
-    .after(configured_home)
-    .gap(),
+    .after(configured_home),
     // Another name for a protected file.
     Attempt::new(
         "names: change a start-up file through a hard link",
@@ -100,10 +98,9 @@ pub const ATTEMPTS: &[Attempt] = &[
     )
     .hurts(),
     Attempt::new("names: reach files through any process", through_processes, "not there", "EACCES"),
-    Attempt::new("names: change a program's mode through any process", program_mode, "EROFS|EACCES|EPERM", "EACCES")
-        .gap(),
+    Attempt::new("names: change a program's mode through any process", program_mode, "EROFS|EACCES|EPERM", "EACCES"),
     // What the loader of programs does for whoever starts the sandbox, outside, if the tool's environment says so.
-    Attempt::new("loader: have a file written outside", |_| Ok(()), OK, OK).gap().hurts().environment(|house| {
+    Attempt::new("loader: have a file written outside", |_| Ok(()), OK, OK).hurts().environment(|house| {
         vec![
             ("LD_DEBUG".to_owned(), "files".to_owned()),
             ("LD_DEBUG_OUTPUT".to_owned(), house.root.join("outside/open/loader").display().to_string()),

@@ -44,8 +44,6 @@ pub struct Attempt {
     pub granted: bool,
     /// It is granted because the backend cannot refuse it: a documented limit, listed so that nobody is surprised.
     pub limit: bool,
-    /// It should be refused and is not everywhere: a defect that is known. The list of cases says so until this is taken out.
-    pub gap: bool,
     /// Counts the processes of the user, or uses much: runs when nothing else does.
     pub alone: bool,
     /// Changes the house before the attempt.
@@ -75,7 +73,6 @@ impl Attempt {
             hurts: false,
             granted: false,
             limit: false,
-            gap: false,
             alone: false,
             prepare: |_| {},
             policy: |_, _| {},
@@ -116,10 +113,6 @@ impl Attempt {
 
     const fn granted(self) -> Self {
         Self { granted: true, ..self }
-    }
-
-    const fn gap(self) -> Self {
-        Self { gap: true, ..self }
     }
 
     const fn in_service(self) -> Self {

@@ -115,8 +115,7 @@ pub const ATTEMPTS: &[Attempt] = &[
         .hurts()
         .granted()
         .with(|_, policy| policy.network = Network::All),
-    Attempt::new("whole network: connect to an abstract socket", abstract_unix, OK, "EACCES")
-        .limit()
+    Attempt::new("whole network: connect to an abstract socket", abstract_unix, "EPERM", "EACCES")
         .hurts()
         .with(|_, policy| policy.network = Network::All),
     Attempt::new(

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new("read the environment of the runtime", runtime_environment, "not there", "EACCES"),
     // Root may not everywhere: the first process can hold more than root does.
-    Attempt::new("read the environment of process 1", first_environment, "not there", "EACCES")
+    Attempt::new("read the environment of process 1", first_environment, "ENOENT", "EACCES")
         .control_says("ok|EACCES", "EACCES"),
     Attempt::new("see the runtime among the processes", |i| see(i.runtime), "not there", "EACCES"),
     Attempt::new("read the arguments of the victim", |i| read(of(i.victim, "cmdline")), "ENOENT", "EACCES"),
@@ -43,9 +43,9 @@ pub const ATTEMPTS: &[Attempt] = &[
     ),
     Attempt::new("read the victim's map of memory", |i| read(of(i.victim, "maps")), "ENOENT", "EACCES"),
     Attempt::new("offer the victim to the killer of last resort", overwrite_score, "ENOENT", "EACCES"),
-    Attempt::new("set the victim's limits", set_limits, "ESRCH", "EPERM").gap().hurts(),
-    Attempt::new("lower the victim's priority", lower_priority, "ESRCH", "EPERM").gap().hurts(),
-    Attempt::new("bind the victim to one processor", bind_processor, "ESRCH", "EPERM").gap(),
+    Attempt::new("set the victim's limits", set_limits, "ESRCH", "EPERM").hurts(),
+    Attempt::new("lower the victim's priority", lower_priority, "ESRCH", "EPERM").hurts(),
+    Attempt::new("bind the victim to one processor", bind_processor, "ESRCH", "EPERM"),
     Attempt::new(
         "share the victim's memory",
         |i| {
