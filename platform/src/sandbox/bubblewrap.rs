@@ -90,7 +90,7 @@ impl Bubblewrap {
             args.flags(&["--perms", "1777", "--size", &tmp_bytes, "--tmpfs", tmp]);
         }
         let mut hidden = Vec::new();
-        for (path, step) in &layout.steps {
+        for (path, step) in layout.steps.iter() {
             match &step.kind {
                 Kind::Link(_) if path.starts_with("/proc") => {}
                 Kind::Link(target) => args.pair("--symlink", target, path),

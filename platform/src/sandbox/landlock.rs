@@ -17,7 +17,6 @@ use super::{Command, Ended, Enforcement, Grant, Network, Place, Policy, Report, 
 use super::{confined, explain};
 use crate::cancel::Cancel;
 use crate::process::random_u64;
-use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -89,39 +88,28 @@ impl Landlock {
         rules.read.extend(ABOUT_MACHINE.into_iter().filter_map(canonical));
         rules.write.extend(DEVICES.into_iter().filter_map(canonical));
         rules.write.push(tmp.to_owned());
-        let mut seen = BTreeSet::new();
-        for (path, step) in &layout.steps {
+        for (path, step) in layout.steps.iter() {
             let grant = match step.kind {
                 Kind::Write => Grant::Write,
                 Kind::Read | Kind::Keep => Grant::Read,
                 Kind::Link(_) | Kind::Pin | Kind::Hide => continue,
             };
             if step.id.is_some() {
-                self.carve(layout, path, grant, &mut rules, &mut seen)?;
+                self.carve(layout, path, grant, &mut rules)?;
                 continue;
             }
             // System paths may lead through links that are the machine's own.
             let Ok(real) = fs::canonicalize(path) else { continue };
             if real == *path || view.grant(&real) < grant {
-                self.carve(layout, &real, grant, &mut rules, &mut seen)?;
+                self.carve(layout, &real, grant, &mut rules)?;
             }
         }
         Ok(rules)
     }
 
     /// Grants `path` and all below it, but what is protected there.
-    fn carve(
-        &self,
-        layout: &Layout,
-        path: &Path,
-        grant: Grant,
-        rules: &mut Rules,
-        seen: &mut BTreeSet<PathBuf>,
-    ) -> io::Result<()> {
-        if !seen.insert(path.to_owned()) {
-            return Ok(());
-        }
-        if seen.len() > ENTRIES_MAX {
+    fn carve(&self, layout: &Layout, path: &Path, grant: Grant, rules: &mut Rules) -> io::Result<()> {
+        if rules.read.len() + rules.write.len() + rules.list.len() > ENTRIES_MAX {
             let text = format!(
                 "landlock: more than {ENTRIES_MAX} entries beside what is protected, down to {}; give the agent a workdir of its own",
                 path.display()
@@ -143,7 +131,7 @@ impl Landlock {
             // A link is followed by the kernel to what it leads to, which has or has not a rule of its own.
             let own_step = layout.steps.get(&below).is_some_and(|step| step.kind != Kind::Pin);
             if !own_step && !entry.file_type()?.is_symlink() {
-                self.carve(layout, &below, grant, rules, seen)?;
+                self.carve(layout, &below, grant, rules)?;
             }
         }
         Ok(())

@@ -11,7 +11,6 @@
 
 use super::files::{self, at};
 use super::policy::{Entry, Grant, NETWORK_READ, SYSTEM_READ, View, WORKSPACE_NAME};
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -22,10 +21,35 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// What to do for a view.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    /// By path: what holds comes before what it holds.
-    pub(super) steps: BTreeMap<PathBuf, Step>,
+    pub(super) steps: Steps,
     /// Names to look at when the tool has ended.
     pub(super) watch: Vec<Watch>,
+}
+
+/// By path: what holds comes before what it holds.
+#[derive(Debug, Default)]
+pub(super) struct Steps(Vec<(PathBuf, Step)>);
+
+impl Steps {
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, (PathBuf, Step)> {
+        self.0.iter()
+    }
+
+    pub(super) fn get(&self, path: &Path) -> Option<&Step> {
+        self.0.get(self.find(path).ok()?).map(|(_, step)| step)
+    }
+
+    fn find(&self, path: &Path) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_path().cmp(path))
+    }
+
+    /// Puts a step in the place of another one.
+    fn set(&mut self, path: &Path, step: Step) {
+        match self.find(path) {
+            Ok(at) => self.0.iter_mut().skip(at).take(1).for_each(|(_, old)| *old = step.clone()),
+            Err(at) => self.0.insert(at, (path.to_owned(), step)),
+        }
+    }
 }
 
 /// What to do at a path that is there.
@@ -118,7 +142,7 @@ impl Layout {
             self.grant_system(view, &entry.path, kind);
         } else if let Some(id) = identity(&entry.path) {
             // The lists were made free of links when they were read. One that is there now was made since, and not by us.
-            self.steps.insert(entry.path.clone(), Step { kind, id: Some(id) });
+            self.steps.set(&entry.path, Step { kind, id: Some(id) });
         }
     }
 
@@ -127,14 +151,14 @@ impl Layout {
         if !(metadata.is_symlink() && path.is_dir()) {
             // A symbolic link to a file is taken as that file.
             if path.exists() {
-                self.steps.insert(path.to_owned(), Step { kind, id: None });
+                self.steps.set(path, Step { kind, id: None });
             }
             return;
         }
         if let (Ok(target), Ok(real)) = (fs::read_link(path), fs::canonicalize(path)) {
-            self.steps.insert(path.to_owned(), Step { kind: Kind::Link(target), id: None });
+            self.steps.set(path, Step { kind: Kind::Link(target), id: None });
             if view.grant(&real) < Grant::Read {
-                self.steps.insert(real, Step { kind, id: None });
+                self.steps.set(&real, Step { kind, id: None });
             }
         }
     }
@@ -180,18 +204,19 @@ impl Layout {
     fn protect(&mut self, root: &Path, path: &Path, grant: Grant, id: Id) {
         let between = path.ancestors().skip(1).take_while(|above| above.starts_with(root) && *above != root);
         for above in between {
-            let pin = || Step { kind: Kind::Pin, id: identity(above) };
-            self.steps.entry(above.to_owned()).or_insert_with(pin);
+            if self.steps.get(above).is_none() {
+                self.steps.set(above, Step { kind: Kind::Pin, id: identity(above) });
+            }
         }
         let hidden = grant == Grant::None;
         let step = Step { kind: if hidden { Kind::Hide } else { Kind::Keep }, id: (!hidden).then_some(id) };
-        self.steps.insert(path.to_owned(), step);
+        self.steps.set(path, step);
     }
 
     /// True if something below `path` has less than `path` has.
     pub(super) fn is_limited_below(&self, path: &Path) -> bool {
-        let mut below = self.steps.range(path.to_owned()..).take_while(|(below, _)| below.starts_with(path));
-        below.any(|(below, step)| below != path && matches!(step.kind, Kind::Keep | Kind::Hide))
+        let mut below = self.steps.iter().filter(|(below, _)| below != path && below.starts_with(path));
+        below.any(|(_, step)| matches!(step.kind, Kind::Keep | Kind::Hide))
     }
 }
 
@@ -403,7 +428,7 @@ mod tests {
             policy.write = vec![folder.0.join("w/b")];
         });
         assert_eq!(folder.steps(&layout), [("w".to_owned(), Kind::Write)]);
-        assert!(!layout.steps.contains_key(Path::new("/usr/bin")));
+        assert_eq!(layout.steps.get(Path::new("/usr/bin")), None);
     }
 
     #[test]

@@ -197,8 +197,13 @@ impl View {
     /// `policy` at `place`.
     #[must_use]
     pub fn new(policy: &Policy, place: Place<'_>) -> Self {
-        let mut entries = Vec::new();
-        let mut add = |path: PathBuf, grant, limits| entries.push(Entry { path, grant, limits });
+        let mut entries: Vec<Entry> = Vec::new();
+        // Of two grants for one path the larger comes last and counts; of two limits both do.
+        let mut add = |path: PathBuf, grant, limits| {
+            let before = |known: &Entry| (&known.path, known.limits, known.grant) < (&path, limits, grant);
+            let at = entries.partition_point(before);
+            entries.insert(at, Entry { path, grant, limits });
+        };
         let lookup = if policy.network == Network::All { NETWORK_READ } else { &[] };
         SYSTEM_READ.iter().chain(lookup).for_each(|path| add(path.into(), Grant::Read, false));
         policy.read.iter().for_each(|path| add(path.clone(), Grant::Read, false));
@@ -210,9 +215,6 @@ impl View {
         }
         policy.read_only.iter().for_each(|path| add(path.clone(), Grant::Read, true));
         policy.hidden.iter().for_each(|path| add(path.clone(), Grant::None, true));
-        // Of two grants for one path the larger comes last and counts; of two limits both do.
-        entries.sort_unstable_by(|a, b| (&a.path, a.limits, a.grant).cmp(&(&b.path, b.limits, b.grant)));
-        entries.dedup();
         let network_hint = match policy.network {
             Network::All => None,
             Network::None => Some("the sandbox has no network"),
