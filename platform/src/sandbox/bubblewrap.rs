@@ -6,7 +6,7 @@
 //! be redirected: this very binary, which becomes the tool inside ([`super::inside`]), and the channel to the runtime are
 //! descriptors.
 //!
-//! Invariants: process 1 in here is bwrap, which is of the outside: it cannot be looked into. Directories that hold something protected are mounts, so no tool can carry them off (see [`super::layout`]).
+//! Invariants: process 1 in here is bwrap, which is of the outside: root cannot look into it. Directories that hold something protected are mounts, so no tool can carry them off (see [`super::layout`]).
 
 use super::backend::Backend;
 use super::guard::{BINARY_FD, FILTER_FD, Options as GuardOptions};
@@ -16,6 +16,7 @@ use super::run::{self, Plan};
 use super::{Command, Ended, Enforcement, Network, Place, Policy, Report, Sandbox, Stream, Unavailable, View};
 use super::{confined, explain};
 use crate::cancel::Cancel;
+use crate::process::uid;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -83,8 +84,10 @@ impl Bubblewrap {
         for path in PROC_READ_ONLY {
             args.flags(&["--ro-bind", path, path]);
         }
-        // Process 1 is bwrap, whose program is not in here: through it, root could change that program's mode.
-        args.flags(&["--perms", "0555", "--size", "4096", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]);
+        if uid() == 0 {
+            // Process 1 is bwrap, whose program is not in here: through it, root could change that program's mode.
+            args.flags(&["--perms", "0555", "--size", "4096", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]);
+        }
         let tmp_bytes = self.policy.limits.tmp_bytes.max(4096).to_string();
         for tmp in ["/dev/shm", "/tmp"] {
             args.flags(&["--perms", "1777", "--size", &tmp_bytes, "--tmpfs", tmp]);

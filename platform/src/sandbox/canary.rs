@@ -3,6 +3,7 @@
 //! Evidence instead of intentions: the same code runs in every backend, and in trust mode it shows that the attempts work.
 //! Nothing is harmed where one succeeds: files are opened and not written, signals are number 0, children end at once.
 
+use super::guard::ENV_MARK;
 use super::inside::CANARY;
 use super::{Command, Exit, Place, Sandbox, Stream};
 use crate::cancel::Cancel;
@@ -200,7 +201,9 @@ fn said<N: Default + PartialOrd>(result: N) -> io::Result<()> {
 /// That of the sandbox' own first process is the tool's own.
 fn environment_of(pid: libc::pid_t) -> io::Result<String> {
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
-    let name = |entry: &[u8]| entry.split(|&byte| byte == b'=').next().unwrap_or_default().to_vec();
+    // Until a tool is executed, its variables have a mark.
+    let plain = |entry: &[u8]| entry.strip_prefix(ENV_MARK.as_bytes()).unwrap_or(entry).to_vec();
+    let name = |entry: &[u8]| plain(entry.split(|&byte| byte == b'=').next().unwrap_or_default());
     // tidy-allow(environment): what a tool sees is what is asked
     let own: Vec<_> = std::env::vars_os().map(|(name, _)| name.as_bytes().to_vec()).collect();
     let all = environment.split(|&byte| byte == 0).filter(|entry| !entry.is_empty()).map(name);

@@ -113,23 +113,24 @@ pub const SYSTEM_READ: &[&str] = &[
     "/etc/gitconfig",
     "/etc/group",
     "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
     "/etc/localtime",
-    "/etc/mime.types",
     "/etc/nsswitch.conf",
     "/etc/os-release",
     "/etc/passwd",
+];
+
+/// Beside these if there is a network beyond a loopback: how names are looked up, and who is trusted.
+pub const NETWORK_READ: &[&str] = &[
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
     "/etc/pki/tls",
     "/etc/protocols",
+    "/etc/resolv.conf",
     "/etc/services",
     "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf",
-    "/etc/timezone",
 ];
-
-/// Beside these with [`Network::All`]: how names are looked up.
-pub const NETWORK_READ: &[&str] = &["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/resolv.conf"];
 
 /// Below each directory that may be changed: what a shell, git or an editor runs by itself later, outside. Read-only.
 pub const RUN_BY_OTHERS: &[&str] = &[
@@ -204,7 +205,7 @@ impl View {
             let at = entries.partition_point(before);
             entries.insert(at, Entry { path, grant, limits });
         };
-        let lookup = if policy.network == Network::All { NETWORK_READ } else { &[] };
+        let lookup = if matches!(policy.network, Network::All | Network::Hosts(_)) { NETWORK_READ } else { &[] };
         SYSTEM_READ.iter().chain(lookup).for_each(|path| add(path.into(), Grant::Read, false));
         policy.read.iter().for_each(|path| add(path.clone(), Grant::Read, false));
         add(place.artifacts.to_owned(), Grant::Read, false);

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt::new("read the environment of the runtime", runtime_environment, "not there", "EACCES"),
     // Root may not everywhere: the first process can hold more than root does.
-    Attempt::new("read the environment of process 1", first_environment, "ENOENT", "EACCES")
+    Attempt::new("read the environment of process 1", first_environment, "ENOENT|not there", "EACCES")
         .control_says("ok|EACCES", "EACCES"),
     Attempt::new("see the runtime among the processes", |i| see(i.runtime), "not there", "EACCES"),
     Attempt::new("read the arguments of the victim", |i| read(of(i.victim, "cmdline")), "ENOENT", "EACCES"),
@@ -102,7 +102,9 @@ fn first_environment(_: &Inside) -> Answer {
     let own = fs::read("/proc/self/environ").unwrap_or_default();
     let own: Vec<&[u8]> = own.split(|&b| b == 0).collect();
     let first = fs::read("/proc/1/environ")?;
-    match first.split(|&b| b == 0).any(|variable| !own.contains(&variable)) {
+    // Until the tool is executed, its variables have a mark.
+    let mut plain = first.split(|&b| b == 0).map(|variable| variable.strip_prefix(b"+").unwrap_or(variable));
+    match plain.any(|variable| !own.contains(&variable)) {
         true => Ok(()),
         false => Err(Refused::Nothing("not there")),
     }
