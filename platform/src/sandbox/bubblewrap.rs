@@ -161,6 +161,7 @@ impl Sandbox for Bubblewrap {
         let cgroup = confined::group(&self.policy.limits, &self.report)?;
         let options = GuardOptions {
             inside: true,
+            here: false,
             filter: Some(inside.inet),
             cgroup: cgroup.as_ref().map(|group| group.path().to_owned()),
             remove: None,

@@ -205,7 +205,7 @@ fn environment_of(pid: libc::pid_t) -> io::Result<String> {
     let plain = |entry: &[u8]| entry.strip_prefix(ENV_MARK.as_bytes()).unwrap_or(entry).to_vec();
     let name = |entry: &[u8]| plain(entry.split(|&byte| byte == b'=').next().unwrap_or_default());
     // tidy-allow(environment): what a tool sees is what is asked
-    let own: Vec<_> = std::env::vars_os().map(|(name, _)| name.as_bytes().to_vec()).collect();
+    let own: Vec<_> = std::env::vars_os().map(|(name, _)| plain(name.as_bytes())).collect();
     let all = environment.split(|&byte| byte == 0).filter(|entry| !entry.is_empty()).map(name);
     match all.filter(|name| !own.contains(name)).count() {
         0 => Err(io::Error::other("it has no variable that the tool does not have")),

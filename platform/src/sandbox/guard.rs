@@ -45,6 +45,8 @@ pub(super) struct Options {
     /// The program is to become [`super::inside`]: it gets a channel to the runtime, which comes over the control channel
     /// first of all, and this binary.
     pub(super) inside: bool,
+    /// The arguments are those of [`super::inside`], which is to be here: nothing is mounted in between.
+    pub(super) here: bool,
     /// The program is to install a filter that has internet sockets (true) or not.
     pub(super) filter: Option<bool>,
     /// A control group that the program joins; removed when all has ended.
@@ -61,6 +63,9 @@ impl Options {
         let mut args: Vec<OsString> = Vec::new();
         if self.inside {
             args.push("--inside".into());
+        }
+        if self.here {
+            args.push("--here".into());
         }
         if let Some(inet) = self.filter {
             args.push(if inet { "--filter-inet".into() } else { "--filter".into() });
@@ -86,6 +91,7 @@ impl Options {
             match name.to_str()? {
                 "--" => return Some(options),
                 "--inside" => options.inside = true,
+                "--here" => options.here = true,
                 "--filter" => options.filter = Some(false),
                 "--filter-inet" => options.filter = Some(true),
                 "--cgroup" => options.cgroup = Some(args.next()?.into()),
@@ -269,7 +275,7 @@ fn guard(options: &Options, args: Vec<OsString>, control: &mut UnixStream) -> io
     IGNORED.into_iter().for_each(signal::ignore);
     let mut ended_children = signal::watch(&[libc::SIGCHLD])?;
 
-    let tool = start(args, &inside, cgroup.as_ref())?;
+    let tool = start(options, args, &inside, cgroup.as_ref())?;
     drop((inside, cgroup));
     // From here on an error is no way out: the tree has to end first. The pipes must close when that has happened, not
     // when the guard ends, so the guard lets go of them.
@@ -283,39 +289,62 @@ fn guard(options: &Options, args: Vec<OsString>, control: &mut UnixStream) -> io
     })
 }
 
-/// Starts the tool with this process' environment, working directory, standard output and error.
-fn start(args: Vec<OsString>, inside: &[OwnedFd], cgroup: Option<&File>) -> io::Result<libc::pid_t> {
-    let mut args = args.into_iter();
-    let program = args.next().ok_or(io::ErrorKind::InvalidInput)?;
+/// Starts the tool with this process' working directory, standard output and error.
+fn start(options: &Options, args: Vec<OsString>, inside: &[OwnedFd], cgroup: Option<&File>) -> io::Result<libc::pid_t> {
+    let inherited: Vec<libc::c_int> = inside.iter().map(AsRawFd::as_raw_fd).collect();
     // SAFETY: takes nothing, cannot fail.
     let guard = unsafe { libc::getpid() };
+    let cgroup = cgroup.map(AsRawFd::as_raw_fd);
+    let prepare = move || prepare(guard, &inherited, cgroup);
+    if options.here {
+        return fork(args, &prepare);
+    }
+    let mut args = args.into_iter();
+    let program = args.next().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).process_group(0);
+    command.args(args).stdin(Stdio::null());
     if inside.is_empty() {
         command.env_clear().envs(tool_variables());
     }
-    let inside: Vec<libc::c_int> = inside.iter().map(AsRawFd::as_raw_fd).collect();
-    let cgroup = cgroup.map(AsRawFd::as_raw_fd);
     // SAFETY: the closure calls only async-signal-safe functions and allocates nothing.
-    unsafe {
-        command.pre_exec(move || {
-            signal::reset_all();
-            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
-            if let Some(cgroup) = cgroup
-                && libc::write(cgroup, c"0".as_ptr().cast(), 1) != 1
-            {
-                return Err(io::Error::last_os_error());
-            }
-            for &fd in &inside {
-                if libc::fcntl(fd, libc::F_SETFD, 0) < 0 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            tree::prepare_tool(guard)
-        });
-    }
+    unsafe { command.pre_exec(prepare) };
     libc::pid_t::try_from(command.spawn()?.id()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// A child that becomes the inside, and then the tool, without being executed in between.
+fn fork(args: Vec<OsString>, prepare: &dyn Fn() -> io::Result<()>) -> io::Result<libc::pid_t> {
+    // SAFETY: this process has one thread, so the child may do whatever a process may. It ends without returning.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                let code = if prepare().is_ok() { super::become_inside(args) } else { 1 };
+                libc::_exit(code)
+            }
+            child if child < 0 => Err(io::Error::last_os_error()),
+            child => Ok(child),
+        }
+    }
+}
+
+/// What is done in the child before anything else. Only async-signal-safe functions, no allocation.
+fn prepare(guard: libc::pid_t, inherited: &[libc::c_int], cgroup: Option<libc::c_int>) -> io::Result<()> {
+    let done = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    signal::reset_all();
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: numbers, a struct and a text that live through the calls.
+    unsafe {
+        done(libc::setpgid(0, 0))?;
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        if let Some(cgroup) = cgroup
+            && libc::write(cgroup, c"0".as_ptr().cast(), 1) != 1
+        {
+            return Err(io::Error::last_os_error());
+        }
+        for &fd in inherited {
+            done(libc::fcntl(fd, libc::F_SETFD, 0))?;
+        }
+    }
+    tree::prepare_tool(guard)
 }
 
 /// Waits for the end of the tool (true) or of the control channel (false). Orphans that end meanwhile are reaped; the tool
@@ -417,6 +446,7 @@ mod tests {
     fn options_survive_the_command_line() {
         let full = Options {
             inside: true,
+            here: true,
             filter: Some(true),
             cgroup: Some("/c".into()),
             remove: Some("/r".into()),

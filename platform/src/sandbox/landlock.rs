@@ -162,13 +162,13 @@ impl Sandbox for Landlock {
         let cgroup = confined::group(&self.policy.limits, &self.report)?;
         let options = GuardOptions {
             inside: true,
+            here: true,
             filter: None,
             cgroup: cgroup.as_ref().map(|group| group.path().to_owned()),
             remove: Some(tmp.0.clone()),
             watch: layout.watch.clone(),
         };
-        let mut argv = vec![super::own_binary()?.into_os_string()];
-        argv.extend(inside.to_args());
+        let argv = inside.to_args();
         let mut env = command.env.clone();
         confined::set_default(&mut env, "HOME", &tmp.0);
         confined::set_default(&mut env, "TMPDIR", &tmp.0);

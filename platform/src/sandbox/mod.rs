@@ -208,6 +208,18 @@ pub fn enter(name: &OsStr, args: &[OsString]) -> Option<i32> {
     }
 }
 
+/// Becomes the inside: the arguments are those of an execution of it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn become_inside(args: Vec<OsString>) -> i32 {
+    inside::inside_main(args.into_iter().skip(1))
+}
+
+/// There is no such thing here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn become_inside(_args: Vec<OsString>) -> i32 {
+    1
+}
+
 /// The system call filter with or without internet sockets, as bytes; `None` if there is none for this processor.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn filter(inet: bool) -> Option<Vec<u8>> {
