@@ -1,5 +1,5 @@
-//! What a sandbox costs: the time to run `true` in each backend beside trust mode, in turns, so that whatever else the machine
-//! does meets all of them.
+//! What a sandbox costs: the time to run `true` in each backend beside trust mode, and beside bwrap by hand, in turns, so that
+//! whatever else the machine does meets all of them.
 
 use crate::failure::{Failure, Result, doing};
 use crate::scene::Place;
@@ -20,20 +20,48 @@ pub fn cost(place: &Place) -> Result<Vec<Row>> {
         (Ran::new(place, Mode::Bubblewrap)?, "bubblewrap", 5.0, Vec::new()),
         (Ran::new(place, Mode::Landlock)?, "landlock", 1.0, Vec::new()),
     ];
-    let mut base = Vec::new();
+    let (mut base, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let without = trust.once()?;
         base.push(without);
+        bare.push(bare_bwrap()? - bare_true()?);
         for (ran, _, _, added) in &mut others {
             added.push(ran.once()? - without);
         }
     }
-    let mut rows = vec![Row::median("`true` in trust mode", &Sample::new(base), "ms", Aim::Shown)];
+    let mut rows = vec![
+        Row::median("`true` in trust mode", &Sample::new(base), "ms", Aim::Shown),
+        Row::median(
+            "what bare `bwrap` with `/dev`, `/proc`, `/tmp` adds to `true`",
+            &Sample::new(bare),
+            "ms",
+            Aim::Shown,
+        ),
+    ];
     for (_, name, aim, added) in others {
         let name = format!("what {name} adds to that");
         rows.push(Row::median(&name, &Sample::new(added), "ms", Aim::AtMost(aim)));
     }
     Ok(rows)
+}
+
+/// Milliseconds for `true`.
+fn bare_true() -> Result<f64> {
+    timed(&mut std::process::Command::new("/bin/true"))
+}
+
+/// Milliseconds for `true` behind the least that is a sandbox: what the namespaces cost, whoever asks for them.
+fn bare_bwrap() -> Result<f64> {
+    let mut command = std::process::Command::new("bwrap");
+    command.args(["--unshare-user", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]);
+    timed(command.args(["--tmpfs", "/tmp", "/bin/true"]))
+}
+
+fn timed(command: &mut std::process::Command) -> Result<f64> {
+    let start = Instant::now();
+    let status = command.status().map_err(doing("starting a process"))?;
+    let took = start.elapsed();
+    if status.success() { Ok(took.as_secs_f64() * 1e3) } else { Err(Failure(format!("{command:?}: {status}"))) }
 }
 
 struct Ran {
