@@ -86,7 +86,10 @@ pub fn run(ground: &Ground<'_>, attempt: &Attempt) -> Outcome {
     }
     let known = answer == OK && !ground.is_control();
     let may_hurt = ground.is_control() || (answer == OK && attempt.granted);
-    let wrong = if !expected.split('|').any(|one| one == answer) {
+    // What Landlock refuses root, is on a read-only mount as well.
+    let read_only = ground.name() == "landlock" && ground.user == User::Root && answer == "EROFS";
+    let is_expected = |one: &str| one == answer || (read_only && one == "EACCES");
+    let wrong = if !expected.split('|').any(is_expected) {
         Some(format!("expected {expected}, found {answer}{output}"))
     } else if must_hurt && damage.is_empty() {
         Some("the control did no harm: the attempt proves nothing".to_owned())

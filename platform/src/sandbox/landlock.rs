@@ -5,7 +5,8 @@
 //! directory is protected, the entries beside it are granted one by one, and new ones in that very directory cannot be made
 //! by a shell (file tools can). It does not hide processes, so `/proc` is not granted. It has no `/tmp` of its own, so there
 //! is a directory for each call, in `TMPDIR`. It cannot tell one address on the network from another, so the network is
-//! either none or all.
+//! either none or all. It has no say about modes, owners and times of files: for root, what may not be changed is therefore
+//! mounted read-only as well ([`super::mounts`]); an ordinary user can do that to files of its own.
 
 use super::backend::Backend;
 use super::guard::Options as GuardOptions;
@@ -16,7 +17,7 @@ use super::run::{self, Plan};
 use super::{Command, Ended, Enforcement, Grant, Network, Place, Policy, Report, Sandbox, Stream, Unavailable, View};
 use super::{confined, explain};
 use crate::cancel::Cancel;
-use crate::process::random_u64;
+use crate::process::{random_u64, uid};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -46,6 +47,8 @@ struct Landlock {
     policy: Policy,
     report: Report,
     abi: u32,
+    /// As root: what may not be changed is mounted read-only as well.
+    mounts: bool,
 }
 
 /// Tries it out here.
@@ -62,11 +65,21 @@ pub(super) fn find(guard: &Path) -> Result<Backend, Unavailable> {
         ));
     }
     confined::processes(&mut report);
+    let is_root = uid() == 0;
+    let (guard, policy) = (guard.to_owned(), Policy::default());
+    let mut trial = Landlock { guard, policy, report: report.clone(), abi, mounts: is_root };
+    if let Err(unavailable) = confined::try_out(&trial) {
+        trial.mounts = false;
+        if !is_root {
+            return Err(unavailable);
+        }
+        confined::try_out(&trial)?;
+        report.missing.push(format!("modes and times of root's own files elsewhere ({})", unavailable.cause));
+    }
     if !report.missing.is_empty() {
         report.enforcement = Enforcement::Partial;
     }
-    let trial = Landlock { guard: guard.to_owned(), policy: Policy::default(), report: report.clone(), abi };
-    confined::try_out(&trial)?;
+    trial.report = report.clone();
     Ok(Backend::new(report, Arc::new(move |policy| Ok(Arc::new(trial.with(policy)?)))))
 }
 
@@ -88,6 +101,15 @@ impl Landlock {
         rules.read.extend(ABOUT_MACHINE.into_iter().filter_map(canonical));
         rules.write.extend(DEVICES.into_iter().filter_map(canonical));
         rules.write.push(tmp.to_owned());
+        if self.mounts {
+            let of = |wanted: &[Kind]| {
+                let steps = layout.steps.iter().filter(|(_, step)| wanted.contains(&step.kind));
+                steps.map(|(path, _)| path.clone()).collect::<Vec<_>>()
+            };
+            rules.writable = of(&[Kind::Write]);
+            rules.writable.push(tmp.to_owned());
+            rules.protected = of(&[Kind::Keep, Kind::Hide]);
+        }
         for (path, step) in layout.steps.iter() {
             let grant = match step.kind {
                 Kind::Write => Grant::Write,

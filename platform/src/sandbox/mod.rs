@@ -24,6 +24,8 @@ mod inside;
 mod landlock;
 #[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code, reason = "backends use it"))]
 mod layout;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod mounts;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod nowhere;
 pub mod policy;

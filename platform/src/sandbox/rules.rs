@@ -3,7 +3,7 @@
 //! Invariant: every path is opened without following a symbolic link in any part of it (openat2(2)), so a link that a tool
 //! of another session swaps in meanwhile is an error and not a rule for somewhere else.
 
-use super::files;
+use super::{files, mounts};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, RestrictionStatus, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
@@ -27,13 +27,24 @@ pub(super) struct Rules {
     pub(super) write: Vec<PathBuf>,
     /// Directories to be listed, with all below.
     pub(super) list: Vec<PathBuf>,
+    /// For root: what is not to be mounted read-only. Empty: no mounts are made.
+    pub(super) writable: Vec<PathBuf>,
+    /// Beside that: what is read-only below it.
+    pub(super) protected: Vec<PathBuf>,
 }
 
 impl Rules {
     /// As arguments.
     pub(super) fn to_args(&self) -> Vec<OsString> {
         let mut args = vec!["--abi".into(), self.abi.to_string().into()];
-        for (name, paths) in [("--read", &self.read), ("--write", &self.write), ("--list", &self.list)] {
+        let lists = [
+            ("--read", &self.read),
+            ("--write", &self.write),
+            ("--list", &self.list),
+            ("--writable", &self.writable),
+            ("--protected", &self.protected),
+        ];
+        for (name, paths) in lists {
             args.extend(paths.iter().flat_map(|path| [OsString::from(name), path.into()]));
         }
         args
@@ -45,6 +56,8 @@ impl Rules {
             ("--read", _) => self.read.push(value.into()),
             ("--write", _) => self.write.push(value.into()),
             ("--list", _) => self.list.push(value.into()),
+            ("--writable", _) => self.writable.push(value.into()),
+            ("--protected", _) => self.protected.push(value.into()),
             ("--abi", Some(abi)) => self.abi = abi,
             _ => return false,
         }
@@ -56,6 +69,10 @@ impl Rules {
     /// # Errors
     /// What could not be enforced, of all that the kernel was found able to.
     pub(super) fn enforce(&self, inet: bool) -> Result<(), String> {
+        if !self.writable.is_empty() {
+            let made = mounts::read_only_but(&self.writable, &self.protected);
+            made.map_err(|error| format!("cannot mount the rest read-only: {error}"))?;
+        }
         drop_capabilities().map_err(|error| format!("cannot drop root's capabilities: {error}"))?;
         let status = self.restrict(inet)?;
         match status.ruleset {
