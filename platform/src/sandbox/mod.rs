@@ -28,6 +28,8 @@ mod layout;
 mod mounts;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod nowhere;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub use nowhere::canary;
 pub mod policy;
 mod proxy;
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -14,3 +14,29 @@ macro_rules! nowhere {
 }
 
 nowhere! { bubblewrap landlock }
+
+/// There is nothing here that a canary could be sent into.
+pub mod canary {
+    use crate::sandbox::{Place, Sandbox};
+    use std::io;
+    use std::path::Path;
+
+    /// What came of one attempt.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Finding {
+        /// What was attempted, in `snake_case`.
+        pub name: String,
+        /// True if it succeeded.
+        pub reached: bool,
+        /// What the kernel said.
+        pub evidence: String,
+    }
+
+    /// Says that it cannot be done.
+    ///
+    /// # Errors
+    /// Always: `Unsupported`.
+    pub fn look(_: &dyn Sandbox, _: Place<'_>, _: &Path) -> io::Result<Vec<Finding>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "what a canary tries is Linux' own"))
+    }
+}
