@@ -21,6 +21,9 @@ const PATH_ERRORS: [(&str, Grant); 4] = [
     ("No such file or directory", Grant::Read),
 ];
 
+/// What a sandbox has one of its own of: a name that is missing there is just missing.
+const OWN_PLACES: [&str; 4] = ["/dev", "/dev/shm", "/proc", "/tmp"];
+
 /// What programs print when there is no network.
 const NETWORK_ERRORS: [&str; 6] = [
     "Could not resolve host",
@@ -77,7 +80,7 @@ fn of_line(view: &View, line: &str) -> Option<Refusal> {
         if let Some((before, _)) = line.split_once(error)
             && let Some(path) = named(before, view.workdir())
             && view.grant(&path) < needed
-            && (needed == Grant::Write || path.symlink_metadata().is_ok())
+            && (needed == Grant::Write || is_kept_away(view, &path))
         {
             return Some(Refusal { kind: RefusalKind::Fs, what: path.display().to_string(), hint: hint(view, &path) });
         }
@@ -92,6 +95,19 @@ fn of_line(view: &View, line: &str) -> Option<Refusal> {
     let (_, limit) = LIMIT_ERRORS.iter().find(|(error, _)| view.is_confined() && line.contains(error))?;
     let hint = format!("use less, or ask the user to raise sandbox.limits.{limit}");
     Some(Refusal { kind: RefusalKind::Limit, what: (*limit).to_owned(), hint })
+}
+
+/// True if `path` has no name inside because of the sandbox: what is there outside, it or the nearest above it, is not shown.
+/// So a new file in a directory outside is refused, and a wrong name beside something that is shown is a wrong name.
+fn is_kept_away(view: &View, path: &Path) -> bool {
+    let there = path.ancestors().find(|above| above.symlink_metadata().is_ok());
+    there.is_some_and(|there| !is_shown(view, there))
+}
+
+fn is_shown(view: &View, path: &Path) -> bool {
+    let holds_granted =
+        || view.entries().iter().any(|entry| entry.grant >= Grant::Read && entry.path.starts_with(path));
+    OWN_PLACES.iter().any(|place| path == Path::new(place)) || view.grant(path) >= Grant::Read || holds_granted()
 }
 
 /// What a path that was refused could be replaced by.
@@ -168,6 +184,8 @@ mod tests {
         );
         check("cat: /etc/shadow: No such file or directory", Some((fs, "/etc/shadow")));
         check("cat: /etc/no-such-file-anywhere: No such file or directory", None);
+        check("cat: /tmp/no-such-file-anywhere: No such file or directory", None);
+        check("bash: line 1: /no-such-directory/x: No such file or directory", None);
         check("cat: secret: Permission denied", None);
         check("cat: .duragent/x: Permission denied", Some((fs, "/w/.duragent/x")));
         check("curl: (6) Could not resolve host: example.com", Some((net, "example.com")));
@@ -176,6 +194,23 @@ mod tests {
         check("all is well", None);
         check("", None);
         check("first\ncat: /etc/shadow: No such file or directory\nlast", Some((fs, "/etc/shadow")));
+    }
+
+    /// A directory outside has no name inside, so making a file in it fails as a wrong name does.
+    #[test]
+    fn a_new_file_in_a_directory_that_is_not_shown_is_refused() {
+        let outside = std::env::temp_dir().join(format!("duragent-explain-{}", std::process::id()));
+        std::fs::create_dir_all(&outside).unwrap();
+        let line = |name: &str| format!("bash: line 1: {}: No such file or directory", outside.join(name).display());
+        let found = refusal_in(&view(Network::None), &line("new"));
+        let deep = refusal_in(&view(Network::None), &line("deep/new"));
+        let policy = Policy { read: vec![outside.clone()], ..Policy::default() };
+        let place = Place { workdir: Path::new("/w"), artifacts: Path::new("/a") };
+        let granted = refusal_in(&View::new(&policy, place), &line("new"));
+        std::fs::remove_dir_all(&outside).unwrap();
+        assert_eq!(found.map(|found| found.what), Some(outside.join("new").display().to_string()));
+        assert!(deep.is_some());
+        assert_eq!(granted, None, "a wrong name is a wrong name where one may look");
     }
 
     #[test]
