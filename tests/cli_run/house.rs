@@ -72,7 +72,7 @@ impl House {
         Self::spawn(&mut self.command(args))
     }
 
-    fn spawn(command: &mut Command) -> Running {
+    pub fn spawn(command: &mut Command) -> Running {
         let mut child = command.spawn().expect("the binary starts");
         let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let stdin = child.stdin.take();
