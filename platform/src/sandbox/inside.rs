@@ -35,6 +35,9 @@ pub(super) const CANARY: &str = "@canary";
 /// Exit code when there is nothing to execute: the one of shells for "cannot be executed".
 const EXIT_FAILED: i32 = 126;
 
+/// Seconds of processor time from the limit to the end of a process that does not heed `SIGXCPU`.
+const CPU_GRACE_SECONDS: libc::rlim_t = 1;
+
 /// Variables that lead HTTP clients to a proxy. `ALL_PROXY` is not among them: it means SOCKS to some.
 const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
 
@@ -277,7 +280,9 @@ fn limit(resource: Resource, value: u64) -> bool {
             return false;
         }
         let value = libc::rlim_t::try_from(value).unwrap_or(libc::rlim_t::MAX).min(now.rlim_max);
-        let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+        // At the hard limit of processor time the kernel says KILL and not XCPU, which would name what was used up.
+        let more = if resource == libc::RLIMIT_CPU { CPU_GRACE_SECONDS } else { 0 };
+        let limit = libc::rlimit { rlim_cur: value, rlim_max: value.saturating_add(more).min(now.rlim_max) };
         libc::setrlimit(resource, &raw const limit) == 0
     }
 }
