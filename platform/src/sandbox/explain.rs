@@ -14,11 +14,16 @@ use std::path::{Component, Path, PathBuf};
 const LINES_MAX: usize = 40;
 
 /// What programs print for the errors of a refused path, and what it takes not to be refused.
-const PATH_ERRORS: [(&str, Grant); 4] = [
+const PATH_ERRORS: [(&str, Grant); 8] = [
     ("Read-only file system", Grant::Write),
     ("Permission denied", Grant::Write),
     ("Operation not permitted", Grant::Write),
     ("No such file or directory", Grant::Read),
+    // As Go and Node have them.
+    ("read-only file system", Grant::Write),
+    ("permission denied", Grant::Write),
+    ("operation not permitted", Grant::Write),
+    ("no such file or directory", Grant::Read),
 ];
 
 /// What a sandbox has one of its own of: a name that is missing there is just missing.
@@ -34,13 +39,30 @@ const NETWORK_ERRORS: [&str; 6] = [
     "bad address",
 ];
 
+/// What they print where no socket can be made, in a line with nothing else. With a network of any kind, some of these can
+/// be a server's own answer.
+const SOCKET_ERRORS: [&str; 8] = [
+    "socket: Permission denied",
+    "socket: permission denied",
+    "... failed: Permission denied",
+    "connect EACCES",
+    "Couldn't connect to server",
+    "Could not connect to server",
+    "urlopen error [Errno 13] Permission denied",
+    "PermissionError: [Errno 13] Permission denied",
+];
+
+/// Where bash has its sockets: names that are no files.
+const SOCKET_NAMES: [&str; 2] = ["/dev/tcp/", "/dev/udp/"];
+
 /// What they print at a limit, and which it is.
-const LIMIT_ERRORS: [(&str, &str); 5] = [
+const LIMIT_ERRORS: [(&str, &str); 6] = [
     ("File too large", "file_bytes"),
     ("File size limit exceeded", "file_bytes"),
     ("Too many open files", "open_files"),
     ("Cannot allocate memory", "memory_bytes"),
     ("Resource temporarily unavailable", "processes"),
+    ("Cannot fork", "processes"),
 ];
 
 /// Adds the limit that a signal stands for. A shell, and bwrap, report a signal as 128 and its number.
@@ -76,25 +98,48 @@ pub fn refusal_in(view: &View, output: &str) -> Option<Refusal> {
 }
 
 fn of_line(view: &View, line: &str) -> Option<Refusal> {
+    if let Some(network) = view.network_hint()
+        && (NETWORK_ERRORS.iter().any(|error| line.contains(error)) || (!view.has_network() && is_about_socket(line)))
+    {
+        let hint = format!("{network}; do without it, or ask the user to change sandbox.network");
+        return Some(Refusal { kind: RefusalKind::Net, what: host_in(line), hint });
+    }
     for (error, needed) in PATH_ERRORS {
-        if let Some((before, _)) = line.split_once(error)
-            && let Some(path) = named(before, view.workdir())
+        if let Some((before, after)) = line.split_once(error)
+            && let Some(path) = named_after(after).or_else(|| named(before)).and_then(|name| at(name, view.workdir()))
             && view.grant(&path) < needed
             && (needed == Grant::Write || is_kept_away(view, &path))
         {
             return Some(Refusal { kind: RefusalKind::Fs, what: path.display().to_string(), hint: hint(view, &path) });
         }
     }
-    if let Some(network) = view.network_hint()
-        && NETWORK_ERRORS.iter().any(|error| line.contains(error))
-    {
-        let what = line.rsplit(['\'', '"', ' ', ':']).find(|word| word.contains('.')).unwrap_or("network");
-        let hint = format!("{network}; do without it, or ask the user to change sandbox.network");
-        return Some(Refusal { kind: RefusalKind::Net, what: what.to_owned(), hint });
-    }
     let (_, limit) = LIMIT_ERRORS.iter().find(|(error, _)| view.is_confined() && line.contains(error))?;
     let hint = format!("use less, or ask the user to raise sandbox.limits.{limit}");
     Some(Refusal { kind: RefusalKind::Limit, what: (*limit).to_owned(), hint })
+}
+
+fn is_about_socket(line: &str) -> bool {
+    // Python names the file, if it is about one.
+    let is_at_end = |error: &str| line.trim_end().trim_end_matches(['>', '.']).ends_with(error);
+    SOCKET_NAMES.iter().any(|name| line.contains(name) && line.contains("Permission denied"))
+        || SOCKET_ERRORS
+            .iter()
+            .any(|error| if error.ends_with("denied") { is_at_end(error) } else { line.contains(error) })
+}
+
+/// The host that a message names, with its port if it is told as bash does.
+fn host_in(line: &str) -> String {
+    // The first word is the program, or in Python the class of the error, which has a dot as well.
+    let rest = line.split_once(' ').map_or("", |(_, rest)| rest);
+    let mut words = rest.rsplit(['\'', '"', ' ', ':', '<', '>', '(', ')']);
+    let of_bash = |word: &str| SOCKET_NAMES.iter().find_map(|name| Some(word.strip_prefix(name)?.replace('/', ":")));
+    let host = words.find_map(|word| of_bash(word).or_else(|| is_host(word).then(|| word.to_owned())));
+    host.unwrap_or_else(|| "network".to_owned())
+}
+
+fn is_host(word: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    word.trim_matches('.').contains('.') && word.bytes().all(plain) && !word.ends_with('.')
 }
 
 /// True if `path` has no name inside because of the sandbox: what is there outside, it or the nearest above it, is not shown.
@@ -129,23 +174,34 @@ pub fn hint(view: &View, path: &Path) -> String {
     }
 }
 
+/// The path that a message names behind its error, as Python (`: '/etc/x'`) and Node (`, open '/etc/x'`) do.
+fn named_after(after: &str) -> Option<&str> {
+    let rest = after.strip_prefix(": ").or_else(|| after.strip_prefix(", "))?;
+    let (_, rest) = rest.split_once('\'')?;
+    rest.split('\'').next()
+}
+
 /// The path that a message names before its error: `cat: 'a b': `, `bash: line 1: /etc/x: `, `touch: cannot touch /x: `.
-fn named(before: &str, workdir: &Path) -> Option<PathBuf> {
+fn named(before: &str) -> Option<&str> {
     let before = before.trim_end().trim_end_matches(':').trim_end();
     let quotes = [('\'', '\''), ('"', '"'), ('\u{2018}', '\u{2019}'), ('`', '\'')];
     let quoted = quotes.iter().find_map(|(open, close)| {
         let inside = before.strip_suffix(*close)?;
         inside.rfind(*open).and_then(|at| inside.get(at + open.len_utf8()..))
     });
-    let text = match quoted {
-        Some(text) => text,
-        None => before.rsplit(": ").next()?.rsplit(' ').next()?,
-    };
-    if text.is_empty() {
+    match quoted {
+        Some(text) => Some(text),
+        None => before.rsplit(": ").next()?.rsplit(' ').next(),
+    }
+}
+
+/// `name` from `workdir` on.
+fn at(name: &str, workdir: &Path) -> Option<PathBuf> {
+    if name.is_empty() {
         return None;
     }
     let mut path = PathBuf::new();
-    for part in workdir.join(text).components() {
+    for part in workdir.join(name).components() {
         match part {
             Component::ParentDir => {
                 path.pop();
@@ -190,7 +246,24 @@ mod tests {
         check("cat: .duragent/x: Permission denied", Some((fs, "/w/.duragent/x")));
         check("curl: (6) Could not resolve host: example.com", Some((net, "example.com")));
         check("ping: connect: Network is unreachable", Some((net, "network")));
+        check("bash: line 1: /dev/tcp/127.0.0.1/80: Permission denied", Some((net, "127.0.0.1:80")));
+        check("bash: line 1: example.com: Temporary failure in name resolution", Some((net, "example.com")));
+        check(
+            "curl: (7) Failed to connect to 10.0.0.1 port 80 after 0 ms: Couldn't connect to server",
+            Some((net, "10.0.0.1")),
+        );
+        check("Connecting to 127.0.0.1:80... failed: Permission denied.", Some((net, "127.0.0.1")));
+        check("dial tcp 10.0.0.1:80: socket: permission denied", Some((net, "10.0.0.1")));
+        check("urllib.error.URLError: <urlopen error [Errno 13] Permission denied>", Some((net, "network")));
+        check("socket.gaierror: [Errno -3] Temporary failure in name resolution", Some((net, "network")));
+        check("PermissionError: [Errno 13] Permission denied", Some((net, "network")));
+        check("PermissionError: [Errno 13] Permission denied: '/etc/shadow'", Some((fs, "/etc/shadow")));
+        check("FileNotFoundError: [Errno 2] No such file or directory: '/etc/shadow'", Some((fs, "/etc/shadow")));
+        check("FileNotFoundError: [Errno 2] No such file or directory: 'missing'", None);
+        check("Error: EACCES: permission denied, open '/etc/shadow'", Some((fs, "/etc/shadow")));
+        check("panic: open /etc/shadow: permission denied", Some((fs, "/etc/shadow")));
         check("bash: fork: retry: Resource temporarily unavailable", Some((limit, "processes")));
+        check("sh: 1: Cannot fork", Some((limit, "processes")));
         check("all is well", None);
         check("", None);
         check("first\ncat: /etc/shadow: No such file or directory\nlast", Some((fs, "/etc/shadow")));
@@ -222,6 +295,10 @@ mod tests {
             "bash: fork: retry: Resource temporarily unavailable",
         ] {
             assert_eq!(refusal_in(&everything, line), None, "{line}");
+        }
+        for line in ["curl: (7) Failed to connect to 127.0.0.1 port 1: Couldn't connect to server", "connect EACCES"] {
+            assert_eq!(refusal_in(&view(Network::Loopback), line), None, "a server may say no: {line}");
+            assert!(refusal_in(&view(Network::None), line).is_some(), "the control: {line}");
         }
         assert_eq!(refusal_in(&view(Network::All), "curl: (6) Could not resolve host: example.com"), None);
     }

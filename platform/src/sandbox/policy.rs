@@ -168,6 +168,9 @@ pub const RUN_BY_OTHERS: &[&str] = &[
 /// A workspace of Duragent: hidden in every directory that may be changed, whoever it belongs to.
 pub const WORKSPACE_NAME: &str = ".duragent";
 
+/// What [`View::network_hint`] says for [`Network::None`].
+const NO_NETWORK: &str = "the sandbox has no network";
+
 /// One rule about a path and all below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -218,7 +221,7 @@ impl View {
         policy.hidden.iter().for_each(|path| add(path.clone(), Grant::None, true));
         let network_hint = match policy.network {
             Network::All => None,
-            Network::None => Some("the sandbox has no network"),
+            Network::None => Some(NO_NETWORK),
             Network::Loopback => Some("the sandbox has a loopback of its own and no other network"),
             Network::Hosts(_) => Some("the sandbox reaches listed hosts, and those only through HTTP_PROXY"),
         };
@@ -235,6 +238,12 @@ impl View {
     #[must_use]
     pub fn network_hint(&self) -> Option<&'static str> {
         self.network_hint
+    }
+
+    /// False if no internet socket can be made at all.
+    #[must_use]
+    pub fn has_network(&self) -> bool {
+        self.network_hint != Some(NO_NETWORK)
     }
 
     /// False if nothing is enforced.
