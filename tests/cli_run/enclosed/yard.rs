@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// The backends that enclose. Each has to work on the machine that runs the tests.
@@ -16,8 +17,9 @@ pub const ENCLOSING: [&str; 2] = ["bubblewrap", "landlock"];
 /// The control.
 pub const TRUST: &str = "trust";
 
-/// The ordinary user: nobody has this number.
-const ORDINARY: u32 = 47_002;
+/// Ordinary users, one for each yard, so that no processes of others count against its limits: nobody has these numbers.
+const ORDINARY_FIRST: u32 = 47_100;
+static YARDS: AtomicU32 = AtomicU32::new(0);
 
 /// Where yards stand. Not in /tmp, which a sandbox has one of its own of.
 const BASE: &str = "/var/tmp";
@@ -41,6 +43,8 @@ pub struct Yard {
     pub house: House,
     base: PathBuf,
     user: User,
+    /// Of the ordinary user.
+    id: u32,
 }
 
 /// What the model asks for.
@@ -98,7 +102,12 @@ impl Yard {
     pub fn named(name: &str, mode: &str, user: User, project: &str) -> Self {
         let base = Path::new(BASE).join(format!("duragent-enclosed-{name}-{mode}-{user:?}-{}", std::process::id()));
         std::fs::remove_dir_all(&base).ok();
-        let yard = Self { house: House { folder: base.join(project) }, base, user };
+        let yard = Self {
+            house: House { folder: base.join(project) },
+            base,
+            user,
+            id: ORDINARY_FIRST + YARDS.fetch_add(1, Ordering::Relaxed),
+        };
         yard.write_outside("secret", &format!("{SECRET}\n"));
         yard.write_outside("kept", "as it was\n");
         yard.house.agent("worker", "", "mode: allow");
@@ -200,6 +209,16 @@ impl Yard {
         seen
     }
 
+    /// What the calls of a session in the workspace `workspace` came back with, and the kind of what was refused.
+    pub fn results(&self, workspace: &str, session: &str) -> Vec<(String, Option<String>)> {
+        let log = self.house.read(&format!("{workspace}/sessions/{session}/events.jsonl")).expect("a log");
+        let finished = |text| match duragent_core::line::parse(text).expect("an event").body {
+            Body::ToolFinished { outcome, .. } => Some((outcome.result, outcome.denied.map(|denied| denied.kind))),
+            _ => None,
+        };
+        log.lines().filter_map(finished).collect()
+    }
+
     /// The binary in the project, as the yard's user.
     pub fn command(&self, args: &[&str]) -> Command {
         self.command_around(&[], args)
@@ -217,8 +236,8 @@ impl Yard {
         command.args(args).current_dir(self.project()).env_remove("DURAGENT_DIR").env_remove("NO_COLOR");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if self.is_dropped() {
-            give(&self.base, ORDINARY);
-            command.uid(ORDINARY).gid(ORDINARY);
+            give(&self.base, self.id);
+            command.uid(self.id).gid(self.id);
         }
         command
     }
