@@ -66,11 +66,9 @@ fn run(yard: &Yard, around: &[&str]) -> Ended {
     yard.finish(&mut yard.command_around(around, &["run", "worker", "go"]))
 }
 
-/// A yard with a working directory in which a shell may make files with every backend.
 fn yard(name: &str, mode: &str, user: User) -> Yard {
     let yard = Yard::new(name, mode, user);
-    std::fs::create_dir_all(yard.project().join("work")).expect("a folder");
-    yard.agent("  workdir: work\n");
+    yard.work_below();
     yard
 }
 

@@ -1,6 +1,6 @@
 //! The end of a runtime while a tool runs: nothing is left, and the session goes on.
 
-use super::yard::{ENCLOSING, TRUST, USERS, User, Yard, bash, left_after};
+use super::yard::{ENCLOSING, USERS, User, Yard, bash, left_after};
 use crate::house::{PATIENCE, Running, eventually};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,11 +18,9 @@ fn stubborn(mark: &str) -> String {
 /// A yard whose tool runs, and the word that marks its processes.
 fn begun(name: &str, mode: &str, user: User) -> (Yard, Running, String) {
     let yard = Yard::new(name, mode, user);
-    let number = u32::from(mode == "landlock") * 4 + u32::from(mode == TRUST) * 2 + u32::from(user == User::Ordinary);
     // A number that sleep takes for a fraction of a second.
-    let mark = format!("{}{}{number}", std::process::id(), name.len());
-    std::fs::create_dir_all(yard.project().join("work")).expect("a folder");
-    yard.agent("  workdir: work\n");
+    let mark = yard.mark();
+    yard.work_below();
     yard.play(&[bash(&stubborn(&mark))]);
     let mut run = yard.start(&["run", "worker", "--session", "one", "go"]);
     run.close_input();

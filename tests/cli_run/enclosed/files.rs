@@ -190,6 +190,7 @@ fn check_protected(yard: &Yard, mut before: std::collections::BTreeMap<std::path
     let mut after = yard.snapshot();
     after.retain(|path, _| !path.display().to_string().contains(".refused-by-duragent-"));
     let head = yard.project().join(".git/HEAD");
-    (before.remove(&head), after.remove(&head));
+    before.remove(&head);
+    after.remove(&head);
     assert_eq!(after, before, "{who}");
 }

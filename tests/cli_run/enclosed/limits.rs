@@ -14,8 +14,7 @@ const BEYOND: [(&str, &str, &str, &str); 3] = [
 fn what_goes_beyond_a_limit_is_ended_and_named() {
     for (mode, user) in ENCLOSING.into_iter().flat_map(|mode| USERS.map(|user| (mode, user))) {
         let yard = Yard::new("limits", mode, user);
-        std::fs::create_dir_all(yard.project().join("work")).expect("a folder");
-        yard.agent("  workdir: work\n");
+        yard.work_below();
         for (limit, command, kind, what) in BEYOND {
             yard.configure(&format!("mode: {mode}, limits: {{{limit}}}"));
             let told = format!("{{\"denied\":true,\"kind\":\"{kind}\",\"what\":\"{what}");
@@ -65,7 +64,7 @@ const HELPERS_MAX: usize = 5;
 fn a_fork_bomb_ends_with_its_call() {
     for (mode, user) in ENCLOSING.into_iter().flat_map(|mode| USERS.map(|user| (mode, user))) {
         let yard = Yard::new("bomb", mode, user);
-        let mark = format!("bomb-{mode}-{user:?}-{}", std::process::id());
+        let mark = format!("bomb-{}", yard.mark());
         yard.configure(&format!("mode: {mode}, limits: {{{PROCESSES}, wall_seconds: 2}}"));
         yard.play(&[
             bash(&format!("b() {{ b | b & }}; b; sleep 300 # {mark}")).told("{\"denied\":true,\"kind\":\"timeout\"")
@@ -102,7 +101,7 @@ fn only_listed_variables_are_there() {
         yard.configure(&format!("mode: {mode}, env: [PATH, LISTED]"));
         let seen = yard.turn_with(&[bash(LOOK)], &VARIABLES).remove(0);
         let result = &seen.outcome.result;
-        assert!(result.contains("LISTED=listed-value"), "{mode} {user:?}: {result}");
+        assert!(result.contains("LISTED=listed-value") && !seen.outcome.truncated, "{mode} {user:?}: {result}");
         for hidden in ["unlisted-value", "sk-key-of-openai", "sk-key-of-mine"] {
             assert!(!result.contains(hidden), "{mode} {user:?}: {result}");
         }

@@ -133,6 +133,17 @@ impl Yard {
         self.house.write(".duragent/agents/worker/agent.yaml", &text);
     }
 
+    /// Digits that no other yard has, of this or another run of the tests.
+    pub fn mark(&self) -> String {
+        format!("{}{}", std::process::id(), self.id)
+    }
+
+    /// Gives the agent the working directory `work`, right in which a shell may make files with every backend.
+    pub fn work_below(&self) {
+        std::fs::create_dir_all(self.project().join("work")).expect("a folder");
+        self.agent("  workdir: work\n");
+    }
+
     /// The project: the tools' working directory.
     pub fn project(&self) -> &Path {
         &self.house.folder
