@@ -54,7 +54,8 @@ fn without_bwrap() -> Vec<&'static str> {
 const WITHOUT_NAMESPACES: [&str; 2] = ["--unshare-user", "--disable-userns"];
 
 /// Root, or one who takes himself for root, without control groups.
-const ROOT_WITHOUT_CGROUPS: [&str; 7] = ["--unshare-user", "--uid", "0", "--gid", "0", "--tmpfs", "/sys/fs/cgroup"];
+const ROOT_WITHOUT_CGROUPS: [&str; 9] =
+    ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL", "--tmpfs", "/sys/fs/cgroup"];
 
 /// The one call of these tests, and what says that it was made.
 const CALL: &str = "echo x > ran; echo it ran";

@@ -1,6 +1,6 @@
 //! Limits of a call, and the variables that it sees.
 
-use super::yard::{ENCLOSING, Seen, TRUST, USERS, User, Yard, alive, bash};
+use super::yard::{ENCLOSING, Seen, TRUST, USERS, User, Yard, alive, bash, is_root};
 use std::time::Duration;
 
 /// Keys below `sandbox.limits`, a command that goes beyond, and how that is called.
@@ -50,11 +50,17 @@ fn only_so_many_processes_can_be_started() {
         let yard = Yard::new("many", mode, user);
         yard.configure(&format!("mode: {mode}, limits: {{{PROCESSES}}}"));
         let seen = yard.one(bash(MANY).told("{\"denied\":true,\"kind\":\"limit\",\"what\":\"processes"));
-        assert!((4..16).contains(&started(&seen)), "{mode} {user:?}: {seen:?}");
+        assert!((4..=most()).contains(&started(&seen)), "{mode} {user:?}: {seen:?}");
     }
     let yard = Yard::new("many", TRUST, User::Own);
     yard.configure(&format!("mode: trust, limits: {{{PROCESSES}}}"));
     assert_eq!(started(&yard.one(bash(MANY))), 100, "the control");
+}
+
+/// Most processes at a time in these tests. Without root there is no control group, and with Landlock what other tests of
+/// the same user end meanwhile leaves room (setrlimit(2), `RLIMIT_NPROC`): still far from what a bomb wants.
+fn most() -> usize {
+    if is_root() { 16 + HELPERS_MAX } else { 80 }
 }
 
 /// Processes besides the tool's whose arguments hold its command: the runtime's guard and what bwrap starts.
@@ -71,14 +77,14 @@ fn a_fork_bomb_ends_with_its_call() {
         ]);
         let mut run = yard.start(&["run", "worker", "go"]);
         run.close_input();
-        let mut most = 0;
+        let mut seen = 0;
         while run.is_running() {
-            most = most.max(alive(&mark).len());
+            seen = seen.max(alive(&mark).len());
             std::thread::sleep(Duration::from_millis(5));
         }
         let ended = run.end();
         assert_eq!((ended.code, ended.out.as_str()), (Some(0), "Done.\n"), "{mode} {user:?}: {ended:?}");
-        assert!((8..=16 + HELPERS_MAX).contains(&most), "{mode} {user:?}: {most} processes at a time");
+        assert!((8..=most()).contains(&seen), "{mode} {user:?}: {seen} processes at a time");
         assert_eq!(alive(&mark), [], "{mode} {user:?}");
     }
 }
