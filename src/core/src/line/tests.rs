@@ -1,6 +1,7 @@
 use super::*;
 use crate::event::*;
 use crate::tool::{EffectClass, ToolCall};
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
