@@ -65,14 +65,14 @@ fn kill(root: &Path, calm: &Calm, moment: Option<Duration>) -> Result<Verdict> {
     let after = play(&scene, next, &[], calm)?;
     verdict.findings.extend(after.findings);
     let log = scene.log()?.unwrap_or_default();
-    let starts = log.entries.iter().filter(|e| e.kind == "tool_started" && e.fields.text("effect") == "once");
-    if !starts.last().is_some_and(|e| e.line.contains("\"bubblewrap\"")) {
+    let mut starts = log.entries.iter().filter(|e| e.kind == "tool_started" && e.fields.text("effect") == "once");
+    if !starts.next_back().is_some_and(|e| e.line.contains("\"bubblewrap\"")) {
         verdict.find("the call of class once was not made in bubblewrap");
     }
     Ok(verdict)
 }
 
-/// Command lines of the processes that have the folder's path in their arguments.
+/// The first words of the processes that have the folder's path in their arguments.
 fn processes(scene: &Scene) -> Result<Vec<String>> {
     let (proc, mark) = (Path::new("/proc"), scene.folder.display().to_string());
     let entries = fs::read_dir(proc).map_err(|e| at(proc, &e))?;
@@ -80,5 +80,6 @@ fn processes(scene: &Scene) -> Result<Vec<String>> {
     // Whoever ends meanwhile is gone.
     let lines = pids.filter_map(|path| fs::read(path.join("cmdline")).ok());
     let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    Ok(lines.filter(|line| line.contains(&mark)).collect())
+    let ours = lines.filter(|line| line.contains(&mark));
+    Ok(ours.map(|line| line.split(' ').take(3).collect::<Vec<_>>().join(" ")).collect())
 }
