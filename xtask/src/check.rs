@@ -3,13 +3,22 @@
 //! A stage counts as one, or as the tests it ran. The last line is `N passed, M failed`.
 
 use crate::repo::{self, Repo};
-use crate::{Failure, Result, Tally, crash, golden, size, tidy};
-use std::os::unix::fs::MetadataExt;
+use crate::{Failure, Result, Tally, crash, golden, portable, size, tidy};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 3] = [("cc", "gcc libc6-dev"), ("bash", "bash"), ("strace", "strace")];
+const TOOLS: [(&str, &str); 9] = [
+    ("cc", "gcc libc6-dev"),
+    ("bash", "bash"),
+    ("strace", "strace"),
+    ("bwrap", "bubblewrap"),
+    ("kill", "procps"),
+    ("mount", "mount"),
+    ("su", "util-linux"),
+    ("unshare", "util-linux"),
+    ("setsid", "util-linux"),
+];
 
 /// Parts of the Rust toolchain, and how rustup names them.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
@@ -28,7 +37,7 @@ struct Stage {
     run: fn(&Repo, &Options) -> Result<Tally>,
 }
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     Stage { name: "system tools", slow: false, run: system_tools },
     Stage { name: "format", slow: false, run: |repo, _| cargo(repo, &["fmt", "--all", "--check"]) },
     Stage {
@@ -47,6 +56,8 @@ const STAGES: [Stage; 10] = [
         run: |repo, options| golden::compare(repo, &repo.build(!options.fast)?, false, &[]),
     },
     Stage { name: "crash slice", slow: true, run: |repo, _| crash::run(repo, &["--slice".to_owned()]) },
+    // Last, for where the libraries of these systems have to be compiled first.
+    Stage { name: "other systems", slow: true, run: |repo, options| Ok(portable::promised(repo, options.install)) },
 ];
 
 /// Runs the stages, to the first that fails or with `--keep-going` to the end.
@@ -54,7 +65,7 @@ const STAGES: [Stage; 10] = [
 /// # Errors
 /// On a wrong command line; a failing stage counts as failed.
 pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
-    let mut options = Options { install: std::env::var_os("CI").is_some_and(|v| v == "true"), ..Options::default() };
+    let mut options = Options { install: repo::is_ci(), ..Options::default() };
     for arg in args {
         match arg.as_str() {
             "--fast" => options.fast = true,
@@ -149,19 +160,13 @@ impl Counts {
 
 /// Names what is missing, with the command that installs it; runs that command if it was asked for and can be done.
 fn system_tools(repo: &Repo, options: &Options) -> Result<Tally> {
-    let packages: Vec<_> =
+    let mut packages: Vec<_> =
         TOOLS.iter().filter(|(program, _)| !repo::in_path(program)).map(|(_, package)| *package).collect();
+    packages.dedup();
     if !packages.is_empty() {
-        let install = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
-        println!("missing: {}", packages.join(" "));
-        if !options.install || !is_root() {
-            return Err(Failure::new(format!("expected these packages; as root: apt-get update && {install}")));
-        }
-        for command in ["apt-get update", &install] {
-            let mut words = command.split(' ');
-            let mut command = Command::new(words.next().unwrap_or_default());
-            repo::run(command.args(words).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()))?;
-        }
+        let packages = packages.join(" ");
+        println!("missing: {packages}");
+        repo::install_packages(&packages, options.install)?;
     }
     let missing = |name: &str| {
         let status = repo.cargo([name, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -179,10 +184,6 @@ fn system_tools(repo: &Repo, options: &Options) -> Result<Tally> {
     let mut words = install.split(' ');
     repo::run(Command::new(words.next().unwrap_or_default()).args(words).stdin(Stdio::null()))?;
     Ok(Tally::default())
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
 }
 
 #[cfg(test)]

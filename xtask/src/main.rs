@@ -9,6 +9,7 @@ mod check;
 mod crash;
 mod fuzz;
 mod golden;
+mod portable;
 mod repo;
 mod size;
 mod tidy;
@@ -55,8 +56,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   check [--fast] [--keep-going] [--install]   all that must hold before a merge: format, lints, tidy, tests, docs,
-                                              release build, size, golden, a slice of crash; --fast leaves out
-                                              release build, size and crash
+                                              release build, size, golden, a slice of crash, other systems; --fast
+                                              leaves out release build, size, crash and other systems
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
@@ -64,6 +65,8 @@ usage: cargo xtask COMMAND
                                               the fault campaign on the release binary; a slice takes less than a minute
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE
+  portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
+                                              standard library comes from: installed, source (rust-src), or debian
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
 
@@ -105,6 +108,7 @@ fn find(name: &str) -> Option<Command> {
         "fuzz" => fuzz::run,
         "crash" => crash::run,
         "bench" => bench::run,
+        "portable" => portable::run,
         _ => return None,
     })
 }

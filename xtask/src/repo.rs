@@ -3,6 +3,7 @@
 use crate::{Failure, Result};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -142,6 +143,43 @@ pub fn capture(command: &mut Command) -> Result<String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(Failure::new(format!("{}: {}\n{}", line(command), output.status, String::from_utf8_lossy(&output.stderr))))
+}
+
+/// Runs `command` and returns what it wrote to its standard error.
+///
+/// # Errors
+/// As [`capture`].
+pub fn capture_errors(command: &mut Command) -> Result<String> {
+    let output = command.output().map_err(|e| not_started(command, &e))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() {
+        Ok(text)
+    } else {
+        Err(Failure::new(format!("{}: {}\n{text}", line(command), output.status)))
+    }
+}
+
+/// True where nobody is there to install anything.
+#[must_use]
+pub fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+/// Installs Debian packages, with spaces between the names, if that is allowed and this is root.
+///
+/// # Errors
+/// If it is not, with what root would do, or it does not work.
+pub fn install_packages(packages: &str, allowed: bool) -> Result<()> {
+    let install = format!("apt-get install -y --no-install-recommends {packages}");
+    if !allowed || !std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0) {
+        return Err(Failure::new(format!("expected these packages; as root: apt-get update && {install}")));
+    }
+    for command in ["apt-get update", &install] {
+        let mut words = command.split(' ');
+        let mut command = Command::new(words.next().unwrap_or_default());
+        run(command.args(words).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()))?;
+    }
+    Ok(())
 }
 
 /// Runs `command`, passes each line of its standard output on, and shows it to `on_line` as well. True if it succeeds.

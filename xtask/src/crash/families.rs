@@ -10,6 +10,7 @@ use super::random::Random;
 use super::scene::{PROMPTS, Scene};
 use super::serve;
 use super::upkeep;
+use super::walled;
 use crate::{Failure, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -135,6 +136,7 @@ pub fn all<'a>(root: &Path, survey: &'a Survey, extent: Extent, random: &mut Ran
         upkeep::repairs(root, &survey.calm, extent, random)?,
         serve::kills(root, survey, extent, random)?,
         neighbours::all(&survey.calm),
+        walled::kills(&survey.calm, extent, random),
     ])
 }
 

@@ -22,6 +22,7 @@ mod random;
 mod scene;
 mod serve;
 mod upkeep;
+mod walled;
 
 use crate::repo::{Repo, at};
 use crate::{Failure, Result, Tally};

@@ -154,7 +154,9 @@ pub fn published(out: &str) -> Vec<String> {
     whole.filter(|line| line.starts_with("{\"seq\":")).map(str::to_owned).collect()
 }
 
-fn has_message(log: &Log, prompt: &str) -> bool {
+/// True if the message is in the log.
+#[must_use]
+pub fn has_message(log: &Log, prompt: &str) -> bool {
     log.entries.iter().any(|e| e.kind == "message_received" && e.fields.text("content") == prompt)
 }
 

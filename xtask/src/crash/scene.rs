@@ -53,9 +53,14 @@ const POLICY: &str = "apiVersion: duragent/v1alpha1\nkind: Policy\nmode: allow\n
 /// Answers after the last of the story.
 const SPARE_ANSWERS: usize = 20;
 
-/// Answers by number. The spare ones are for sessions that were cut short and get a message more.
-fn transcript() -> String {
-    let once = format!("printf '%s\\\\n' \\\"${COUNTER}\\\" >> {EFFECTS}");
+/// How long the call of class `once` goes on after its effect in [`Scene::enclose`]: well beyond the time within which
+/// nothing of it may be left.
+const TOOL_SECONDS: u32 = 4;
+
+/// Answers by number. The spare ones are for sessions that were cut short and get a message more. `rest` is what the call
+/// of class `once` does after its effect.
+fn transcript(rest: &str) -> String {
+    let once = format!("printf '%s\\\\n' \\\"${COUNTER}\\\" >> {EFFECTS}{rest}");
     let call = |name: &str, arguments: &str| {
         format!("{{\"tool_calls\":[{{\"name\":\"{name}\",\"arguments\":{arguments}}}]}}\n")
     };
@@ -100,7 +105,7 @@ impl Scene {
             (".duragent/duragent.yaml", CONFIG),
             (".duragent/policy.yaml", POLICY),
             (".duragent/agents/witness/agent.yaml", AGENT),
-            (".duragent/transcript.jsonl", &transcript()),
+            (".duragent/transcript.jsonl", &transcript("")),
             ("notes.txt", "the sky is blue\n"),
         ] {
             scene.put(name, text.as_bytes())?;
@@ -135,6 +140,18 @@ impl Scene {
     pub fn limit_segments(&self, bytes: usize) -> Result<()> {
         let text = format!("{CONFIG}  log_segment_bytes_max: {bytes}\n");
         self.put(".duragent/duragent.yaml", text.as_bytes())
+    }
+
+    /// Puts tools behind a wall. The call of class `once` goes on after its effect, and all its processes have the folder's
+    /// path in their arguments.
+    ///
+    /// # Errors
+    /// If files cannot be written.
+    pub fn enclose(&self) -> Result<()> {
+        self.put(".duragent/duragent.yaml", CONFIG.replace("mode: trust", "mode: bubblewrap").as_bytes())?;
+        // The last command of all, so that the shell stays.
+        let rest = format!("; sleep {TOOL_SECONDS}; : {}", self.folder.display());
+        self.put(".duragent/transcript.jsonl", transcript(&rest).as_bytes())
     }
 
     /// The command line that says `prompt`.
