@@ -65,6 +65,8 @@ pub(super) fn find(guard: &Path) -> Result<Backend, Unavailable> {
         ));
     }
     confined::processes(&mut report);
+    // Before the trial: one that is known to be partial goes without what is missing.
+    report.enforcement = achieved(&report);
     let is_root = uid() == 0;
     let (guard, policy) = (guard.to_owned(), Policy::default());
     let mut trial = Landlock { guard, policy, report: report.clone(), abi, mounts: is_root };
@@ -76,11 +78,13 @@ pub(super) fn find(guard: &Path) -> Result<Backend, Unavailable> {
         confined::try_out(&trial)?;
         report.missing.push(format!("modes and times of root's own files elsewhere ({})", unavailable.cause));
     }
-    if !report.missing.is_empty() {
-        report.enforcement = Enforcement::Partial;
-    }
+    report.enforcement = achieved(&report);
     trial.report = report.clone();
     Ok(Backend::new(report, Arc::new(move |policy| Ok(Arc::new(trial.with(policy)?)))))
+}
+
+fn achieved(report: &Report) -> Enforcement {
+    if report.missing.is_empty() { Enforcement::Full } else { Enforcement::Partial }
 }
 
 impl Landlock {
