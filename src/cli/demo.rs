@@ -121,6 +121,8 @@ impl<'a> Demo<'a> {
         let agent = workspace.join("agents").join(AGENT);
         file::create_dir(&agent).map_err(cannot("make", &agent))?;
         let mut files = vec![(workspace.join("duragent.yaml"), CONFIG), (folder.join("pump.sh"), TOOL)];
+        // There already: under Landlock a shell makes no new files right beside a workspace.
+        files.push((folder.join("pump.log"), ""));
         files.extend(AGENT_FILES.iter().map(|(name, text)| (agent.join(name), *text)));
         for (path, text) in files {
             fs::write(&path, text).map_err(cannot("write", &path))?;

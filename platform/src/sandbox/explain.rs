@@ -107,7 +107,7 @@ fn of_line(view: &View, line: &str) -> Option<Refusal> {
     for (error, needed) in PATH_ERRORS {
         if let Some((before, after)) = line.split_once(error)
             && let Some(path) = named_after(after).or_else(|| named(before)).and_then(|name| at(name, view.workdir()))
-            && view.grant(&path) < needed
+            && (view.grant(&path) < needed || (needed == Grant::Write && view.is_beside_protected(&path)))
             && (needed == Grant::Write || is_kept_away(view, &path))
         {
             return Some(Refusal { kind: RefusalKind::Fs, what: path.display().to_string(), hint: hint(view, &path) });
@@ -161,6 +161,11 @@ pub fn hint(view: &View, path: &Path) -> String {
     let workdir = view.workdir().display();
     if path.components().any(|part| part.as_os_str() == WORKSPACE_NAME) {
         return "this configures or belongs to the runtime, and is never to be reached from inside".to_owned();
+    }
+    if view.is_beside_protected(path) {
+        return "right here a shell makes, renames and removes nothing, because something beside it is protected; use write_file for new \
+                files, or work in a subdirectory"
+            .to_owned();
     }
     match view.grant(path) {
         Grant::Read if path.starts_with(view.workdir()) => {
@@ -284,6 +289,23 @@ mod tests {
         assert_eq!(found.map(|found| found.what), Some(outside.join("new").display().to_string()));
         assert!(deep.is_some());
         assert_eq!(granted, None, "a wrong name is a wrong name where one may look");
+    }
+
+    /// What Landlock cannot grant is told with what can be done instead.
+    #[test]
+    fn new_files_beside_protected_ones_are_told_apart() {
+        let folder = std::env::temp_dir().join(format!("duragent-explain-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join(".duragent")).unwrap();
+        std::fs::create_dir_all(folder.join("sub")).unwrap();
+        let place = Place { workdir: &folder, artifacts: Path::new("/a") };
+        let line = |name: &str| format!("bash: line 1: {name}: Permission denied");
+        let stiff = View::new(&Policy::default(), place).without_new_files();
+        let found = refusal_in(&stiff, &line("new.txt")).unwrap();
+        assert_eq!((found.kind, found.what), (RefusalKind::Fs, folder.join("new.txt").display().to_string()));
+        assert!(found.hint.contains("write_file"), "{}", found.hint);
+        assert_eq!(refusal_in(&stiff, &line("sub/new.txt")), None, "the file system's own");
+        assert_eq!(refusal_in(&View::new(&Policy::default(), place), &line("new.txt")), None, "bubblewrap mounts");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

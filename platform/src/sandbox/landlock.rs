@@ -170,7 +170,7 @@ impl Sandbox for Landlock {
     }
 
     fn view(&self, place: Place<'_>) -> View {
-        View::new(&self.policy, place)
+        View::new(&self.policy, place).without_new_files()
     }
 
     fn run(

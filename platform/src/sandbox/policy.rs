@@ -187,6 +187,8 @@ pub struct Entry {
 pub struct View {
     workdir: PathBuf,
     network_hint: Option<&'static str>,
+    /// [`View::without_new_files`].
+    is_stiff: bool,
     /// Sorted: what holds comes before what it holds, and what grants before what limits. `None`: all may be changed.
     entries: Option<Vec<Entry>>,
 }
@@ -195,7 +197,7 @@ impl View {
     /// No policy at all: trust mode.
     #[must_use]
     pub fn everything(place: Place<'_>) -> Self {
-        Self { workdir: place.workdir.to_owned(), network_hint: None, entries: None }
+        Self { workdir: place.workdir.to_owned(), network_hint: None, is_stiff: false, entries: None }
     }
 
     /// `policy` at `place`.
@@ -225,7 +227,7 @@ impl View {
             Network::Loopback => Some("the sandbox has a loopback of its own and no other network"),
             Network::Hosts(_) => Some("the sandbox reaches listed hosts, and those only through HTTP_PROXY"),
         };
-        Self { workdir: place.workdir.to_owned(), network_hint, entries: Some(entries) }
+        Self { workdir: place.workdir.to_owned(), network_hint, is_stiff: false, entries: Some(entries) }
     }
 
     /// Where relative paths start.
@@ -244,6 +246,22 @@ impl View {
     #[must_use]
     pub fn has_network(&self) -> bool {
         self.network_hint != Some(NO_NETWORK)
+    }
+
+    /// Notes that processes cannot make, rename or remove anything right in a directory that leads to something protected: what
+    /// is granted there is granted entry by entry. File tools can.
+    #[must_use]
+    pub fn without_new_files(self) -> Self {
+        Self { is_stiff: true, ..self }
+    }
+
+    /// True if `path` is, or would be, right in such a directory.
+    #[must_use]
+    pub fn is_beside_protected(&self, path: &Path) -> bool {
+        let above = path.parent().unwrap_or(path);
+        let leads =
+            |entry: &Entry| entry.limits && entry.path.starts_with(above) && entry.path.symlink_metadata().is_ok();
+        self.is_stiff && self.grant(path) == Grant::Write && self.entries().iter().any(leads)
     }
 
     /// False if nothing is enforced.

@@ -204,3 +204,18 @@ fn doctor_says_what_cannot_be_had() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(field(&ended.out, "checks").contains("install the package bubblewrap"), "{ended:?}");
 }
+
+/// The first thing that a newcomer runs works behind either wall.
+#[test]
+fn the_demonstration_runs_without_bubblewrap_too() {
+    let yard = yard("demonstration", "auto", User::Own);
+    for (number, around) in [Vec::new(), machine(&without_bwrap())].iter().enumerate() {
+        let folder = yard.outside(&format!("demonstration-{number}"));
+        let ended = yard.finish(&mut yard.command_around(around, &["demo", "--dir", &folder]));
+        assert!(ended.out.contains("one line: the tool ran once"), "{around:?}: {ended:?}");
+        let log = std::fs::read_dir(format!("{folder}/.duragent/sessions")).expect("a session").flatten().next();
+        let log = std::fs::read_to_string(log.expect("one").path().join("events.jsonl")).expect("its log");
+        let backend = if around.is_empty() { "bubblewrap" } else { "landlock" };
+        assert!(log.contains(&format!("\"backend\":\"{backend}\",\"enforcement\":\"full\"")), "{backend}: {log}");
+    }
+}
