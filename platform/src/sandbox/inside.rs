@@ -4,8 +4,8 @@
 //! Entered as `__inside [OPTIONS] -- PROGRAM ARGS…` by [`super::guard`] (Landlock) or by bwrap, with a channel to the runtime
 //! at a fixed descriptor. In this order: all other descriptors above standard error are closed, the listener for the proxy is
 //! handed out, the mounts are checked (bubblewrap), limits are set, and under Landlock its rules and the system call filter,
-//! which bwrap installs by itself; then it says that it is ready, and executes. Whatever
-//! fails on the way is told, and nothing is executed: a sandbox that cannot be built runs nothing.
+//! which bwrap installs by itself; then it says that it is ready, and executes. Whatever fails on the way is told, and nothing
+//! is executed: a sandbox that cannot be built runs nothing.
 //!
 //! Invariants: single-threaded. `PR_SET_NO_NEW_PRIVS` is set before the filter, so no set-user-id program gains anything.
 
