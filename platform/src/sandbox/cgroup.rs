@@ -4,10 +4,10 @@
 //! Interfaces: cgroup v2 `pids.max`, and the `pids` hierarchy of v1 (Documentation/admin-guide/cgroup-v2.rst and
 //! cgroup-v1/pids.rst in Linux).
 
+use crate::process::random_u64;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -24,9 +24,8 @@ impl Group {
     /// # Errors
     /// If there is no hierarchy that this process may make one in.
     pub(super) fn make(processes: u64) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("duragent-{}-{number}", std::process::id());
+        // The number of this process may be that of another one in another namespace.
+        let name = format!("duragent-{}-{:016x}", std::process::id(), random_u64());
         let own = fs::read_to_string("/proc/self/cgroup")?;
         let mut error = io::Error::new(io::ErrorKind::NotFound, "no cgroup hierarchy with a pids controller");
         for parent in parents(&own) {

@@ -117,6 +117,9 @@ pub const SYSTEM_READ: &[&str] = &[
     "/etc/nsswitch.conf",
     "/etc/os-release",
     "/etc/passwd",
+    // Not to have it is fine, not to be allowed to read it ends every program with OpenSSL (Landlock).
+    "/etc/pki/tls",
+    "/etc/ssl/openssl.cnf",
 ];
 
 /// Beside these if there is a network beyond a loopback: how names are looked up, and who is trusted.
@@ -124,12 +127,10 @@ pub const NETWORK_READ: &[&str] = &[
     "/etc/gai.conf",
     "/etc/host.conf",
     "/etc/hosts",
-    "/etc/pki/tls",
     "/etc/protocols",
     "/etc/resolv.conf",
     "/etc/services",
     "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
 ];
 
 /// Below each directory that may be changed: what a shell, git or an editor runs by itself later, outside. Read-only.
