@@ -6,7 +6,8 @@
 //!
 //! Absent: certainty. A program may print anything, or nothing.
 
-use super::policy::{Grant, Limits, View, WORKSPACE_NAME};
+use super::files;
+use super::policy::{Grant, Limits, View};
 use super::{Ended, Exit, Refusal, RefusalKind};
 use std::path::{Component, Path, PathBuf};
 
@@ -110,7 +111,11 @@ fn of_line(view: &View, line: &str) -> Option<Refusal> {
             && (view.grant(&path) < needed || (needed == Grant::Write && view.is_beside_protected(&path)))
             && (needed == Grant::Write || is_kept_away(view, &path))
         {
-            return Some(Refusal { kind: RefusalKind::Fs, what: path.display().to_string(), hint: hint(view, &path) });
+            return Some(Refusal {
+                kind: RefusalKind::Fs,
+                what: path.display().to_string(),
+                hint: hint(view, &path, needed),
+            });
         }
     }
     let (_, limit) = LIMIT_ERRORS.iter().find(|(error, _)| view.is_confined() && line.contains(error))?;
@@ -155,28 +160,17 @@ fn is_shown(view: &View, path: &Path) -> bool {
     OWN_PLACES.iter().any(|place| path == Path::new(place)) || view.grant(path) >= Grant::Read || holds_granted()
 }
 
-/// What a path that was refused could be replaced by.
-#[must_use]
-pub fn hint(view: &View, path: &Path) -> String {
-    let workdir = view.workdir().display();
-    if path.components().any(|part| part.as_os_str() == WORKSPACE_NAME) {
-        return "this configures or belongs to the runtime, and is never to be reached from inside".to_owned();
+/// What to do instead: in the words of the file tools, but for what only processes cannot do.
+fn hint(view: &View, path: &Path, needed: Grant) -> String {
+    let granted = view.grant(path);
+    if granted < needed || !view.is_beside_protected(path) {
+        // Most programs that are refused something that is there wanted to read it.
+        let wanted = if granted == Grant::None && path.symlink_metadata().is_ok() { Grant::Read } else { needed };
+        return files::hint(view, path, wanted);
     }
-    if view.is_beside_protected(path) {
-        return "right here a shell makes, renames and removes nothing, because something beside it is protected; use write_file for new \
-                files, or work in a subdirectory"
-            .to_owned();
-    }
-    match view.grant(path) {
-        Grant::Read if path.starts_with(view.workdir()) => {
-            "this is run or read by other programs, and is read-only in the sandbox; ask the user to change it"
-                .to_owned()
-        }
-        Grant::Read => format!(
-            "the sandbox lets this be read and not changed; write below {workdir}, or ask the user to add it to sandbox.write"
-        ),
-        _ => format!("the sandbox does not show this; work below {workdir}, or ask the user to add it to sandbox.read"),
-    }
+    "right here a shell makes, renames and removes nothing, because something beside it is protected; use write_file for new files, \
+     or work in a subdirectory"
+        .to_owned()
 }
 
 /// The path that a message names behind its error, as Python (`: '/etc/x'`) and Node (`, open '/etc/x'`) do.

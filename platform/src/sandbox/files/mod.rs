@@ -69,6 +69,11 @@ pub(super) fn holder(path: &Path) -> io::Result<(File, &OsStr)> {
     Ok((at::open(Lookup::best(), above, at::STEP)?, name))
 }
 
+/// What is allowed, and what to do, for `path`, which the policy refuses.
+pub(super) fn hint(view: &View, path: &Path, needed: Grant) -> String {
+    Refused::new(view, path.to_owned(), needed).hint
+}
+
 impl View {
     /// Opens `path` (absolute, or from the working directory on) as a tool may. Never waits: a pipe or a device is refused.
     ///
