@@ -13,7 +13,7 @@
 
 use super::connect::{self, Connection};
 use super::live::{self, Heard, Live, Message};
-use super::{Common, Failure, pick, print, render, text};
+use super::{Common, Failure, pick, print, render, setup, text};
 use crate::config::{env, init};
 use crate::store::file::{FileStore, Tail};
 use duragent_core::event::{Body, Event, TurnReason};
@@ -128,6 +128,8 @@ impl<'a> Demo<'a> {
             fs::write(&path, text).map_err(cannot("write", &path))?;
         }
         init::init(&workspace).map_err(|error| Failure::new(error.to_string()))?;
+        // What the server would refuse to start without is better told here: a sandbox that works on this machine.
+        setup::setup(&workspace)?;
         let connection = Arc::new(Connection::at(connect::socket(&workspace)));
         let plain = env::process("NO_COLOR").is_some_and(|v| !v.is_empty());
         let watched = terminal::is_terminal(std::io::stdout());

@@ -205,6 +205,21 @@ fn doctor_says_what_cannot_be_had() {
     assert!(field(&ended.out, "checks").contains("install the package bubblewrap"), "{ended:?}");
 }
 
+/// And where there is none, it says so instead of running a tool in the open.
+#[test]
+fn the_demonstration_says_what_is_missing() {
+    let yard = yard("demonstration-without", "auto", User::Own);
+    let filter = write_filter(&yard);
+    let folder = yard.outside("demonstration");
+    let around = machine_without_landlock(&filter, &without_bwrap());
+    let ended = yard.finish(&mut yard.command_around(&around, &["demo", "--dir", &folder]));
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    for part in ["no sandbox works here", "no bwrap in", "hint: install the package bubblewrap"] {
+        assert!(ended.err.contains(part), "{part}: {ended:?}");
+    }
+    assert!(!std::path::Path::new(&folder).join("pump.log").metadata().is_ok_and(|log| log.len() > 0));
+}
+
 /// The first thing that a newcomer runs works behind either wall.
 #[test]
 fn the_demonstration_runs_without_bubblewrap_too() {
