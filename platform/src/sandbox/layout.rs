@@ -11,10 +11,12 @@
 
 use super::files::{self, at};
 use super::policy::{Entry, Grant, NETWORK_READ, SYSTEM_READ, View, WORKSPACE_NAME};
+use crate::process::uid;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -177,9 +179,8 @@ impl Layout {
                     self.protect(root_of(view, &real), &real, entry.grant, id);
                 }
                 // From the root down: the first is what can be replaced.
-                let mut parts: Vec<_> = path.ancestors().take_while(|part| *part != root).collect();
-                parts.reverse();
-                let link = parts.into_iter().find_map(|part| Some((part, fs::read_link(part).ok()?)));
+                let link = first_link(path).filter(|part| part.starts_with(root) && *part != root);
+                let link = link.and_then(|part| Some((part, fs::read_link(part).ok()?)));
                 if let Some((part, target)) = link.filter(|_| changeable) {
                     let watch = Watch { path: part.to_owned(), link: Some(target) };
                     if !self.watch.contains(&watch) {
@@ -245,9 +246,28 @@ pub(super) fn put_aside(watch: &[Watch]) -> Vec<&Path> {
 }
 
 impl Watch {
-    /// True if there was something to be moved. An error if it could not be, or if the way there leads through a link: then
-    /// this is not the directory that was protected, and nothing in it is touched.
+    /// True if there was something to be moved.
+    ///
+    /// The tool was of the same user: what it took from itself, looking or renaming, it took from us, and we take it back. And
+    /// if it made a link of a directory above the name, that link is what is moved; nothing that it leads to is touched.
     fn settle(&self) -> io::Result<bool> {
+        let mut settled = self.settle_plainly();
+        if settled.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            open_up(&self.path)?;
+            settled = self.settle_plainly();
+        }
+        match settled {
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) && self.path.symlink_metadata().is_ok() => {
+                let link = first_link(self.path.parent().unwrap_or(&self.path)).ok_or(error)?;
+                let (directory, name) = files::holder(link)?;
+                at::rename(&directory, name, &aside(name)).map(|()| true)
+            }
+            settled => settled,
+        }
+    }
+
+    /// An error if the way there leads through a link.
+    fn settle_plainly(&self) -> io::Result<bool> {
         let (directory, name) = files::holder(&self.path)?;
         let there = match at::stat(&directory, name) {
             Ok(_) => true,
@@ -269,6 +289,30 @@ impl Watch {
         }
         Ok(true)
     }
+}
+
+/// The first symbolic link on the way to `path`, that included.
+fn first_link(path: &Path) -> Option<&Path> {
+    let mut parts: Vec<_> = path.ancestors().collect();
+    parts.reverse();
+    parts.into_iter().find(|part| part.is_symlink())
+}
+
+/// Gives the owner of the directories above `path`, if that is us, the right to pass, and to change the last one.
+fn open_up(path: &Path) -> io::Result<()> {
+    let mut above: Vec<_> = path.ancestors().skip(1).collect();
+    above.reverse();
+    for (number, directory) in above.iter().enumerate() {
+        let needed = if number + 1 == above.len() { 0o700 } else { 0o100 };
+        let file = files::name(directory)?;
+        let found = file.metadata()?;
+        if found.is_dir() && found.uid() == uid() && found.mode() & needed != needed {
+            // A descriptor that only names cannot be changed itself, but by its name.
+            let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+            fs::set_permissions(name, fs::Permissions::from_mode(found.mode() & 0o7777 | needed))?;
+        }
+    }
+    Ok(())
 }
 
 /// A name that nothing runs, beside: so that the move is one rename.
@@ -440,19 +484,19 @@ mod tests {
         fs::remove_file(folder.0.join("w/.bashrc")).unwrap();
         fs::remove_file(folder.0.join("w/.zshrc")).unwrap();
         folder.make(&["w/.bashrc", "w/.profile", "w/.duragent/duragent.yaml"]);
-        // A way that leads elsewhere now: what is there is not ours to move.
+        // A way that leads elsewhere now: what is there is not ours to move, but the link is.
         folder.make(&["outside/fish/", "w/.config -> ../outside"]);
         let mut aside = put_aside(&layout.watch);
         aside.sort();
-        assert!(folder.0.join("outside/fish").is_dir());
-        fs::remove_file(folder.0.join("w/.config")).unwrap();
-        let expected = ["w/.bashrc", "w/.duragent", "w/.profile", "w/.zshrc"].map(|name| folder.0.join(name));
+        assert!(folder.0.join("outside/fish").is_dir() && !folder.0.join("w/.config").is_symlink());
+        let expected = ["w/.bashrc", "w/.config/fish", "w/.duragent", "w/.profile", "w/.zshrc"];
+        let expected = expected.map(|name| folder.0.join(name));
         assert_eq!(aside, expected);
         assert_eq!(fs::read_link(folder.0.join("w/.bashrc")).unwrap(), Path::new("dotfiles/bashrc"));
         assert_eq!(fs::read_link(folder.0.join("w/.zshrc")).unwrap(), Path::new("a"));
         let mut names: Vec<_> = fs::read_dir(folder.0.join("w")).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         let kept = names.iter().filter(|name| name.to_string_lossy().contains(".refused-by-duragent-")).count();
-        assert_eq!((names.len(), kept), (5, 3), "nothing is lost: {names:?}");
+        assert_eq!((names.len(), kept), (6, 4), "nothing is lost: {names:?}");
     }
 }

@@ -6,7 +6,7 @@ use crate::kernel::{Answer, Refused, as_arg, at, c_path, call, descriptor};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 pub const ATTEMPTS: &[Attempt] = &[
@@ -193,11 +193,19 @@ pub const ATTEMPTS: &[Attempt] = &[
     .hurts(),
     Attempt::new("cut off a start-up file by opening it for reading", open_and_cut, "EROFS", "EACCES").hurts(),
     Attempt::new("make a start-up file", |_| create(".zshrc"), OK, "EACCES").hurts(),
+    // The guard that moves it aside is of the same user: what the tool takes from itself, it takes from the guard.
+    Attempt::new("make a start-up file, and let nobody rename it", |_| make_and_lock(0o555), OK, "EACCES").hurts(),
+    Attempt::new("make a start-up file, and let nobody see it", |_| make_and_lock(0o000), OK, "EACCES").hurts(),
     Attempt::new("make .mcp.json", |_| create(".mcp.json"), OK, "EACCES").hurts(),
     Attempt::new("make tasks for an editor", |_| create(".vscode/tasks.json"), OK, "EACCES").hurts(),
     Attempt::new("make services for the user's manager", |_| create(".config/systemd/user/x.service"), OK, "EACCES")
         .hurts(),
 ];
+
+fn make_and_lock(mode: u32) -> Answer {
+    create(".zprofile")?;
+    Ok(fs::set_permissions(".", fs::Permissions::from_mode(mode))?)
+}
 
 fn append(path: &Path) -> Answer {
     let mut file = OpenOptions::new().append(true).open(path)?;
