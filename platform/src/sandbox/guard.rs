@@ -13,7 +13,7 @@
 //!
 //! Absent: deadlines and output. Those are the runtime's, in [`super::run`].
 
-use super::layout::{Watch, put_aside};
+use super::watch::{Watch, put_aside};
 use super::{channel, tree};
 use crate::{poll, signal};
 use std::ffi::OsString;

@@ -39,6 +39,8 @@ mod run;
 mod seccomp;
 mod tree;
 mod trust;
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code, reason = "backends use it"))]
+mod watch;
 
 pub use backend::{Backend, Mode, Unavailable, find};
 pub use files::{Lookup, Refused, entries};

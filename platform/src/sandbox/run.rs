@@ -5,9 +5,9 @@
 //! what went wrong, and never a tool's output.
 
 use super::guard::{ENV_MARK, GUARD_ARG, Options, Report};
-use super::layout::refused_hint;
 use super::policy::Endpoint;
 use super::proxy::Proxy;
+use super::watch::refused_hint;
 use super::{Command, Ended, Exit, Refusal, RefusalKind, Stream, View, channel, tree};
 use crate::cancel::Cancel;
 use crate::poll;
