@@ -2,7 +2,7 @@
 
 use super::chunked::Decoder;
 use super::io::{Io, Lost};
-use super::listener::Limits;
+use super::limits::Limits;
 use super::problem::{self, Problem};
 use duragent_core::http_head::Framing;
 use std::time::Instant;

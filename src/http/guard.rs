@@ -46,6 +46,15 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// Who may ask, on TCP.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Required on every TCP listener if set; has to be set off loopback.
+    pub token: Option<Token>,
+    /// Required instead of `token` for `/api/admin/`, if set.
+    pub admin_token: Option<Token>,
+}
+
 /// Checks where a request believes to go and where it comes from.
 pub(super) fn check_origin(head: &Head<'_>, peer: Peer) -> Result<(), Problem> {
     if peer != Peer::Loopback {

@@ -23,9 +23,6 @@ const READ_BYTES_MAX: usize = 4096;
 /// Bytes a client may send ahead (pipelining) while it is being answered. More is not a client we know.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Longest time without progress while we write. A client that reads nothing for so long is gone.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
-
 /// Longest time and most bytes we listen to after our last word, so that closing does not destroy it on its way: data
 /// that arrives at a closed socket makes the kernel send a reset, which overtakes what the client has not read yet.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
@@ -92,16 +89,18 @@ pub(super) struct Io {
     /// Arrived, and not part of what is being answered.
     pub(super) pending: Vec<u8>,
     clock: Clock,
+    /// Longest time without progress while we write.
+    write_time_max: Duration,
 }
 
 impl Io {
-    pub(super) fn new(live: Arc<Live>) -> Self {
-        Self { live, pending: Vec::new(), clock: Clock { timer: Timer::never(), armed: None } }
+    pub(super) fn new(live: Arc<Live>, write_time_max: Duration) -> Self {
+        Self { live, pending: Vec::new(), clock: Clock { timer: Timer::never(), armed: None }, write_time_max }
     }
 
     /// Waits for more bytes and appends them to `pending`.
     pub(super) async fn fill(&mut self, deadline: Instant) -> Result<(), Lost> {
-        let Self { live, pending, clock } = self;
+        let Self { live, pending, clock, .. } = self;
         poll_fn(|cx| match poll_read(&live.socket, cx, pending) {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => clock.poll(cx, deadline).map(|()| Err(Lost::Late)),
@@ -113,11 +112,12 @@ impl Io {
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Lost> {
         while !bytes.is_empty() {
             let mut deadline = None;
-            let written = poll_fn(|cx| match Pin::new(&mut &self.live.socket).poll_write(cx, bytes) {
+            let Self { live, clock, write_time_max, .. } = self;
+            let written = poll_fn(|cx| match Pin::new(&mut &live.socket).poll_write(cx, bytes) {
                 Poll::Ready(result) => Poll::Ready(result.map_err(|_| Lost::Closed)),
                 Poll::Pending => {
-                    let at = *deadline.get_or_insert_with(|| Instant::now() + WRITE_STALL_MAX);
-                    self.clock.poll(cx, at).map(|()| Err(Lost::Late))
+                    let at = *deadline.get_or_insert_with(|| Instant::now() + *write_time_max);
+                    clock.poll(cx, at).map(|()| Err(Lost::Late))
                 }
             })
             .await?;

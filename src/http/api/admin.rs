@@ -2,9 +2,9 @@
 
 use super::{PLAIN, Request};
 use crate::http::json::object;
-use crate::http::listener::Shared;
 use crate::http::problem::{self, Problem};
 use crate::http::response::{Response, TEXT};
+use crate::http::shared::Shared;
 use crate::session::api::ApiError;
 
 /// The process answers: this connection is the proof.

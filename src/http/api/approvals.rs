@@ -2,9 +2,9 @@
 
 use super::Request;
 use crate::http::json::{array, missing, object, read_object};
-use crate::http::listener::Shared;
 use crate::http::problem::Problem;
 use crate::http::response::Response;
+use crate::http::shared::Shared;
 use crate::session::api::{Approval, Verdict};
 use duragent_core::event::{Decision, Scope};
 use duragent_core::ids::is_id;

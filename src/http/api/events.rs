@@ -2,10 +2,10 @@
 
 use super::{Answer, EVENTS, Request};
 use crate::http::json::{array, object};
-use crate::http::listener::Shared;
 use crate::http::problem::{self, Problem};
 use crate::http::query::whole_number;
 use crate::http::response::{JSON, Response};
+use crate::http::shared::Shared;
 
 /// `?after=&follow=&limit=`. `Last-Event-ID` wins over `after`: a browser that reconnects sends the old URL again.
 pub(super) async fn get(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {

@@ -3,9 +3,9 @@
 use super::sessions::usage_json;
 use super::{Answer, EVENTS, Request};
 use crate::http::json::{missing, object, read_object};
-use crate::http::listener::Shared;
 use crate::http::problem::{self, Problem};
 use crate::http::response::{JSON, Response};
+use crate::http::shared::Shared;
 use crate::session::api::{Accepted, NewMessage, TurnResult, WAIT_MAX};
 use duragent_core::ids::{InvalidId, is_id};
 use std::time::Duration;

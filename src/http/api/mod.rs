@@ -9,11 +9,11 @@ mod sessions;
 pub(super) use messages::{Wait, accepted_json, turn_json};
 
 use super::accept;
-use super::listener::Shared;
 use super::problem::{self, Problem};
 use super::query::Query;
 use super::response::{JSON, Response};
 use super::route::{Resource, Verb};
+use super::shared::Shared;
 use crate::session::Follow;
 use duragent_core::http_head::Head;
 use duragent_core::ids::is_id;

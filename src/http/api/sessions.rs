@@ -2,9 +2,9 @@
 
 use super::{LINES, Request};
 use crate::http::json::{array, missing, object, read_object, string};
-use crate::http::listener::Shared;
 use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
+use crate::http::shared::Shared;
 use crate::session::api::{AgentInfo, Filter, NewSession, Status, Summary};
 use duragent_core::event::Usage;
 use duragent_core::time::rfc3339;
