@@ -13,15 +13,16 @@ use super::response::{Response, Wire};
 use super::route::{self, Resource, Verb};
 use super::shared::Shared;
 use super::sse;
+use super::stream;
 use duragent_core::http_head::{self, Finder, Framing, Head};
 use std::borrow::Cow;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tiny_http::Method;
 
 /// What becomes of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// Another request may come.
     Keep,
@@ -29,23 +30,29 @@ enum Next {
     Close,
     /// Nobody is left.
     Drop,
+    /// The answer takes its time. What the request took is given back first.
+    Last(Answer, Wire),
 }
 
 /// Serves the connection to its end.
-pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Shared) {
+pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
     let mut silence_max = shared.limits().head_time_max;
     loop {
-        let next = match head(io, shared, silence_max).await {
+        io.waits();
+        let mut next = match head(io, shared, silence_max).await {
             // Boxed, so that an idle connection does not carry the size of the largest handler.
-            Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, &bytes)).await,
+            Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, bytes)).await,
             Ok(None) => Next::Drop,
             Err(problem) => respond(io, problem.into(), LAST).await,
         };
+        if let Next::Last(answer, wire) = next {
+            next = Box::pin(last(io, shared, answer, wire)).await;
+        }
         silence_max = shared.limits().idle_time_max;
         match next {
             Next::Keep if !shared.is_draining() => {}
             Next::Keep | Next::Close => return io.linger().await,
-            Next::Drop => return,
+            Next::Drop | Next::Last(..) => return,
         }
     }
 }
@@ -53,7 +60,7 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Shared) {
 /// Answers 503 to a connection that is one too many.
 pub(super) async fn refuse(io: &mut Io) {
     let problem = Problem::new(problem::BUSY, "too many connections are open");
-    if respond(io, problem.into(), LAST).await == Next::Close {
+    if matches!(respond(io, problem.into(), LAST).await, Next::Close) {
         io.linger().await;
     }
 }
@@ -92,9 +99,9 @@ async fn head(io: &mut Io, shared: &Shared, silence_max: Duration) -> Result<Opt
 }
 
 /// One request and its answer.
-async fn exchange(io: &mut Io, peer: Peer, shared: &Shared, bytes: &[u8]) -> Next {
+async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>) -> Next {
     shared.count_request();
-    let head = match http_head::parse(bytes) {
+    let head = match http_head::parse(&bytes) {
         Ok(head) => head,
         Err(refusal) => return respond(io, Problem::from(refusal).into(), LAST).await,
     };
@@ -118,18 +125,33 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Shared, bytes: &[u8]) -> Nex
         Err(Failed::Refused(problem)) => return respond(io, problem.into(), Wire { close: true, ..wire }).await,
         Err(Failed::Closed) => return Next::Drop,
     };
+    if io.works().is_err() {
+        return Next::Drop;
+    }
     let request = Request { head: &head, resource, verb, body: &body };
     match api::answer(shared, &request).await {
         Ok(Answer::Whole(response)) => respond(io, response, wire).await,
-        Ok(Answer::Wait(wait)) => turn(io, shared, &wait, wire).await,
-        Ok(Answer::Stream { follow, until }) => {
-            match sse::stream(io, follow, until, shared.limits().ping_time_max, wire).await {
-                Ok(()) if wire.close || wire.minor == 0 => Next::Close,
-                Ok(()) => Next::Keep,
-                Err(_) => Next::Drop,
-            }
-        }
+        Ok(answer) => Next::Last(answer, wire),
         Err(problem) => respond(io, problem.into(), wire).await,
+    }
+}
+
+/// Gives an answer that lasts.
+async fn last(io: &mut Io, shared: &Shared, answer: Answer, wire: Wire) -> Next {
+    let sent = match answer {
+        Answer::Whole(response) => return respond(io, response, wire).await,
+        Answer::Wait(wait) => return turn(io, shared, &wait, wire).await,
+        Answer::Stream(stream) => sse::stream(io, stream, shared.limits().ping_time_max, wire).await,
+        Answer::Pages { content_type, mut pages } => match pages.next().await {
+            Err(error) => return respond(io, Problem::from(error).into(), wire).await,
+            Ok(page) if pages.is_done() => return respond(io, Response::new(200, content_type, page), wire).await,
+            Ok(page) => stream::pages(io, content_type, page, pages, wire).await,
+        },
+    };
+    match sent {
+        Ok(()) if wire.close || wire.minor == 0 => Next::Close,
+        Ok(()) => Next::Keep,
+        Err(_) => Next::Drop,
     }
 }
 

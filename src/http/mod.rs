@@ -27,6 +27,7 @@ mod response;
 mod route;
 mod shared;
 mod sse;
+mod stream;
 
 pub use door::{BindError, Listen};
 pub use guard::{Access, Peer, Token};

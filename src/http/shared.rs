@@ -1,7 +1,8 @@
 //! What all connections share, and how many there may be.
 //!
-//! Invariants: a connection over the limit is told so and closed, and costs no more than a few bytes. A place is given back
-//! whatever ends the connection.
+//! Invariants: when all places are taken, a new connection takes that of the one which has waited longest for its client:
+//! who dribbles a request or reads no answer cannot keep others out. Only when all are at work is it told so and closed,
+//! which costs no more than a few bytes. A place is given back whatever ends the connection.
 
 use super::conn;
 use super::guard::{Access, Peer, Token};
@@ -17,12 +18,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Connections over the limit that are being told so. Those over this one as well are closed without a word.
 const REFUSALS_MAX: usize = 32;
 
+/// One in so many places is kept for requests that are answered at once, but not more than so many: whoever follows
+/// sessions must not keep an operator from asking how the server is.
+const LASTING_SPARE: usize = 8;
+const LASTING_SPARE_MAX: usize = 32;
+
 /// Numbers for `/metrics`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traffic {
     pub(super) connections: u64,
     pub(super) accepted: u64,
     pub(super) refused: u64,
+    pub(super) given_up: u64,
     pub(super) accept_errors: u64,
     pub(super) requests: u64,
 }
@@ -47,8 +54,10 @@ pub(super) struct Connections {
     /// In no order; few enough to search (`connections_max`).
     pub(super) open: Vec<(u64, Arc<Live>)>,
     refusals: usize,
+    lasting: usize,
     accepted: u64,
     refused: u64,
+    given_up: u64,
 }
 
 impl Shared {
@@ -94,6 +103,7 @@ impl Shared {
             connections: live.open.len() as u64,
             accepted: live.accepted,
             refused: live.refused,
+            given_up: live.given_up,
             accept_errors: self.accept_errors.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
         }
@@ -113,21 +123,50 @@ impl Shared {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place for the connection, if there is one.
+    /// Takes a place for the connection, if there is one or one can be made.
     fn admit(self: &Arc<Self>, live: Arc<Live>) -> Admission {
         let mut connections = self.connections();
-        if connections.open.len() < self.limits.connections_max {
+        if connections.open.len() < self.limits.connections_max || connections.make_room() {
             connections.accepted += 1;
             let number = connections.accepted;
             connections.open.push((number, live));
-            return Admission::Open(Place { shared: Arc::clone(self), number: Some(number) });
+            return Admission::Open(Place { shared: Arc::clone(self), kind: Kind::Open(number) });
         }
         connections.refused += 1;
         if connections.refusals < REFUSALS_MAX {
             connections.refusals += 1;
-            return Admission::Refused(Place { shared: Arc::clone(self), number: None });
+            return Admission::Refused(Place { shared: Arc::clone(self), kind: Kind::Refused });
         }
         Admission::Dropped
+    }
+
+    /// Takes a place for an answer that lasts: a stream of events, or the wait for a turn. `None` if only those are left that
+    /// are kept for answers that do not.
+    pub(super) fn admit_lasting(self: &Arc<Self>) -> Option<Place> {
+        let max = self.limits.connections_max;
+        let mut connections = self.connections();
+        if connections.lasting >= max - (max / LASTING_SPARE).min(LASTING_SPARE_MAX) {
+            return None;
+        }
+        connections.lasting += 1;
+        Some(Place { shared: Arc::clone(self), kind: Kind::Lasting })
+    }
+}
+
+impl Connections {
+    /// Gives up the connection that has waited longest for its client. False if all of them are at work: then it is we who
+    /// are slow.
+    fn make_room(&mut self) -> bool {
+        loop {
+            let waiting = self.open.iter().enumerate().filter_map(|(at, (_, live))| Some((live.waiting()?, at)));
+            let Some((since, at)) = waiting.min() else { return false };
+            // A failure means that its request became whole just now: there may be another.
+            if self.open.get(at).is_some_and(|(_, live)| live.give_up(since)) {
+                self.open.swap_remove(at);
+                self.given_up += 1;
+                return true;
+            }
+        }
     }
 }
 
@@ -138,22 +177,32 @@ enum Admission {
 }
 
 /// A connection's place among the others, given back when dropped.
-struct Place {
+pub(super) struct Place {
     shared: Arc<Shared>,
-    /// `None` for one that is being refused.
-    number: Option<u64>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The connection of this number.
+    Open(u64),
+    /// One that is being refused.
+    Refused,
+    /// An answer that lasts.
+    Lasting,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut connections = self.shared.connections();
-        match self.number {
-            Some(number) => {
+        match self.kind {
+            Kind::Open(number) => {
+                // One that was given up is not there any more.
                 if let Some(at) = connections.open.iter().position(|(open, _)| *open == number) {
                     connections.open.swap_remove(at);
                 }
             }
-            None => connections.refusals -= 1,
+            Kind::Refused => connections.refusals -= 1,
+            Kind::Lasting => connections.lasting -= 1,
         }
         // Full means that the word is there already.
         let _ = self.shared.ended.0.try_send(());

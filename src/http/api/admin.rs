@@ -44,6 +44,7 @@ pub(super) fn metrics(shared: &Shared, request: &Request<'_>) -> Result<Response
         ("http_connections", GAUGE, "Open connections.", http.connections),
         ("http_connections_total", COUNTER, "Connections taken.", http.accepted),
         ("http_connections_refused_total", COUNTER, "Connections over the limit.", http.refused),
+        ("http_connections_given_up_total", COUNTER, "Waiting connections closed for others.", http.given_up),
         ("http_accept_errors_total", COUNTER, "Failures to take a connection.", http.accept_errors),
         ("http_requests_total", COUNTER, "Requests answered.", http.requests),
     ];

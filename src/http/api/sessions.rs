@@ -1,6 +1,6 @@
 //! Agents and sessions: list, show, make, close, cancel, fork, export.
 
-use super::{LINES, Request};
+use super::{Answer, LINES, Request};
 use crate::http::json::{array, missing, object, read_object, string};
 use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
@@ -110,9 +110,9 @@ pub(super) async fn fork(shared: &Shared, request: &Request<'_>, id: &str) -> Re
 }
 
 /// The log as it is on disk.
-pub(super) async fn export(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+pub(super) fn export(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     request.wants(&[LINES])?;
-    Ok(Response::new(200, LINES, shared.runtime.export(id).await?))
+    Ok(Answer::Pages { content_type: LINES, pages: shared.runtime.export(id) })
 }
 
 fn agent_json(agent: &AgentInfo) -> String {
