@@ -10,6 +10,7 @@ use super::io::{Io, Live};
 use super::limits::Limits;
 use crate::session::Runtime;
 use async_io::Async;
+use duragent_platform::process::release_memory;
 use smol::channel::{Receiver, Sender, bounded};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +23,9 @@ const REFUSALS_MAX: usize = 32;
 /// sessions must not keep an operator from asking how the server is.
 const LASTING_SPARE: usize = 8;
 const LASTING_SPARE_MAX: usize = 32;
+
+/// Connections at a time that make it worth the while to give memory back when they have gone.
+const FLOOD: usize = 32;
 
 /// Numbers for `/metrics`.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +62,8 @@ pub(super) struct Connections {
     accepted: u64,
     refused: u64,
     given_up: u64,
+    /// Most open ones since memory was last given back.
+    most: usize,
 }
 
 impl Shared {
@@ -130,6 +136,7 @@ impl Shared {
             connections.accepted += 1;
             let number = connections.accepted;
             connections.open.push((number, live));
+            connections.most = connections.most.max(connections.open.len());
             return Admission::Open(Place { shared: Arc::clone(self), kind: Kind::Open(number) });
         }
         connections.refused += 1;
@@ -154,6 +161,15 @@ impl Shared {
 }
 
 impl Connections {
+    /// True if many have gone since memory was last given back: what they took is not needed again soon.
+    fn is_ebb(&mut self) -> bool {
+        let ebb = self.most >= FLOOD && self.open.len() <= self.most / 2;
+        if ebb {
+            self.most = self.open.len();
+        }
+        ebb
+    }
+
     /// Gives up the connection that has waited longest for its client. False if all of them are at work: then it is we who
     /// are slow.
     fn make_room(&mut self) -> bool {
@@ -204,8 +220,13 @@ impl Drop for Place {
             Kind::Refused => connections.refusals -= 1,
             Kind::Lasting => connections.lasting -= 1,
         }
+        let ebb = connections.is_ebb();
+        drop(connections);
         // Full means that the word is there already.
         let _ = self.shared.ended.0.try_send(());
+        if ebb {
+            release_memory();
+        }
     }
 }
 
