@@ -18,4 +18,5 @@ pub mod process;
 mod procfs;
 pub mod sandbox;
 pub mod signal;
+pub mod socket;
 pub mod terminal;

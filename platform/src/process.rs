@@ -158,6 +158,28 @@ fn mixed_u64() -> u64 {
     hasher.finish()
 }
 
+/// Lets this process open at least `wanted` descriptors, as far as its hard limit allows, and says how many it may have
+/// open (getrlimit(2), `RLIMIT_NOFILE`). A limit that is higher already stays: what this process starts has the same.
+pub fn allow_descriptors(wanted: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes to and reads from a struct that lives through the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return DESCRIPTORS_DEFAULT;
+        }
+        let raised = libc::rlimit { rlim_cur: (wanted as libc::rlim_t).min(limit.rlim_max), ..limit };
+        if raised.rlim_cur > limit.rlim_cur && libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
+            limit = raised;
+        }
+    }
+    #[allow(clippy::unnecessary_cast, reason = "rlim_t is 32 bits wide, or signed, on other targets")]
+    let allowed = limit.rlim_cur as u64;
+    allowed
+}
+
+/// What most systems allow.
+const DESCRIPTORS_DEFAULT: u64 = 256;
+
 /// Gives memory that is free inside this process back to the system, where the allocator keeps it (glibc, malloc_trim(3));
 /// elsewhere it does so by itself. Takes about a millisecond for some megabytes.
 pub fn release_memory() {
