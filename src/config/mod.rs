@@ -18,6 +18,8 @@ pub mod policy;
 mod problem;
 mod read;
 pub mod sandbox;
+mod secret_file;
+mod server;
 mod types;
 mod yaml;
 
