@@ -179,7 +179,7 @@ fn endpoint(section: &Section<'_>, provider: &mut Provider, dir: &Path) {
     for entry in headers.entries {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         let printable = |text: &str| text.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b));
-        match headers.text(&entry.key) {
+        match headers.secret(&entry.key) {
             Some(value) if entry.key.bytes().all(token) && !entry.key.is_empty() && printable(value) => {
                 provider.headers.push((entry.key.clone(), Secret::new(value.to_owned())));
             }

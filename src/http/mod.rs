@@ -29,6 +29,7 @@ mod shared;
 mod sse;
 
 pub use door::{BindError, Listen};
+pub use duragent_core::net::Proxies;
 pub use guard::{Access, Peer, Token};
 pub use limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, Limits};
 pub use listener::Server;
