@@ -59,6 +59,18 @@ pub fn uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Keeps the memory of this process, which holds keys, out of core dumps and from other processes of the same user: they can
+/// neither trace it nor read its environment (PR_SET_DUMPABLE, prctl(2)). Programs that it starts are as ever. Best effort: does
+/// nothing where the target has no such call.
+pub fn conceal() {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let (off, unused): (libc::c_ulong, libc::c_ulong) = (0, 0);
+        // SAFETY: prctl with this option takes numbers and changes one flag of this process.
+        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, off, unused, unused, unused) };
+    }
+}
+
 /// Memory of this process that is resident, in bytes; `None` where the target does not tell. Exact but for pages that come
 /// and go meanwhile (`smaps_rollup`, Linux 4.14), or from the kernel's coarser counter (`statm`).
 #[must_use]

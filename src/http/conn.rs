@@ -166,12 +166,12 @@ fn path<'a>(head: &Head<'a>) -> Result<Cow<'a, str>, Problem> {
 
 /// Everything that can be said before the body is read. Who may not ask does not learn what is there.
 fn admit<'p>(head: &Head<'_>, path: &'p str, peer: Peer, shared: &Shared) -> Result<(Resource<'p>, Verb), Problem> {
-    guard::check_origin(head, peer)?;
+    let access = shared.access();
+    access.check_origin(head, peer)?;
+    let path = access.below_base(path);
     let found = route::find(path);
-    match found {
-        Ok(Resource::Livez | Resource::Readyz) => {}
-        Ok(Resource::Reload | Resource::Shutdown) => guard::check_token(head, peer, shared.admin_token())?,
-        _ => guard::check_token(head, peer, shared.token())?,
+    if !matches!(found, Ok(Resource::Livez | Resource::Readyz)) {
+        access.check_token(head, peer, path)?;
     }
     let method = match head.method.parse() {
         Ok(Method::NonStandard(_)) | Err(()) => {
@@ -182,6 +182,9 @@ fn admit<'p>(head: &Head<'_>, path: &'p str, peer: Peer, shared: &Shared) -> Res
     let resource = found?;
     let verb = resource.verb(&method)?;
     body::admit(head.framing, shared.limits().body_bytes_max)?;
+    if verb != Verb::Get {
+        guard::check_media(head)?;
+    }
     Ok((resource, verb))
 }
 

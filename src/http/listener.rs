@@ -75,8 +75,8 @@ impl Server {
 async fn accept(door: Door, shared: Arc<Shared>) {
     loop {
         match door.accept().await {
-            Ok(stream) => {
-                let served = serve_stream(stream, door.peer, Arc::clone(&shared));
+            Ok((stream, peer)) => {
+                let served = serve_stream(stream, peer, Arc::clone(&shared));
                 smol::spawn(served).detach();
             }
             Err(error) => {

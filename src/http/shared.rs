@@ -5,7 +5,7 @@
 //! which costs no more than a few bytes. A place is given back whatever ends the connection.
 
 use super::conn;
-use super::guard::{Access, Peer, Token};
+use super::guard::{Access, Peer};
 use super::io::{Io, Live};
 use super::limits::Limits;
 use crate::session::Runtime;
@@ -87,12 +87,8 @@ impl Shared {
         self.limits
     }
 
-    pub(super) fn token(&self) -> Option<&Token> {
-        self.access.token.as_ref()
-    }
-
-    pub(super) fn admin_token(&self) -> Option<&Token> {
-        self.access.admin_token.as_ref().or(self.token())
+    pub(super) fn access(&self) -> &Access {
+        &self.access
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -126,8 +126,8 @@ fn what_takes_too_long_is_given_up() {
     for begun in [
         "G",
         "GET /livez HTTP/1.1\r\nHost: localhost\r\n",
-        "POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n{}",
-        "POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
+        "POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{}",
+        "POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
     ] {
         let mut wire = house.wire();
         wire.send(begun.as_bytes());
@@ -281,7 +281,7 @@ fn a_unix_socket_is_private_replaced_when_stale_and_removed() {
     let folder = Folder::new("unix");
     let path = folder.0.join("s.sock");
     let cellar = cellar();
-    let bind = || Server::bind(&[Listen::Unix(path.clone())], open_to_all(&cellar));
+    let bind = || Server::bind(&[Listen::unix(path.clone())], open_to_all(&cellar));
     drop(UnixListener::bind(&path).expect("a stale socket"));
     let server = bind().expect("a stale socket is replaced");
     let mode = fs::metadata(&path).expect("a socket").permissions().mode();
@@ -303,7 +303,7 @@ fn in_process(cellar: &Cellar) -> Client {
     let shared = open_to_all(cellar);
     Client::new(Box::new(move || {
         let (ours, theirs) = UnixStream::pair()?;
-        smol::spawn(serve_stream(theirs, Peer::Unix, Arc::clone(&shared))).detach();
+        smol::spawn(serve_stream(theirs, Peer::Unix { own: true }, Arc::clone(&shared))).detach();
         Ok(ours)
     }))
 }
@@ -355,6 +355,6 @@ fn the_client_works_without_a_listener() {
 fn an_idle_connection_is_small() {
     let shared = open_to_all(&cellar());
     let (_ours, theirs) = UnixStream::pair().expect("a pair");
-    let size = size_of_val(&serve_stream(theirs, Peer::Unix, shared));
+    let size = size_of_val(&serve_stream(theirs, Peer::Unix { own: true }, shared));
     assert!(size <= 1024, "the task of a connection takes {size} bytes");
 }

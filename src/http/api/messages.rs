@@ -27,7 +27,6 @@ pub(in crate::http) struct Wait {
 /// is durable.
 pub(super) async fn post(shared: &Arc<Shared>, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     let streams = request.wants(&[JSON, EVENTS])? == EVENTS;
-    request.has_json()?;
     let time = request.query().number("wait", 1..=WAIT_MAX.as_secs())?;
     let idempotency_key = idempotency_key(request)?;
     let (mut content, mut steps_max, mut source) = (None, None, None);

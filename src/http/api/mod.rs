@@ -124,17 +124,6 @@ impl Request<'_> {
         accept::choose(self.head, offers)
     }
 
-    /// Refuses a body that does not call itself JSON. A form that a foreign page makes a browser send cannot say so.
-    fn has_json(&self) -> Result<(), Problem> {
-        let found = self.head.one("content-type")?;
-        let media = found.map(|text| text.split(';').next().unwrap_or_default().trim());
-        if media.is_some_and(|media| media.eq_ignore_ascii_case(JSON)) {
-            return Ok(());
-        }
-        let detail = format!("expected Content-Type: {JSON}, found {}", found.unwrap_or("none"));
-        Err(Problem::new(problem::MEDIA_TYPE, detail))
-    }
-
     /// `?limit=`.
     fn limit(&self) -> Result<usize, Problem> {
         let limit = self.query().number("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);

@@ -28,7 +28,6 @@ pub(super) fn agent(shared: &Shared, request: &Request<'_>, name: &str) -> Resul
 /// `{agent, id?, title?}`.
 pub(super) async fn create(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
     request.wants_json()?;
-    request.has_json()?;
     let (mut new, mut agent) = (NewSession::default(), None);
     read_object(request.body, &["agent", "id", "title"], &mut |key, reader| {
         let value = reader.string()?.into_owned();
@@ -40,11 +39,11 @@ pub(super) async fn create(shared: &Shared, request: &Request<'_>) -> Result<Res
         Ok(())
     })?;
     new.agent = agent.ok_or_else(|| missing("agent"))?;
-    created(&shared.runtime.create(new).await?)
+    created(shared, &shared.runtime.create(new).await?)
 }
 
-fn created(summary: &Summary) -> Result<Response, Problem> {
-    let location = ["/api/v1/sessions/", &summary.id].concat();
+fn created(shared: &Shared, summary: &Summary) -> Result<Response, Problem> {
+    let location = [shared.access().base_path.as_str(), "/api/v1/sessions/", &summary.id].concat();
     Ok(Response::json(summary_json(summary)).status(201).header("Location", location))
 }
 
@@ -100,13 +99,12 @@ pub(super) async fn fork(shared: &Shared, request: &Request<'_>, id: &str) -> Re
     request.wants_json()?;
     let mut seq = None;
     if !request.body.is_empty() {
-        request.has_json()?;
         read_object(request.body, &["seq"], &mut |_, reader| {
             seq = if reader.null()? { None } else { Some(reader.u64()?) };
             Ok(())
         })?;
     }
-    created(&shared.runtime.fork(id, seq).await?)
+    created(shared, &shared.runtime.fork(id, seq).await?)
 }
 
 /// The log as it is on disk.
