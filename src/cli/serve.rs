@@ -9,8 +9,8 @@ use crate::http::{self, Access, BindError, Listen, Server, Token};
 use crate::session::Runtime;
 use async_io::Async;
 use duragent_platform::file::{self, Lease, LeaseError};
-use duragent_platform::log;
 use duragent_platform::signal::{Signal, Signals};
+use duragent_platform::{log, process};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,12 @@ use std::time::Duration;
 
 /// How long running turns and requests get to finish after TERM: below the ninety seconds that systemd waits.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// Descriptors for what is neither a connection nor a session: listeners, model servers, tools and their pipes.
+const DESCRIPTORS_SPARE: u64 = 128;
+
+/// Descriptors of one session: its log, its lease, and its directory while something is renamed.
+const DESCRIPTORS_OF_SESSION: u64 = 3;
 
 #[derive(Default)]
 struct Options {
@@ -73,7 +79,9 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     }
     let config = &workspace.config.server;
     let runtime = Runtime::new(setup::from(dir, &workspace)?);
-    let shared = http::Shared::new(runtime.clone(), access(config), limits(&config.limits));
+    let mut limits = limits(&config.limits);
+    limits.connections_max = connections_max(limits.connections_max, workspace.config.limits.sessions_live_max);
+    let shared = http::Shared::new(runtime.clone(), access(config), limits);
     let mut listen = options.listen;
     if listen.is_empty() {
         listen.extend(Listen::parse(&config.listen.to_string()));
@@ -117,6 +125,19 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
         std::fs::remove_file(path).ok();
     }
     code
+}
+
+/// How many connections there can be, besides all else that takes descriptors: so that it is never accepting that fails.
+fn connections_max(configured: usize, sessions_live_max: u64) -> usize {
+    let others = DESCRIPTORS_SPARE + DESCRIPTORS_OF_SESSION * sessions_live_max;
+    let allowed = process::allow_descriptors(configured as u64 + others);
+    let most = usize::try_from(allowed.saturating_sub(others).max(allowed / 2)).unwrap_or(usize::MAX);
+    if most < configured {
+        log::warn(&format!(
+            "{allowed} open files are allowed (ulimit -n): connections_max is {most}, not {configured}"
+        ));
+    }
+    configured.min(most)
 }
 
 /// Who may ask. Only hashes of the tokens are kept.

@@ -8,7 +8,7 @@
 use super::guard::Peer;
 use super::shared::Shared;
 use async_io::Async;
-use duragent_platform::process;
+use duragent_platform::{process, socket};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -17,9 +17,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Mode of a unix socket unless said otherwise: who may connect is who may read the workspace.
 const SOCKET_MODE: u32 = 0o600;
+
+/// Longest time without a word or an acknowledgement from the other machine: twice as long as a client that is there may
+/// take to read.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +120,8 @@ impl Door {
             }
             Listen::Tcp(address) => {
                 let listener = TcpListener::bind(address).map_err(failed)?;
+                // Connections inherit it. Where it cannot be had, the kernel is only slower to notice.
+                let _ = socket::fail_when_gone(listener.as_fd(), SILENCE_MAX);
                 let address = listener.local_addr().map_err(failed)?;
                 (Listener::Tcp(listener), Listen::Tcp(address))
             }

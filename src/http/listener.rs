@@ -14,8 +14,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Pause after a failure to accept that is likely to last (no descriptors, no memory).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause after a failure to accept that is likely to last (no descriptors, no memory). By then a connection that waited for
+/// its client is gone.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Listeners that are being served.
 pub struct Server {
@@ -83,6 +84,7 @@ async fn accept(door: Door, shared: Arc<Shared>) {
                 shared.accept_errors.fetch_add(1, Ordering::Relaxed);
                 // Of these only one connection died, not the listener.
                 if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) {
+                    shared.make_room();
                     Timer::after(ACCEPT_PAUSE).await;
                 }
             }

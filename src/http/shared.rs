@@ -143,6 +143,11 @@ impl Shared {
         Admission::Dropped
     }
 
+    /// Gives up the connection that has waited longest for its client, if one waits.
+    pub(super) fn make_room(&self) {
+        self.connections().make_room();
+    }
+
     /// Takes a place for an answer that lasts: a stream of events, or the wait for a turn. `None` if only those are left that
     /// are kept for answers that do not.
     pub(super) fn admit_lasting(self: &Arc<Self>) -> Option<Place> {

@@ -241,11 +241,15 @@ fn without_descriptors() {
     assert!(hoard.len() < 100, "the limit holds");
     drop(hoard.pop());
     let mut late = house.wire();
-    late.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    late.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let reply = late.reply().expect("who only waited makes room");
     // The control: accepting did fail.
-    eventually("accept fails", || metric(&watch.ask("GET", "/metrics", "", ""), "http_accept_errors_total") > 0);
+    assert!(metric(&reply, "http_accept_errors_total") > 0);
+    assert_eq!(metric(&reply, "http_connections_given_up_total"), 1);
+    assert!(watch.is_closed());
     drop(hoard);
-    assert_eq!(late.reply().map(|r| r.status), Some(200));
+    assert_eq!(house.ask("GET", "/livez", "", "").status, 200);
+    assert_eq!(late.ask("GET", "/livez", "", "").status, 200, "and nobody else");
 }
 
 #[test]
