@@ -2,6 +2,7 @@
 
 mod admin;
 mod approvals;
+mod describe;
 mod events;
 mod messages;
 mod sessions;
@@ -89,6 +90,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<'_>) -> Resul
         (Resource::Readyz, _) => admin::readyz(shared, request),
         (Resource::Version, _) => admin::version(request),
         (Resource::Metrics, _) => admin::metrics(shared, request),
+        (Resource::Description, _) => describe::get(request),
         (Resource::Reload, _) => admin::reload(shared, request).await,
         (Resource::Shutdown, _) => admin::shutdown(shared, request),
         (Resource::Agents, _) => sessions::agents(shared, request),
