@@ -1,7 +1,7 @@
 //! Sessions: list, show, make, close, cancel, fork, export.
 
 use super::{Answer, LINES, Request};
-use crate::http::json::{array, missing, object, read_object, string};
+use crate::http::json::{array, missing, object, read_object, string, whole};
 use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
 use crate::http::shared::Shared;
@@ -84,7 +84,7 @@ pub(super) async fn fork(shared: &Shared, request: &Request<'_>, id: &str) -> Re
     let mut seq = None;
     if !request.body.is_empty() {
         read_object(request.body, &["seq"], &mut |_, reader| {
-            seq = if reader.null()? { None } else { Some(reader.u64()?) };
+            seq = if reader.null()? { None } else { Some(whole(reader, true)?) };
             Ok(())
         })?;
     }
