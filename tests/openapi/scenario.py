@@ -11,6 +11,8 @@ import time
 
 import schemathesis
 
+import hooks  # noqa: F401, makes the check known
+
 DESCRIPTION, URL, TOKEN, ADMIN_TOKEN = sys.argv[1:]
 PROBLEM = "urn:duragent:problem:"
 # Longest wait for something that has to come about; a run that gets here has failed.
@@ -39,11 +41,7 @@ def ask(method, path, expected, *, ids=None, query=None, headers=None, body=None
     assert found == expected, f"{where}: expected {expected}, found {found}: {response.text}"
     # Checks of the answer; those of the request are the campaign's.
     case.validate_response(response, checks=CHECKS)
-    declared = operation.definition.raw["responses"]
-    if str(found) in declared:
-        seen.add((method, path, str(found)))
-    else:
-        assert found in schema.raw_schema["components"]["responses"]["Problem"]["x-statuses"], f"{where}: {found} is in no list"
+    seen.add((method, path, str(found)))
     if found >= 400 and path != "/readyz":
         problem = response.json()
         assert problem["status"] == found, f"{where}: {problem}"
@@ -59,6 +57,7 @@ CHECKS = [
         "content_type_conformance",
         "response_headers_conformance",
         "response_schema_conformance",
+        "status_is_listed",
     )
 ]
 SESSIONS = "/api/v1/sessions"
@@ -262,7 +261,7 @@ def main():
     }
     left_out = sorted(described - seen - OUT_OF_REACH.keys())
     assert not left_out, f"described, and never answered: {left_out}"
-    print(f"{len(seen)} answers are as described")
+    print(f"{len(seen & described)} answers are as described")
 
 
 main()
