@@ -4,9 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
-fn main() {
+fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
-    pack("docs/openapi.yaml");
     // Not for debug builds, whose tests unwind.
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
         leave_out_unwind_tables();
@@ -18,13 +17,14 @@ fn main() {
             argument("-Wl,--icf=all");
         }
     }
+    pack("docs/openapi.yaml")
 }
 
 /// Packs a text by pairs: the commonest pair of bytes becomes one byte that the text does not have, and again, as long as
 /// there are such bytes. A third of the size, for a few lines in src/http/api/describe.rs, which say the format.
-fn pack(path: &str) {
+fn pack(path: &str) -> Result<(), String> {
     println!("cargo::rerun-if-changed={path}");
-    let mut text = std::fs::read(path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+    let mut text = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
     let free: Vec<u8> = (0..=u8::MAX).filter(|byte| !text.contains(byte)).collect();
     let mut pairs = Vec::new();
     for code in free {
@@ -41,11 +41,11 @@ fn pack(path: &str) {
         text = packed;
         pairs.extend([code, pair[0], pair[1]]);
     }
-    // A length of one byte: some byte is always in the text.
-    pairs.insert(0, u8::try_from(pairs.len() / 3).expect("fewer than 256 pairs"));
+    // Fits one byte: some byte is always in the text.
+    let count = u8::try_from(pairs.len() / 3).map_err(|_| format!("{path} is empty"))?;
     let out = Path::new(&std::env::var_os("OUT_DIR").unwrap_or_default()).join("openapi.packed");
-    std::fs::write(&out, [pairs, text].concat())
-        .unwrap_or_else(|error| panic!("cannot write {}: {error}", out.display()));
+    std::fs::write(&out, [vec![count], pairs, text].concat())
+        .map_err(|error| format!("cannot write {}: {error}", out.display()))
 }
 
 /// It aborts on panic, so nothing ever reads them, and they are an eighth of it.

@@ -4,6 +4,7 @@ use crate::DESCRIPTION;
 use std::collections::{BTreeMap, BTreeSet};
 
 const ROUTES: &str = include_str!("../../src/http/route.rs");
+const EVENTS: &str = include_str!("../../src/core/src/event.rs");
 const PROBLEMS: &str = include_str!("../../src/http/problem.rs");
 
 /// Variants of `Resource` with their paths, from the arms of `find`.
@@ -91,6 +92,16 @@ fn statuses_of_problems_are_described() {
     let kinds = PROBLEMS.lines().filter_map(|line| line.strip_prefix("pub(super) const ")?.split_once("= kind("));
     let source: BTreeSet<&str> = kinds.filter_map(|(_, rest)| rest.split(',').next()).collect();
     assert_eq!(declared, source);
+}
+
+#[test]
+fn event_types_are_those_of_the_source() {
+    let (_, kinds) = EVENTS.split_once("pub fn kind(&self)").expect("Body::kind");
+    let source: BTreeSet<&str> =
+        kinds.lines().filter_map(|line| line.split_once("=> \"")?.1.split('"').next()).collect();
+    let found = DESCRIPTION.lines().filter_map(|line| line.split_once("type: { const: ")?.1.split(' ').next());
+    assert!(source.len() >= 17, "is the source still read right? {source:?}");
+    assert_eq!(found.collect::<BTreeSet<_>>(), source);
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn a_wrong_description_is_found_out() {
             "createSession",
             "Schema-valid request rejected",
         ),
-        ("maximum: 1000,", "maximum: 900,", "listSessions", "API accepted schema-violating request"),
+        ("maximum: 1000,", "maximum: 900,", "listSessions", "Schema-violating request accepted"),
     ];
     for (right, wrong, operation, expected) in bent {
         assert!(DESCRIPTION.contains(right), "{right:?} is in the description no more");

@@ -9,6 +9,7 @@ under way, a damaged log. The last check is that no described answer was left ou
 import sys
 import time
 
+import requests
 import schemathesis
 
 import hooks  # noqa: F401, makes the check known
@@ -82,6 +83,7 @@ def status_of(session):
 def machine():
     for path in ("/livez", "/readyz", "/openapi.yaml"):
         ask("GET", path, 200, token=None)
+        ask("GET", path, 406, token=None, headers={"Accept": "image/png"}, kind="not-acceptable")
     for path in ("/version", "/metrics", "/api/v1/agents", SESSIONS):
         ask("GET", path, 200)
         ask("GET", path, 401, token=None, kind="unauthorized")
@@ -90,6 +92,25 @@ def machine():
     served = schema["/openapi.yaml"]["GET"].Case().call(base_url=URL).content
     with open(DESCRIPTION, "rb") as file:
         assert served == file.read(), "/openapi.yaml is not the file"
+
+
+def heads():
+    """To HEAD the same is answered as to GET, less the body."""
+    places = {"id": "demo", "name": "assistant"}
+    for path, item in schema.raw_schema["paths"].items():
+        if "get" in item:
+            where = URL + path.format(**places)
+            headers = {"Authorization": f"Bearer {TOKEN}", "Accept": "*/*"}
+            got = requests.get(where, headers=headers, stream=True, timeout=PATIENCE_S)
+            head = requests.head(where, headers=headers, timeout=PATIENCE_S)
+            got.close()
+            for key in ("Content-Type", "Cache-Control"):
+                assert head.headers[key] == got.headers[key], f"HEAD {path}: {head.headers} and {got.headers}"
+            assert (head.status_code, head.content) == (got.status_code, b""), f"HEAD {path}: {head.status_code}"
+    for path, status in (("/nowhere", 404), (SESSIONS + "/nobody", 404), ("/api/admin/v1/reload", 405)):
+        found = requests.head(URL + path, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE_S)
+        assert (found.status_code, found.content) == (status, b""), f"HEAD {path}: {found.status_code}"
+        assert found.headers["Content-Type"] == "application/problem+json", f"HEAD {path}: {found.headers}"
 
 
 def transport():
@@ -248,7 +269,7 @@ def the_end():
 
 
 def main():
-    steps = (machine, agents, sessions, transport, messages, events, forks, turn_under_way, approvals, damaged, without_agent, the_end)
+    steps = (machine, agents, sessions, heads, transport, messages, events, forks, turn_under_way, approvals, damaged, without_agent, the_end)
     for step in steps:
         step()
     described = {
