@@ -107,7 +107,7 @@ def heads():
             for key in ("Content-Type", "Cache-Control"):
                 assert head.headers[key] == got.headers[key], f"HEAD {path}: {head.headers} and {got.headers}"
             assert (head.status_code, head.content) == (got.status_code, b""), f"HEAD {path}: {head.status_code}"
-    for path, status in (("/nowhere", 404), (SESSIONS + "/nobody", 404), ("/api/admin/v1/reload", 405)):
+    for path, status in (("/nowhere", 404), (SESSIONS + "/nobody", 404), (SESSIONS + "/demo/cancel", 405)):
         found = requests.head(URL + path, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE_S)
         assert (found.status_code, found.content) == (status, b""), f"HEAD {path}: {found.status_code}"
         assert found.headers["Content-Type"] == "application/problem+json", f"HEAD {path}: {found.headers}"
@@ -261,6 +261,7 @@ def the_end():
     ask("POST", MESSAGES, 409, ids=demo, body={"content": "x"}, kind="conflict")
     reload = "/api/admin/v1/reload"
     ask("POST", reload, 401, token=None, kind="unauthorized")
+    ask("POST", reload, 401, kind="unauthorized")
     ask("POST", reload, 200, token=ADMIN_TOKEN)
     with open("policy.yaml", "w") as file:
         file.write("mode: perhaps\n")

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 pub const TOKEN: &str = "token-of-the-api";
-pub const ADMIN_TOKEN: &str = TOKEN;
+pub const ADMIN_TOKEN: &str = "token-of-the-admin";
 
 /// A running server in a folder of its own; both go when this is dropped.
 pub struct Stage {
@@ -67,7 +67,7 @@ const SLOW: &str = r#"{"deltas":["Well."],"delay_ms":60000}"#;
 
 fn furnish(workspace: &Path, agents: &[&str], approval_seconds: u64) {
     let mut config = format!(
-        "sandbox: {{mode: trust}}\nserver: {{api_token: {TOKEN}, body_bytes_max: 65536}}\n\
+        "sandbox: {{mode: trust}}\nserver: {{api_token: {TOKEN}, admin_token: {ADMIN_TOKEN}, body_bytes_max: 65536}}\n\
          limits: {{approval_seconds_max: {approval_seconds}}}\nproviders:\n"
     );
     for agent in agents {
