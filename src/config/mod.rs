@@ -27,6 +27,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use file::masked_url;
 pub use problem::Problem;
 pub use sandbox::{Sandbox, SandboxSpec};
 pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server, ServerLimits};

@@ -10,6 +10,7 @@
 pub mod api;
 
 mod actor;
+mod approve;
 mod follow;
 mod fork;
 mod hub;
@@ -29,7 +30,7 @@ pub use pages::Pages;
 pub use pool::Pool;
 pub use runner::Runner;
 pub use runtime::Runtime;
-pub use setup::{Agent, Agents, DeviceLimits, Setup, Workdir};
+pub use setup::{About, Agent, Agents, DeviceLimits, Setup, Workdir};
 
 use duragent_core::event::Body;
 use std::sync::atomic::{AtomicU64, Ordering};
