@@ -19,3 +19,4 @@ mod procfs;
 pub mod sandbox;
 pub mod signal;
 pub mod terminal;
+pub mod usage;

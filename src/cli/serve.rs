@@ -1,4 +1,5 @@
-//! `duragent serve [--listen ADDR|unix:PATH] [--pid-file FILE] [--ready-fd N]`
+//! `duragent serve [--listen ADDR|unix:PATH] [--pid-file FILE] [--ready-fd N] [--log-format text|json]
+//! [--log-level error|warn|info|debug]`
 //!
 //! In the foreground, log on standard error. TERM and INT drain, a second one ends at once; HUP checks the configuration and
 //! takes it if it is good.
@@ -9,7 +10,7 @@ use crate::http::{self, Access, Listen, Server, Token};
 use crate::session::Runtime;
 use async_io::Async;
 use duragent_platform::file::{self, Lease, LeaseError};
-use duragent_platform::log;
+use duragent_platform::log::{self, Format, Level, Value};
 use duragent_platform::signal::{Signal, Signals};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ struct Options {
     listen: Vec<Listen>,
     pid_file: Option<PathBuf>,
     ready_fd: Option<i32>,
+    log: (Option<Level>, Option<Format>),
 }
 
 pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
@@ -40,6 +42,12 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
             }
             lexopt::Arg::Long("pid-file") => options.pid_file = Some(parser.value()?.into()),
             lexopt::Arg::Long("ready-fd") => options.ready_fd = Some(args::number(parser.value()?, "--ready-fd")?),
+            lexopt::Arg::Long("log-level") => {
+                options.log.0 = Some(args::one_of(parser.value()?, "--log-level", &Level::ALL)?);
+            }
+            lexopt::Arg::Long("log-format") => {
+                options.log.1 = Some(args::one_of(parser.value()?, "--log-format", &Format::ALL)?);
+            }
             other => return Err(other.unexpected().into()),
         }
     }
@@ -68,11 +76,16 @@ fn only_server(dir: &Path) -> Result<Lease, Failure> {
 
 async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Failure> {
     let workspace = setup::load(dir)?;
+    setup::LOG.get_or_init(|| options.log);
+    setup::configure_log(&workspace.config.log);
     for warning in &workspace.warnings {
         log::warn(&warning.to_string());
     }
     let config = &workspace.config.server;
-    let runtime = Runtime::new(setup::from(dir, &workspace)?);
+    let mut made = setup::from(dir, &workspace)?;
+    made.limits.slow = Some(setup::slow(&workspace.config.log));
+    let runtime = Runtime::new(made);
+    smol::spawn(runtime.clone().watch_executor()).detach();
     let token = config.api_token.as_ref().and_then(|secret| Token::new(secret.expose()));
     let access = Access { token, ..Access::default() };
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
@@ -97,6 +110,8 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
         file::replace(path, text.as_bytes(), 0o644)
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
     }
+    let (version, place) = (env!("CARGO_PKG_VERSION"), dir.to_string_lossy());
+    log::line(Level::Info, "started", &[("version", Value::Text(version)), ("workspace", Value::Text(&place))]);
     for address in server.addresses() {
         log::info(&format!("listening on {address}"));
     }

@@ -14,6 +14,7 @@ pub mod check;
 pub mod env;
 mod file;
 pub mod init;
+pub mod log;
 pub mod policy;
 mod problem;
 mod read;
@@ -24,6 +25,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use log::Log;
 pub use problem::Problem;
 pub use sandbox::{Sandbox, SandboxSpec};
 pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server};

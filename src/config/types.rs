@@ -5,6 +5,7 @@
 pub use duragent_core::provider::ProviderKind;
 pub use duragent_core::secret::Secret;
 
+use super::log::Log;
 use super::sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where tools run.
     pub sandbox: Sandbox,
+    /// What the server says to its operator.
+    pub log: Log,
 }
 
 /// Where to listen.

@@ -7,6 +7,7 @@ use super::api::{self, Answer, Request, Wait};
 use super::body::{self, Failed};
 use super::guard::{self, Peer};
 use super::io::{Io, Lost};
+use super::meter::Asked;
 use super::problem::{self, Problem};
 use super::query;
 use super::response::{Response, Wire};
@@ -39,7 +40,7 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Shared) {
             // Boxed, so that an idle connection does not carry the size of the largest handler.
             Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, &bytes)).await,
             Ok(None) => Next::Drop,
-            Err(problem) => respond(io, problem.into(), LAST).await,
+            Err(problem) => respond(io, &Asked::new(shared, peer), problem.into(), LAST).await,
         };
         silence_max = shared.limits().idle_time_max;
         match next {
@@ -51,9 +52,9 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Shared) {
 }
 
 /// Answers 503 to a connection that is one too many.
-pub(super) async fn refuse(io: &mut Io) {
+pub(super) async fn refuse(io: &mut Io, peer: Peer, shared: &Shared) {
     let problem = Problem::new(problem::BUSY, "too many connections are open");
-    if respond(io, problem.into(), LAST).await == Next::Close {
+    if respond(io, &Asked::new(shared, peer), problem.into(), LAST).await == Next::Close {
         io.linger().await;
     }
 }
@@ -93,11 +94,14 @@ async fn head(io: &mut Io, shared: &Shared, silence_max: Duration) -> Result<Opt
 
 /// One request and its answer.
 async fn exchange(io: &mut Io, peer: Peer, shared: &Shared, bytes: &[u8]) -> Next {
-    shared.count_request();
+    shared.meter.request();
+    shared.runtime.tally().active();
+    let mut asked = Asked::new(shared, peer);
     let head = match http_head::parse(bytes) {
         Ok(head) => head,
-        Err(refusal) => return respond(io, Problem::from(refusal).into(), LAST).await,
+        Err(refusal) => return respond(io, &asked, Problem::from(refusal).into(), LAST).await,
     };
+    asked.read(&head);
     let mut wire = Wire { minor: head.minor, head_only: head.method == "HEAD", close: !head.keep_alive };
     let path = path(&head);
     let admitted = path.as_deref().map_err(Clone::clone).and_then(|path| admit(&head, path, peer, shared));
@@ -106,7 +110,7 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Shared, bytes: &[u8]) -> Nex
         Err(problem) => {
             // The body was not read, so the next request cannot be found.
             wire.close |= head.framing != Framing::Empty;
-            return respond(io, problem.into(), wire).await;
+            return respond(io, &asked, problem.into(), wire).await;
         }
     };
     let awaits_word = head.expects_continue && head.framing != Framing::Empty && io.pending.is_empty();
@@ -115,21 +119,28 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Shared, bytes: &[u8]) -> Nex
     }
     let body = match body::read(io, head.framing, shared.limits()).await {
         Ok(body) => body,
-        Err(Failed::Refused(problem)) => return respond(io, problem.into(), Wire { close: true, ..wire }).await,
+        Err(Failed::Refused(problem)) => {
+            return respond(io, &asked, problem.into(), Wire { close: true, ..wire }).await;
+        }
         Err(Failed::Closed) => return Next::Drop,
     };
     let request = Request { head: &head, resource, verb, body: &body };
-    match api::answer(shared, &request).await {
-        Ok(Answer::Whole(response)) => respond(io, response, wire).await,
-        Ok(Answer::Wait(wait)) => turn(io, shared, &wait, wire).await,
+    let began = Instant::now();
+    let answer = api::answer(shared, &request).await;
+    asked.handled(began.elapsed());
+    match answer {
+        Ok(Answer::Whole(response)) => respond(io, &asked, response, wire).await,
+        Ok(Answer::Wait(wait)) => turn(io, &asked, shared, &wait, wire).await,
         Ok(Answer::Stream { follow, until }) => {
-            match sse::stream(io, follow, until, shared.limits().ping_time_max, wire).await {
+            asked.answered((200, ""));
+            let _streaming = shared.meter.stream();
+            match sse::stream(io, follow, until, shared, wire).await {
                 Ok(()) if wire.close || wire.minor == 0 => Next::Close,
                 Ok(()) => Next::Keep,
                 Err(_) => Next::Drop,
             }
         }
-        Err(problem) => respond(io, problem.into(), wire).await,
+        Err(problem) => respond(io, &asked, problem.into(), wire).await,
     }
 }
 
@@ -165,17 +176,18 @@ fn admit<'p>(head: &Head<'_>, path: &'p str, peer: Peer, shared: &Shared) -> Res
 
 /// Waits for the turn. Whatever ends the waiting early, the message is durable, and 202 says so: also to a client that
 /// has closed its half of the connection, since nobody knows whether it still reads.
-async fn turn(io: &mut Io, shared: &Shared, wait: &Wait, wire: Wire) -> Next {
+async fn turn(io: &mut Io, asked: &Asked<'_>, shared: &Shared, wait: &Wait, wire: Wire) -> Next {
     let result = shared.runtime.turn_result(&wait.session, wait.accepted.turn);
     let response = match io.attend(pin!(result), Instant::now() + wait.time).await {
         Ok(Ok(result)) => Response::json(api::turn_json(wait.accepted, &result)),
         Ok(Err(_)) | Err(_) => Response::json(api::accepted_json(wait.accepted)).status(202),
     };
-    respond(io, response, wire).await
+    respond(io, asked, response, wire).await
 }
 
 /// Sends a whole response in one write.
-async fn respond(io: &mut Io, response: Response, wire: Wire) -> Next {
+async fn respond(io: &mut Io, asked: &Asked<'_>, response: Response, wire: Wire) -> Next {
+    asked.answered(response.outcome());
     match io.write(&response.encode(wire)).await {
         Ok(()) if wire.close => Next::Close,
         Ok(()) => Next::Keep,

@@ -6,11 +6,12 @@
 use super::io::{Io, Lost};
 use super::json::object;
 use super::response::Wire;
+use super::shared::Shared;
 use crate::session::Follow;
 use crate::session::api::Published;
 use duragent_core::json::Reader;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Buffer bytes that are kept between events; what a large event took is given back.
 const BUFFER_BYTES_MAX: usize = 4096;
@@ -23,7 +24,7 @@ pub(super) async fn stream(
     io: &mut Io,
     mut follow: Follow,
     until: Option<u64>,
-    ping_time_max: Duration,
+    shared: &Shared,
     wire: Wire,
 ) -> Result<(), Lost> {
     let mut frame = Frame { out: head(wire), chunked: wire.minor >= 1 };
@@ -36,7 +37,7 @@ pub(super) async fn stream(
         let mut next = pin!(follow.next());
         let item = loop {
             frame.clear();
-            match io.attend(next.as_mut(), Instant::now() + ping_time_max).await {
+            match io.attend(next.as_mut(), Instant::now() + shared.limits().ping_time_max).await {
                 Ok(item) => break item,
                 Err(Lost::Late) => frame.text(&[": ping\n\n"]),
                 Err(Lost::Closed) => return Err(Lost::Closed),
@@ -44,7 +45,10 @@ pub(super) async fn stream(
             io.write(&frame.out).await?;
         };
         let last = match item {
-            Some(item) => frame.item(&item) || until.is_some_and(|turn| finishes(&item, turn)),
+            Some(item) => {
+                shared.meter.event();
+                frame.item(&item) || until.is_some_and(|turn| finishes(&item, turn))
+            }
             None => true,
         };
         if last {

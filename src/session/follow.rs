@@ -22,6 +22,8 @@ pub struct Follow {
     through: u64,
     page: VecDeque<Arc<Published>>,
     ended: bool,
+    /// Ended because it read too slowly.
+    lagged: bool,
 }
 
 impl Follow {
@@ -33,7 +35,8 @@ impl Follow {
         after: u64,
         through: u64,
     ) -> Self {
-        Self { runtime, session, hub, receiver, after, through, page: VecDeque::new(), ended: false }
+        runtime.tally().subscribed();
+        Self { runtime, session, hub, receiver, after, through, page: VecDeque::new(), ended: false, lagged: false }
     }
 
     /// The next item. `None` after the last one: [`Published::Lagged`] or [`Published::Shutdown`].
@@ -53,7 +56,7 @@ impl Follow {
                 return Some(Arc::new(Published::Lagged));
             }
             let Ok(item) = self.receiver.recv().await else {
-                self.ended = true;
+                (self.ended, self.lagged) = (true, true);
                 return Some(Arc::new(Published::Lagged));
             };
             match &*item {
@@ -98,6 +101,7 @@ impl Follow {
 
 impl Drop for Follow {
     fn drop(&mut self) {
+        self.runtime.tally().unsubscribed(self.lagged);
         self.receiver.close();
         if self.hub.sweep() == 0 {
             self.runtime.last_one_left(&self.session);

@@ -1,0 +1,199 @@
+//! What the front door counts of itself, and what it says of requests in the log.
+//!
+//! Invariant: neither a query, nor a header, nor a body is in any line: that is where tokens and secrets are.
+
+use super::guard::Peer;
+use super::shared::Shared;
+use crate::session::Operation;
+use crate::session::meter::{Counts, Family, single};
+use duragent_core::http_head::Head;
+use duragent_platform::log::{self, Level, Throttle, Value};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Places in [`FAMILIES`].
+#[derive(Debug, Clone, Copy)]
+enum Count {
+    Requests,
+    Responses,
+    Problems,
+    AcceptErrors,
+    Events,
+}
+
+/// What is counted, in the order of [`Count`].
+pub(super) static FAMILIES: [Family; 5] = [
+    single("http_requests", "Requests answered."),
+    Family {
+        name: "http_responses",
+        help: "Responses, by class of status; a stream counts when it begins.",
+        label: "class",
+        values: &["2xx", "3xx", "4xx", "5xx", "other"],
+    },
+    Family {
+        name: "http_problems",
+        help: "Problem documents, by the last part of their type.",
+        label: "type",
+        values: &[
+            "bad-request",
+            "invalid",
+            "unauthorized",
+            "forbidden",
+            "not-found",
+            "method-not-allowed",
+            "not-acceptable",
+            "timeout",
+            "conflict",
+            "damaged",
+            "leased",
+            "configuration",
+            "too-large",
+            "target-too-long",
+            "media-type",
+            "expectation",
+            "head-too-large",
+            "internal",
+            "not-implemented",
+            "busy",
+            "version",
+            "disk-full",
+            "other",
+        ],
+    },
+    single("http_accept_errors", "Failures to take a connection."),
+    single("sse_events", "Server-sent events written, without comments."),
+];
+
+/// What is counted.
+pub(super) struct Meter {
+    pub(super) counts: Counts,
+    /// Streams there are now.
+    streams: AtomicU64,
+    denied: Throttle,
+    accept: Throttle,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        let throttle = Throttle::new;
+        Self { counts: Counts::new(&FAMILIES), streams: AtomicU64::new(0), denied: throttle(), accept: throttle() }
+    }
+}
+
+impl Meter {
+    fn one(&self, count: Count, label: &str) {
+        self.counts.add(count as usize, label, 1);
+    }
+
+    /// A request arrived.
+    pub(super) fn request(&self) {
+        self.one(Count::Requests, "");
+    }
+
+    /// A server-sent event is written.
+    pub(super) fn event(&self) {
+        self.one(Count::Events, "");
+    }
+
+    /// A stream begins. It ends when the value is dropped.
+    pub(super) fn stream(&self) -> Streaming<'_> {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        Streaming(self)
+    }
+
+    /// Streams there are now.
+    pub(super) fn streams(&self) -> u64 {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Accepting a connection failed.
+    pub(super) fn accept_failed(&self, error: &io::Error) {
+        self.one(Count::AcceptErrors, "");
+        self.accept.line(Level::Warn, "cannot take a connection", &[("error", Value::Text(&error.to_string()))]);
+    }
+
+    fn answered(&self, status: u16, problem: &str) {
+        let class = match status {
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            500..600 => "5xx",
+            _ => "other",
+        };
+        self.one(Count::Responses, class);
+        if !problem.is_empty() {
+            self.one(Count::Problems, problem);
+        }
+    }
+}
+
+/// A stream, for as long as it is one.
+pub(super) struct Streaming<'a>(&'a Meter);
+
+impl Drop for Streaming<'_> {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request, as far as it is known, for the log.
+pub(super) struct Asked<'a> {
+    shared: &'a Shared,
+    peer: Peer,
+    /// Empty if there was no head, or none that could be read.
+    method: &'a str,
+    path: &'a str,
+    began: Instant,
+}
+
+impl<'a> Asked<'a> {
+    /// One of which nothing is known yet.
+    pub(super) fn new(shared: &'a Shared, peer: Peer) -> Self {
+        Self { shared, peer, method: "", path: "", began: Instant::now() }
+    }
+
+    /// Its head is read.
+    pub(super) fn read(&mut self, head: &Head<'a>) {
+        (self.method, self.path) = (head.method, head.path);
+    }
+
+    /// Handling it took so long, without waiting for the client, a turn or events.
+    pub(super) fn handled(&self, time: Duration) {
+        let about = [("method", Value::Text(self.method)), ("path", Value::Text(self.path))];
+        self.shared.runtime.tally().took(Operation::Request, time, &about);
+    }
+
+    /// It has its answer, or the answer begins.
+    pub(super) fn answered(&self, (status, problem): (u16, &'static str)) {
+        let meter = &self.shared.meter;
+        meter.answered(status, problem);
+        let refused = matches!(problem, "unauthorized" | "forbidden");
+        if !refused && !log::writes(Level::Debug) {
+            return;
+        }
+        let time = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut fields = vec![
+            ("method", Value::Text(self.method)),
+            ("path", Value::Text(self.path)),
+            ("status", Value::Number(status.into())),
+            ("duration_ms", Value::Number(time)),
+            ("peer", Value::Text(class(self.peer))),
+        ];
+        if !problem.is_empty() {
+            fields.push(("problem", Value::Text(problem)));
+        }
+        if refused {
+            meter.denied.line(Level::Warn, "a caller is refused", &fields);
+        }
+        log::line(Level::Debug, "request", &fields);
+    }
+}
+
+fn class(peer: Peer) -> &'static str {
+    match peer {
+        Peer::Unix => "unix",
+        Peer::Loopback => "loopback",
+        Peer::Network => "network",
+    }
+}

@@ -1,0 +1,339 @@
+//! What the runtime counts of itself, and what it says of failures and slow operations.
+//!
+//! Invariant: an event is counted when it is durable, and before anybody is told of it, so whoever saw a turn end finds it
+//! counted.
+//!
+//! Absent: what is in memory now, which [`super::Runtime`] looks up when asked.
+
+use super::meter::{CALL, Counts, DISK, Family, Histogram, SIZE, single};
+use super::stall::Activity;
+use crate::store::{Committed, StoreError};
+use duragent_core::event::{Body, Decision, Event};
+use duragent_platform::log::{Field, Level, Throttle, Value};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Names of tools that are counted apart; the others are one together. Each costs 14 lines of `/metrics`.
+const TOOLS_MAX: usize = 32;
+/// Name of those beyond.
+const OTHER: &str = "other";
+
+/// Places in [`FAMILIES`].
+#[derive(Debug, Clone, Copy)]
+pub enum Count {
+    /// Turns begun.
+    TurnsStarted,
+    /// Turns that came to rest.
+    TurnsFinished,
+    /// Tokens, as far as providers say.
+    Tokens,
+    /// Model calls made.
+    ModelCalls,
+    /// Model calls that came to nothing.
+    ModelFailures,
+    /// Tool calls run.
+    ToolCalls,
+    /// Tool calls to which the sandbox or a limit said no.
+    Denials,
+    /// Tool calls that policy refused.
+    PolicyDenials,
+    /// Approvals asked for.
+    ApprovalsRequested,
+    /// Approvals decided.
+    ApprovalsDecided,
+    /// Commits.
+    Commits,
+    /// Commits that failed.
+    CommitFailures,
+    /// Events in commits.
+    Events,
+    /// Slow operations.
+    Slow,
+    /// Followers dropped.
+    Lagged,
+}
+
+/// What is counted, in the order of [`Count`].
+pub static FAMILIES: [Family; 15] = [
+    single("turns_started", "Turns begun."),
+    Family {
+        name: "turns_finished",
+        help: "Turns that came to rest, by reason.",
+        label: "reason",
+        values: &["completed", "failed", "cancelled", "limit", "quarantined"],
+    },
+    Family {
+        name: "tokens",
+        help: "Tokens of prompts (input) and answers (output), as far as providers tell.",
+        label: "direction",
+        values: &["input", "output"],
+    },
+    single("model_calls", "Model calls made."),
+    Family {
+        name: "model_failures",
+        help: "Model calls that came to nothing, by kind.",
+        label: "kind",
+        values: &["connect", "timeout", "truncated", "overloaded", "bad_tool_call", "refused", "invalid", "protocol"],
+    },
+    single("tool_calls", "Tool calls run."),
+    Family {
+        name: "denials",
+        help: "Tool calls to which the sandbox or a limit said no, by kind.",
+        label: "kind",
+        values: &["fs", "net", "limit", "timeout"],
+    },
+    single("policy_denials", "Tool calls that policy refused."),
+    single("approvals_requested", "Approvals asked for."),
+    Family {
+        name: "approvals_decided",
+        help: "Approvals decided, by outcome.",
+        label: "outcome",
+        values: &["granted", "denied", "expired"],
+    },
+    single("commits", "Commits to logs, one fdatasync each."),
+    single("commit_failures", "Commits that failed."),
+    single("events", "Events in commits."),
+    Family {
+        name: "slow_operations",
+        help: "Operations that took longer than log.slow says, by operation.",
+        label: "operation",
+        values: &["fsync", "model", "tool_call", "request", "stall"],
+    },
+    single("subscribers_lagged", "Subscribers dropped because they read too slowly."),
+];
+
+/// What can be slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// The fdatasync of a commit.
+    Fsync,
+    /// From asking a model to the first piece of its answer; to its end if it comes in one piece.
+    Model,
+    /// A tool call.
+    ToolCall,
+    /// From a whole request to its answer, without waiting for turns and without streams.
+    Request,
+    /// A task that was due and could not run, because another one held the thread.
+    Stall,
+}
+
+/// How long operations may take before they are reported, in the order of [`Operation`]. Zero is for ever.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slow(pub [Duration; 5]);
+
+impl Slow {
+    pub(super) fn max(self, operation: Operation) -> Duration {
+        self.0.get(operation as usize).copied().unwrap_or_default()
+    }
+}
+
+/// What is counted.
+pub struct Tally {
+    /// Of [`FAMILIES`].
+    pub counts: Counts,
+    /// Time of fdatasync in commits.
+    pub fsync: Histogram,
+    /// Bytes of commits.
+    pub commit_bytes: Histogram,
+    /// Time of model calls, however they ended.
+    pub model: Histogram,
+    /// The same of tool calls, by name.
+    tools: Mutex<Vec<(String, Histogram)>>,
+    /// Those who follow a session now.
+    subscribers: AtomicU64,
+    /// `None` if nobody operates this runtime: nothing is reported then.
+    slow: Option<Slow>,
+    /// One for each [`Operation`], and one for failures.
+    throttles: [Throttle; 6],
+    pub(super) activity: Activity,
+}
+
+impl Tally {
+    pub(super) fn new(slow: Option<Slow>) -> Self {
+        Self {
+            counts: Counts::new(&FAMILIES),
+            fsync: Histogram::new(&DISK),
+            commit_bytes: Histogram::new(&SIZE),
+            model: Histogram::new(&CALL),
+            tools: Mutex::default(),
+            subscribers: AtomicU64::new(0),
+            slow,
+            throttles: [const { Throttle::new() }; 6],
+            activity: Activity::default(),
+        }
+    }
+
+    /// Adds to a family without a label.
+    pub(super) fn one(&self, count: Count) {
+        self.counts.add(count as usize, "", 1);
+    }
+
+    /// Says that somebody follows a session from now on.
+    pub fn subscribed(&self) {
+        self.subscribers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says that somebody does no longer, and whether it was because they read too slowly.
+    pub fn unsubscribed(&self, lagged: bool) {
+        self.subscribers.fetch_sub(1, Ordering::Relaxed);
+        if lagged {
+            self.one(Count::Lagged);
+        }
+    }
+
+    /// Those who follow a session now.
+    pub fn subscribers(&self) -> u64 {
+        self.subscribers.load(Ordering::Relaxed)
+    }
+
+    /// Tells of every tool that was called.
+    pub fn each_tool(&self, mut tell: impl FnMut(&str, &Histogram)) {
+        self.tools().iter().for_each(|(name, histogram)| tell(name, histogram));
+    }
+
+    /// Makes room for tools that an agent has, so that they are there before they are called.
+    pub(super) fn know_tools<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        let mut tools = self.tools();
+        for name in names {
+            if let Err(at) = place_of(&tools, name)
+                && tools.len() < TOOLS_MAX
+            {
+                tools.insert(at, (name.to_owned(), Histogram::new(&CALL)));
+            }
+        }
+    }
+
+    fn tools(&self) -> MutexGuard<'_, Vec<(String, Histogram)>> {
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a tool call that has ended.
+    pub(super) fn tool_took(&self, session: &str, name: &str, time: Duration) {
+        let mut tools = self.tools();
+        // A name that no agent has, or one too many, is not worth lines of its own.
+        let at = place_of(&tools, name).or_else(|_| place_of(&tools, OTHER)).unwrap_or_else(|at| {
+            tools.insert(at, (OTHER.to_owned(), Histogram::new(&CALL)));
+            at
+        });
+        if let Some((_, histogram)) = tools.get(at) {
+            histogram.took(time);
+        }
+        drop(tools);
+        self.took(Operation::ToolCall, time, &[("session", Value::Text(session)), ("tool", Value::Text(name))]);
+    }
+
+    /// Counts a model call that has ended; `first` is when its answer began, if it came in pieces.
+    pub(super) fn model_took(&self, session: &str, provider: &str, first: Option<Duration>, time: Duration) {
+        self.model.took(time);
+        let about = [("session", Value::Text(session)), ("provider", Value::Text(provider))];
+        self.took(Operation::Model, first.unwrap_or(time), &about);
+    }
+
+    /// Says how long something took; reports it if that is too long.
+    pub fn took(&self, operation: Operation, time: Duration, about: &[Field<'_>]) {
+        let Some(max) = self.slow.map(|slow| slow.max(operation)) else { return };
+        if max.is_zero() || time <= max {
+            return;
+        }
+        let Some(name) = FAMILIES[Count::Slow as usize].values.get(operation as usize) else { return };
+        self.counts.add(Count::Slow as usize, name, 1);
+        let mut fields =
+            vec![("operation", Value::Text(name)), ("duration_ms", millis(time)), ("slow_ms", millis(max))];
+        fields.extend_from_slice(about);
+        if let Some(throttle) = self.throttles.get(operation as usize) {
+            throttle.line(Level::Warn, "slow operation", &fields);
+        }
+    }
+
+    /// The longest time that a task may be late; `None` if nobody wants to know.
+    pub(super) fn stall_max(&self) -> Option<Duration> {
+        self.slow.map(|slow| slow.max(Operation::Stall)).filter(|max| !max.is_zero())
+    }
+
+    /// Counts a commit: `noted` is what [`note`] said of its events.
+    pub(super) fn committed(&self, session: &str, noted: &[Noted], result: &Result<Committed, StoreError>) {
+        let Ok(committed) = result else { return self.one(Count::CommitFailures) };
+        self.one(Count::Commits);
+        self.counts.add(Count::Events as usize, "", committed.events.len() as u64);
+        self.fsync.took(committed.sync_time);
+        self.commit_bytes.add(committed.bytes);
+        let session = ("session", Value::Text(session));
+        self.took(Operation::Fsync, committed.sync_time, &[session, ("bytes", Value::Number(committed.bytes))]);
+        for noted in noted {
+            self.counts.add(noted.count as usize, noted.label, noted.n);
+            if self.slow.is_some() {
+                self.tell(session, noted);
+            }
+        }
+    }
+
+    /// What operators should hear of. Why it is so stands in the session's log, and may hold what is nobody's business here.
+    fn tell(&self, session: Field<'_>, noted: &Noted) {
+        let (level, text, name) = match (noted.count, noted.label) {
+            (Count::TurnsFinished, "failed") => (Level::Warn, "a turn failed", "reason"),
+            (Count::TurnsFinished, "quarantined") => (Level::Info, "a turn is quarantined", "reason"),
+            (Count::ModelFailures, _) => (Level::Warn, "a model call failed", "kind"),
+            _ => return,
+        };
+        let fields = [session, ("turn", Value::Number(noted.turn)), (name, Value::Text(noted.label))];
+        if let Some(throttle) = self.throttles.last() {
+            throttle.line(level, text, &fields);
+        }
+    }
+}
+
+/// Where a tool is, or belongs.
+fn place_of(tools: &[(String, Histogram)], name: &str) -> Result<usize, usize> {
+    tools.binary_search_by(|(known, _)| known.as_str().cmp(name))
+}
+
+fn millis(time: Duration) -> Value<'static> {
+    Value::Number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Something to count once it is durable.
+pub(super) struct Noted {
+    count: Count,
+    label: &'static str,
+    n: u64,
+    /// Where there is one.
+    turn: u64,
+}
+
+/// What there is to count in events.
+pub(super) fn note(events: &[Event]) -> Vec<Noted> {
+    let mut all = Vec::new();
+    for event in events {
+        let mut one = |count, label, n, turn| all.push(Noted { count, label, n, turn });
+        match &event.body {
+            Body::TurnStarted { turn } => one(Count::TurnsStarted, "", 1, *turn),
+            Body::TurnFinished { turn, reason, .. } => one(Count::TurnsFinished, reason.as_str(), 1, *turn),
+            Body::ModelResponded { turn, usage, .. } => {
+                one(Count::Tokens, "input", usage.input_tokens, *turn);
+                one(Count::Tokens, "output", usage.output_tokens, *turn);
+            }
+            Body::ModelFailed { turn, kind, .. } => one(Count::ModelFailures, kind.as_str(), 1, *turn),
+            Body::ApprovalRequested { .. } => one(Count::ApprovalsRequested, "", 1, 0),
+            Body::ApprovalDecided { decision, by, .. } => {
+                let outcome = match decision {
+                    Decision::Grant => "granted",
+                    // What `decide` writes when the time is up; nobody else may call themselves so.
+                    Decision::Deny if by == "expiry" => "expired",
+                    Decision::Deny => "denied",
+                };
+                one(Count::ApprovalsDecided, outcome, 1, 0);
+            }
+            Body::ToolFinished { outcome, .. } => {
+                let kinds = FAMILIES[Count::Denials as usize].values;
+                match outcome.denied.as_ref().map(|denied| denied.kind.as_str()) {
+                    Some("policy") => one(Count::PolicyDenials, "", 1, 0),
+                    Some(kind) => kinds.iter().filter(|k| **k == kind).for_each(|k| one(Count::Denials, k, 1, 0)),
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+    }
+    all
+}
