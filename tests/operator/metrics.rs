@@ -56,7 +56,7 @@ const TOOL: [(&str, f64); 2] = [("tool_calls_total", 1.0), ("tool_call_seconds_c
 
 #[test]
 fn turns_and_calls_are_counted_by_how_they_ended() {
-    let house = House::new("limits: {model_attempts_max: 1, tool_seconds_max: 1}");
+    let house = House::new("limits: {model_attempts_max: 1, tool_seconds_max: 1, session_idle_seconds: 3600}");
     let server = house.serve(&[]);
     let created = [
         ("commits_total", 1.0),
@@ -95,7 +95,7 @@ fn turns_and_calls_are_counted_by_how_they_ended() {
 
 #[test]
 fn a_limit_ends_a_turn_as_a_limit() {
-    let house = House::new("limits: {steps_max: 1}");
+    let house = House::new("limits: {steps_max: 1, session_idle_seconds: 3600}");
     let server = house.serve(&[]);
     server.session("a", "tool");
     let limit = [&TOOL[..], &[("turns_finished_total{reason=\"limit\"}", 1.0)]].concat();

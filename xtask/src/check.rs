@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 10] = [
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
@@ -18,6 +18,7 @@ const TOOLS: [(&str, &str); 9] = [
     ("su", "util-linux"),
     ("unshare", "util-linux"),
     ("setsid", "util-linux"),
+    ("python3", "python3-venv"),
 ];
 
 /// Parts of the Rust toolchain, and how rustup names them.
