@@ -41,14 +41,29 @@ pub enum Level {
 }
 
 impl Level {
-    /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 4] =
-        [("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug)];
+    /// Names in the configuration and in JSON.
+    pub const NAMES: [&'static str; 4] = ["error", "warn", "info", "debug"];
 
-    /// The name in the configuration and in JSON.
+    /// The one at that place in [`Level::NAMES`].
+    #[must_use]
+    pub fn at(place: usize) -> Self {
+        match place {
+            0 => Self::Error,
+            1 => Self::Warn,
+            2 => Self::Info,
+            _ => Self::Debug,
+        }
+    }
+
+    /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, level)| *level == self).map_or("", |(name, _)| name)
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
     }
 }
 
@@ -62,10 +77,16 @@ pub enum Format {
 }
 
 impl Format {
-    /// Both of them, by name.
-    pub const ALL: [(&'static str, Self); 2] = [("text", Self::Text), ("json", Self::Json)];
+    /// Names in the configuration.
+    pub const NAMES: [&'static str; 2] = ["text", "json"];
 
-    /// The name in the configuration.
+    /// The one at that place in [`Format::NAMES`].
+    #[must_use]
+    pub fn at(place: usize) -> Self {
+        if place == 0 { Self::Text } else { Self::Json }
+    }
+
+    /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         if self == Self::Json { "json" } else { "text" }
@@ -132,8 +153,8 @@ pub fn warn(text: &str) {
     line(Level::Warn, text, &[]);
 }
 
-/// Writes a line, if its level is wanted. Never waits for whoever reads.
-pub fn line(level: Level, text: &str, fields: &[Field<'_>]) {
+/// Writes a line with all lists of fields, if its level is wanted. Never waits for whoever reads.
+pub fn line(level: Level, text: &str, fields: &[&[Field<'_>]]) {
     if !writes(level) {
         return;
     }
@@ -142,7 +163,7 @@ pub fn line(level: Level, text: &str, fields: &[Field<'_>]) {
     let dropped = dropped();
     if out.told < dropped {
         let count = [("count", Value::Number(dropped - out.told))];
-        if !out.put(style.compose(Level::Warn, "lines of this log were dropped", &count)) {
+        if !out.put(style.compose(Level::Warn, "lines of this log were dropped", &[&count])) {
             return;
         }
         out.told = dropped;
@@ -175,7 +196,7 @@ struct Style {
 }
 
 impl Style {
-    fn compose(self, level: Level, text: &str, fields: &[Field<'_>]) -> String {
+    fn compose(self, level: Level, text: &str, fields: &[&[Field<'_>]]) -> String {
         let mut out = String::with_capacity(128);
         if self.priorities {
             out.push('<');
@@ -193,7 +214,7 @@ impl Style {
             out.push_str("duragent: ");
             escape(&mut out, text, TEXT_BYTES_MAX, false);
         }
-        for (name, value) in fields {
+        for (name, value) in fields.iter().copied().flatten() {
             // Ends of a text are cut, but a line is never cut within a field.
             if out.len() + name.len() + FIELD_BYTES_MAX + 16 > LINE_BYTES_MAX {
                 break;
@@ -240,11 +261,15 @@ fn escape(out: &mut String, text: &str, bytes_max: usize, quoted: bool) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            '"' | '\\' if quoted => out.extend(['\\', c]),
+            '"' | '\\' if quoted => {
+                out.push('\\');
+                out.push(c);
+            }
             _ if c.is_control() || is_invisible(c) => {
                 out.push_str("\\u");
                 for shift in [12, 8, 4, 0] {
-                    out.extend(char::from_digit((c as u32 >> shift) & 15, 16));
+                    let digit = b"0123456789abcdef".get((c as usize >> shift) & 15);
+                    out.push(char::from(digit.copied().unwrap_or(b'?')));
                 }
             }
             _ => out.push(c),
@@ -274,18 +299,14 @@ impl Throttle {
     }
 
     /// As [`line`], if there is room in this minute.
-    pub fn line(&self, level: Level, text: &str, fields: &[Field<'_>]) {
+    pub fn line(&self, level: Level, text: &str, fields: &[Field<'_>], about: &[Field<'_>]) {
         if !writes(level) {
             return;
         }
         match self.admit(Instant::now()) {
             None => {}
-            Some(0) => line(level, text, fields),
-            Some(held_back) => {
-                let mut fields = fields.to_vec();
-                fields.insert(0, ("held_back", Value::Number(held_back)));
-                line(level, text, &fields);
-            }
+            Some(0) => line(level, text, &[fields, about]),
+            Some(held_back) => line(level, text, &[&[("held_back", Value::Number(held_back))], fields, about]),
         }
     }
 

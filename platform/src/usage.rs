@@ -1,4 +1,4 @@
-//! What this process uses, as the kernel sees it (proc_pid_stat(5), proc_pid_statm(5)).
+//! What this process uses, as the kernel sees it (proc_pid_stat(5)).
 
 /// Resources of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,6 @@ pub struct Usage {
 #[must_use]
 pub fn of_this_process() -> Option<Usage> {
     let text = |path: &str| std::fs::read_to_string(path).ok();
-    let resident_pages: u64 = text("/proc/self/statm")?.split(' ').nth(1)?.parse().ok()?;
     let descriptors = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
     let stat = text("/proc/self/stat")?;
     // Behind the name, which may hold blanks: field 3 of the manual is number 0 here.
@@ -29,7 +28,7 @@ pub fn of_this_process() -> Option<Usage> {
     let boot: u64 = text("/proc/stat")?.lines().find_map(|l| l.strip_prefix("btime ")?.parse().ok())?;
     let (tick, page) = (configured(libc::_SC_CLK_TCK)?, configured(libc::_SC_PAGESIZE)?);
     Some(Usage {
-        resident_bytes: resident_pages * page,
+        resident_bytes: field(24)? * page,
         // Less the one that was open for counting.
         descriptors: descriptors.saturating_sub(1),
         threads: field(20)?,

@@ -53,11 +53,8 @@ pub fn number<T: std::str::FromStr>(value: std::ffi::OsString, option: &str) -> 
         .map_err(|_| Failure::usage(format!("{option}: expected a whole number, found {text:?}"), "give a number"))
 }
 
-/// An argument as one of `words`, by what it stands for.
-pub fn one_of<T: Copy>(value: std::ffi::OsString, option: &str, words: &[(&str, T)]) -> Result<T, Failure> {
-    let text = text(value)?;
-    words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
-        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        Failure::usage(format!("{option}: cannot read {text:?}"), &format!("expected {}", words.join(" or ")))
-    })
+/// An argument as the place of one of `words`.
+pub fn word(value: std::ffi::OsString, option: &str, words: &[&str]) -> Result<usize, Failure> {
+    let place = words.iter().position(|word| value == *word);
+    place.ok_or_else(|| lexopt::Error::UnexpectedValue { option: option.to_owned(), value }.into())
 }

@@ -7,7 +7,7 @@
 use super::{Common, Failure, args, connect, setup};
 use crate::config::env;
 use crate::http::{self, Access, Listen, Server, Token};
-use crate::session::Runtime;
+use crate::session::{Runtime, Slow};
 use async_io::Async;
 use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::log::{self, Format, Level, Value};
@@ -43,10 +43,12 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
             lexopt::Arg::Long("pid-file") => options.pid_file = Some(parser.value()?.into()),
             lexopt::Arg::Long("ready-fd") => options.ready_fd = Some(args::number(parser.value()?, "--ready-fd")?),
             lexopt::Arg::Long("log-level") => {
-                options.log.0 = Some(args::one_of(parser.value()?, "--log-level", &Level::ALL)?);
+                let at = args::word(parser.value()?, "--log-level", &Level::NAMES)?;
+                options.log.0 = Some(Level::at(at));
             }
             lexopt::Arg::Long("log-format") => {
-                options.log.1 = Some(args::one_of(parser.value()?, "--log-format", &Format::ALL)?);
+                let at = args::word(parser.value()?, "--log-format", &Format::NAMES)?;
+                options.log.1 = Some(Format::at(at));
             }
             other => return Err(other.unexpected().into()),
         }
@@ -83,9 +85,8 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     }
     let config = &workspace.config.server;
     let mut made = setup::from(dir, &workspace)?;
-    made.limits.slow = Some(setup::slow(&workspace.config.log));
+    made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
     let runtime = Runtime::new(made);
-    smol::spawn(runtime.clone().watch_executor()).detach();
     let token = config.api_token.as_ref().and_then(|secret| Token::new(secret.expose()));
     let access = Access { token, ..Access::default() };
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
@@ -111,7 +112,7 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
     }
     let (version, place) = (env!("CARGO_PKG_VERSION"), dir.to_string_lossy());
-    log::line(Level::Info, "started", &[("version", Value::Text(version)), ("workspace", Value::Text(&place))]);
+    log::line(Level::Info, "started", &[&[("version", Value::Text(version)), ("workspace", Value::Text(&place))]]);
     for address in server.addresses() {
         log::info(&format!("listening on {address}"));
     }
@@ -146,6 +147,8 @@ async fn take_up(runtime: Runtime, ready_fd: Option<i32>) {
             log::warn(&format!("cannot write to --ready-fd {fd}: {error}"));
         }
     }
+    // In the same task, which is on the executor that is watched.
+    runtime.watch_executor().await;
 }
 
 /// Returns when somebody wants the server to end.

@@ -5,7 +5,7 @@ use crate::config::{self, Workspace, env, policy};
 use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::Timeouts;
 use crate::provider::{self, Provider};
-use crate::session::{self, DeviceLimits, Setup, Slow, Workdir};
+use crate::session::{self, DeviceLimits, Setup, Workdir};
 use crate::tool::Registry;
 use duragent_core::agent::OnDisconnect;
 use duragent_core::event::SandboxReport;
@@ -67,11 +67,6 @@ pub static LOG: OnceLock<(Option<Level>, Option<Format>)> = OnceLock::new();
 pub fn configure_log(config: &config::Log) {
     let (level, format) = LOG.get().copied().unwrap_or_default();
     log::configure(level.unwrap_or(config.level), format.unwrap_or(config.format));
-}
-
-/// What is called slow.
-pub fn slow(config: &config::Log) -> Slow {
-    Slow(config.slow_ms.map(Duration::from_millis))
 }
 
 fn device_limits(l: &config::Limits) -> DeviceLimits {

@@ -35,13 +35,13 @@ pub struct Log {
 pub(super) fn read(top: &Section<'_>) -> Log {
     let section = top.section_or_empty("log");
     section.keys(&["format", "level", "slow"], &[]);
-    let format = section.word("format", &Format::ALL.map(|(name, _)| name));
-    let level = section.word("level", &Level::ALL.map(|(name, _)| name));
+    let format = section.word("format", &Format::NAMES);
+    let level = section.word("level", &Level::NAMES);
     let slow = section.section_or_empty("slow");
     slow.keys(&SLOW.map(|(key, _)| key), &[]);
     Log {
-        format: format.and_then(|at| Format::ALL.get(at)).map_or(Format::Text, |(_, format)| *format),
-        level: level.and_then(|at| Level::ALL.get(at)).map_or(Level::Info, |(_, level)| *level),
+        format: format.map_or(Format::Text, Format::at),
+        level: level.map_or(Level::Info, Level::at),
         slow_ms: SLOW.map(|(key, default)| slow.int(key, 0..=SLOW_MS_MAX, default)),
     }
 }

@@ -110,7 +110,7 @@ impl Meter {
     /// Accepting a connection failed.
     pub(super) fn accept_failed(&self, error: &io::Error) {
         self.one(Count::AcceptErrors, "");
-        self.accept.line(Level::Warn, "cannot take a connection", &[("error", Value::Text(&error.to_string()))]);
+        self.accept.line(Level::Warn, "cannot take a connection", &[("error", Value::Text(&error.to_string()))], &[]);
     }
 
     fn answered(&self, status: u16, problem: &str) {
@@ -173,20 +173,20 @@ impl<'a> Asked<'a> {
             return;
         }
         let time = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut fields = vec![
+        let fields = [
             ("method", Value::Text(self.method)),
             ("path", Value::Text(self.path)),
             ("status", Value::Number(status.into())),
             ("duration_ms", Value::Number(time)),
             ("peer", Value::Text(class(self.peer))),
+            ("problem", Value::Text(problem)),
         ];
-        if !problem.is_empty() {
-            fields.push(("problem", Value::Text(problem)));
-        }
+        // The last one only if there is one.
+        let fields = fields.get(..fields.len() - usize::from(problem.is_empty())).unwrap_or_default();
         if refused {
-            meter.denied.line(Level::Warn, "a caller is refused", &fields);
+            meter.denied.line(Level::Warn, "a caller is refused", fields, &[]);
         }
-        log::line(Level::Debug, "request", &fields);
+        log::line(Level::Debug, "request", &[fields]);
     }
 }
 

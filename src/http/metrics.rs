@@ -32,7 +32,7 @@ pub(super) fn text(shared: &Shared) -> String {
     page.histogram("commit_bytes", "Bytes of commits.", &tally.commit_bytes);
     page.histogram("model_call_seconds", "Time of model calls, however they ended.", &tally.model);
     page.one("tool_call_seconds", "histogram", "Time of tool calls, by tool, however they ended.", |page| {
-        tally.each_tool(|tool, histogram| page.buckets(&[("tool", tool)], histogram));
+        tally.each_tool(&mut |tool, histogram| page.buckets(("tool", tool), histogram));
     });
     page.number("http_connections", GAUGE, "Open connections.", traffic.connections);
     let states = "Open connections, by what they do.";
@@ -86,7 +86,7 @@ impl Page {
     }
 
     fn counts(&mut self, counts: &Counts) {
-        counts.each(|family, cells| {
+        counts.each(&mut |family, cells| {
             self.head(family.name, "_total", COUNTER, family.help);
             for (text, cell) in family.values.iter().zip(cells) {
                 self.sample("_total", &[(family.label, text)], cell.load(Ordering::Relaxed));
@@ -95,23 +95,22 @@ impl Page {
     }
 
     fn histogram(&mut self, name: &'static str, help: &str, histogram: &Histogram) {
-        self.one(name, "histogram", help, |page| page.buckets(&[], histogram));
+        self.one(name, "histogram", help, |page| page.buckets(("", ""), histogram));
     }
 
     /// The lines of one histogram. The last bucket is the number of all observations.
-    fn buckets(&mut self, labels: &[(&str, &str)], histogram: &Histogram) {
+    fn buckets(&mut self, label: (&str, &str), histogram: &Histogram) {
         let (counts, sum) = histogram.read();
-        let words = histogram.buckets.words.iter().copied().chain(["+Inf"]);
+        let words = histogram.buckets.words.split(' ').chain(["+Inf"]);
         let mut last = 0;
         for (word, count) in words.zip(counts) {
-            let mut labels = labels.to_vec();
-            labels.push(("le", word));
-            self.sample("_bucket", &labels, count);
+            self.begin("_bucket", &[label, ("le", word)]);
+            self.decimal(count, 1);
             last = count;
         }
-        self.begin("_sum", labels);
+        self.begin("_sum", &[label]);
         self.decimal(sum, histogram.buckets.scale);
-        self.sample("_count", labels, last);
+        self.sample("_count", &[label], last);
     }
 
     fn sample(&mut self, ending: &str, labels: &[(&str, &str)], value: u64) {
@@ -130,7 +129,10 @@ impl Page {
             for c in value.chars() {
                 match c {
                     '\n' => self.out.push_str("\\n"),
-                    '"' | '\\' => self.out.extend(['\\', c]),
+                    '"' | '\\' => {
+                        self.out.push('\\');
+                        self.out.push(c);
+                    }
                     _ => self.out.push(c),
                 }
             }

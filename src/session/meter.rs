@@ -16,9 +16,12 @@ pub struct Family {
     pub help: &'static str,
     /// Name of the label; empty for a single number.
     pub label: &'static str,
-    /// Values of the label; a single empty one for a single number.
+    /// Values of the label, at most [`VALUES_MAX`]; a single empty one for a single number.
     pub values: &'static [&'static str],
 }
+
+/// Values of a label: each is a line of whatever is written of them.
+const VALUES_MAX: usize = 24;
 
 /// A family of one number.
 #[must_use]
@@ -29,7 +32,7 @@ pub const fn single(name: &'static str, help: &'static str) -> Family {
 /// The numbers of some families.
 pub struct Counts {
     families: &'static [Family],
-    /// Of all families, one after the other.
+    /// [`VALUES_MAX`] of each family.
     cells: Vec<AtomicU64>,
 }
 
@@ -37,32 +40,23 @@ impl Counts {
     /// All zero.
     #[must_use]
     pub fn new(families: &'static [Family]) -> Self {
-        let cells = families.iter().flat_map(|f| f.values).map(|_| AtomicU64::new(0)).collect();
+        let cells = (0..families.len() * VALUES_MAX).map(|_| AtomicU64::new(0)).collect();
         Self { families, cells }
     }
 
     /// Adds to the value `label` of the family at place `family`.
     pub fn add(&self, family: usize, label: &str, n: u64) {
-        let mut first = 0;
-        for (at, Family { values, .. }) in self.families.iter().enumerate() {
-            if at == family {
-                let value = values.iter().position(|v| *v == label).unwrap_or(values.len() - 1);
-                if let Some(cell) = self.cells.get(first + value) {
-                    cell.fetch_add(n, Ordering::Relaxed);
-                }
-                return;
-            }
-            first += values.len();
+        let Some(Family { values, .. }) = self.families.get(family) else { return };
+        let value = values.iter().position(|v| *v == label).unwrap_or(values.len().saturating_sub(1));
+        if let Some(cell) = self.cells.get(family * VALUES_MAX + value) {
+            cell.fetch_add(n, Ordering::Relaxed);
         }
     }
 
     /// Every family with its numbers, in the order of its values.
-    pub fn each(&self, mut tell: impl FnMut(&'static Family, &[AtomicU64])) {
-        let mut rest = self.cells.as_slice();
-        for family in self.families {
-            let (own, behind) = rest.split_at(family.values.len().min(rest.len()));
-            tell(family, own);
-            rest = behind;
+    pub fn each(&self, tell: &mut dyn FnMut(&'static Family, &[AtomicU64])) {
+        for (family, cells) in self.families.iter().zip(self.cells.chunks(VALUES_MAX)) {
+            tell(family, cells.get(..family.values.len()).unwrap_or_default());
         }
     }
 }
@@ -70,9 +64,9 @@ impl Counts {
 /// Upper bounds of a histogram's buckets.
 pub struct Buckets {
     /// In the order of size; the last bucket has no bound.
-    bounds: [u64; BOUNDS],
-    /// Each as it is written, in the unit of the outside.
-    pub words: [&'static str; BOUNDS],
+    bounds: [u32; BOUNDS],
+    /// Each as it is written, in the unit of the outside, with blanks between them.
+    pub words: &'static str,
     /// How many of the numbers that are observed make one of the unit of the outside.
     pub scale: u64,
 }
@@ -83,7 +77,7 @@ const BOUNDS: usize = 11;
 /// Of a write to disk, in microseconds: an SSD takes 0.1 ms, a worn card seconds.
 pub static DISK: Buckets = Buckets {
     bounds: [100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000],
-    words: ["0.0001", "0.0003", "0.001", "0.003", "0.01", "0.03", "0.1", "0.3", "1", "3", "10"],
+    words: "0.0001 0.0003 0.001 0.003 0.01 0.03 0.1 0.3 1 3 10",
     scale: 1_000_000,
 };
 
@@ -103,14 +97,14 @@ pub static CALL: Buckets = Buckets {
         300_000_000,
         1_000_000_000,
     ],
-    words: ["0.01", "0.03", "0.1", "0.3", "1", "3", "10", "30", "100", "300", "1000"],
+    words: "0.01 0.03 0.1 0.3 1 3 10 30 100 300 1000",
     scale: 1_000_000,
 };
 
 /// Of sizes in bytes.
 pub static SIZE: Buckets = Buckets {
     bounds: [256, 512, 1024, 2048, 4096, 8192, 16_384, 65_536, 262_144, 1_048_576, 4_194_304],
-    words: ["256", "512", "1024", "2048", "4096", "8192", "16384", "65536", "262144", "1048576", "4194304"],
+    words: "256 512 1024 2048 4096 8192 16384 65536 262144 1048576 4194304",
     scale: 1,
 };
 
@@ -131,7 +125,7 @@ impl Histogram {
 
     /// Adds an observation.
     pub fn add(&self, observed: u64) {
-        let bucket = self.buckets.bounds.iter().position(|bound| observed <= *bound).unwrap_or(BOUNDS);
+        let bucket = self.buckets.bounds.iter().position(|bound| observed <= u64::from(*bound)).unwrap_or(BOUNDS);
         if let Some(count) = self.counts.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -172,8 +166,9 @@ mod tests {
             counts.add(family, label, n);
         }
         let mut found = Vec::new();
-        counts
-            .each(|f, cells| found.push((f.name, cells.iter().map(|c| c.load(Ordering::Relaxed)).collect::<Vec<_>>())));
+        counts.each(&mut |f, cells| {
+            found.push((f.name, cells.iter().map(|c| c.load(Ordering::Relaxed)).collect::<Vec<_>>()))
+        });
         assert_eq!(found, [("a", vec![1]), ("b", vec![0, 2, 12]), ("c", vec![16])]);
     }
 
@@ -182,16 +177,17 @@ mod tests {
         for buckets in [&DISK, &CALL, &SIZE] {
             assert!(buckets.bounds.is_sorted());
             let histogram = Histogram::new(buckets);
-            for (i, (bound, word)) in buckets.bounds.iter().zip(buckets.words).enumerate() {
+            for (i, (bound, word)) in buckets.bounds.iter().zip(buckets.words.split(' ')).enumerate() {
                 let value: f64 = word.parse().expect("a number");
-                assert!((value * buckets.scale as f64 - *bound as f64).abs() < 1e-6, "{word}");
-                histogram.add(*bound);
+                assert!((value * buckets.scale as f64 - f64::from(*bound)).abs() < 1e-6, "{word}");
+                histogram.add(u64::from(*bound));
                 assert_eq!(histogram.read().0[i], i as u64 + 1, "a bound is inclusive: {word}");
                 assert_eq!(i.checked_sub(1).map_or(0, |i| histogram.read().0[i]), i as u64, "{word}");
             }
-            histogram.add(buckets.bounds[BOUNDS - 1] + 1);
+            let last = u64::from(buckets.bounds[BOUNDS - 1]);
+            histogram.add(last + 1);
             assert_eq!(histogram.read().0[BOUNDS], BOUNDS as u64 + 1);
-            assert_eq!(histogram.read().1, buckets.bounds.iter().sum::<u64>() + buckets.bounds[BOUNDS - 1] + 1);
+            assert_eq!(histogram.read().1, buckets.bounds.iter().map(|b| u64::from(*b)).sum::<u64>() + last + 1);
         }
         assert_eq!((DISK.bounds[0], DISK.bounds[BOUNDS - 1]), (100, 10_000_000), "100 µs to 10 s");
     }

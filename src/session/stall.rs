@@ -6,31 +6,40 @@
 use super::runtime::Runtime;
 use super::tally::{Operation, Tally};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How long the watch goes on after something happened: whoever holds the thread does it within that.
 const WATCH: Duration = Duration::from_secs(2);
 
 /// Whether something happens.
+#[derive(Default)]
 pub(super) struct Activity {
     /// Set by whatever happens, cleared by the watch.
     seen: AtomicBool,
-    /// A word here when it was not set.
-    word: (smol::channel::Sender<()>, smol::channel::Receiver<()>),
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self { seen: AtomicBool::new(false), word: smol::channel::bounded(1) }
-    }
+    /// Of the watch while it rests.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Activity {
     fn note(&self) {
-        if !self.seen.swap(true, Ordering::Relaxed) {
-            // Full means that the word is there already.
-            let _ = self.word.0.try_send(());
+        if !self.seen.swap(true, Ordering::SeqCst)
+            && let Some(waker) = self.waker().take()
+        {
+            waker.wake();
         }
+    }
+
+    /// Ready once something happens.
+    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        *self.waker() = Some(cx.waker().clone());
+        // Looked at after it can be woken, so that nothing is missed in between.
+        if self.seen.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -47,17 +56,17 @@ impl Runtime {
         let tally = self.tally();
         let Some(max) = tally.stall_max() else { return };
         let step = (max / 2).max(Duration::from_millis(10));
-        while tally.activity.word.1.recv().await.is_ok() {
-            let mut rest = Instant::now() + WATCH;
-            while Instant::now() < rest {
+        loop {
+            smol::future::poll_fn(|cx| tally.activity.poll(cx)).await;
+            let mut rest = Instant::now();
+            while rest.elapsed() < WATCH {
+                if tally.activity.seen.swap(false, Ordering::SeqCst) {
+                    rest = Instant::now();
+                }
                 let due = Instant::now() + step;
                 smol::Timer::at(due).await;
                 tally.took(Operation::Stall, due.elapsed(), &[]);
-                if tally.activity.seen.swap(false, Ordering::Relaxed) {
-                    rest = Instant::now() + WATCH;
-                }
             }
-            tally.activity.seen.store(false, Ordering::Relaxed);
         }
     }
 }

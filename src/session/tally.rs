@@ -118,12 +118,12 @@ pub enum Operation {
     Stall,
 }
 
-/// How long operations may take before they are reported, in the order of [`Operation`]. Zero is for ever.
+/// How many milliseconds operations may take before they are reported, in the order of [`Operation`]. Zero is for ever.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Slow(pub [Duration; 5]);
+pub struct Slow(pub [u64; 5]);
 
 impl Slow {
-    pub(super) fn max(self, operation: Operation) -> Duration {
+    fn ms_max(self, operation: Operation) -> u64 {
         self.0.get(operation as usize).copied().unwrap_or_default()
     }
 }
@@ -188,7 +188,7 @@ impl Tally {
     }
 
     /// Tells of every tool that was called.
-    pub fn each_tool(&self, mut tell: impl FnMut(&str, &Histogram)) {
+    pub fn each_tool(&self, tell: &mut dyn FnMut(&str, &Histogram)) {
         self.tools().iter().for_each(|(name, histogram)| tell(name, histogram));
     }
 
@@ -196,10 +196,8 @@ impl Tally {
     pub(super) fn know_tools<'n>(&self, names: impl Iterator<Item = &'n str>) {
         let mut tools = self.tools();
         for name in names {
-            if let Err(at) = place_of(&tools, name)
-                && tools.len() < TOOLS_MAX
-            {
-                tools.insert(at, (name.to_owned(), Histogram::new(&CALL)));
+            if tools.len() < TOOLS_MAX && place_of(&tools, name).is_none() {
+                tools.push((name.to_owned(), Histogram::new(&CALL)));
             }
         }
     }
@@ -212,11 +210,11 @@ impl Tally {
     pub(super) fn tool_took(&self, session: &str, name: &str, time: Duration) {
         let mut tools = self.tools();
         // A name that no agent has, or one too many, is not worth lines of its own.
-        let at = place_of(&tools, name).or_else(|_| place_of(&tools, OTHER)).unwrap_or_else(|at| {
-            tools.insert(at, (OTHER.to_owned(), Histogram::new(&CALL)));
-            at
-        });
-        if let Some((_, histogram)) = tools.get(at) {
+        let known = place_of(&tools, name).or_else(|| place_of(&tools, OTHER));
+        if known.is_none() {
+            tools.push((OTHER.to_owned(), Histogram::new(&CALL)));
+        }
+        if let Some((_, histogram)) = tools.get(known.unwrap_or(tools.len() - 1)) {
             histogram.took(time);
         }
         drop(tools);
@@ -232,23 +230,23 @@ impl Tally {
 
     /// Says how long something took; reports it if that is too long.
     pub fn took(&self, operation: Operation, time: Duration, about: &[Field<'_>]) {
-        let Some(max) = self.slow.map(|slow| slow.max(operation)) else { return };
-        if max.is_zero() || time <= max {
+        let Some(ms_max) = self.slow.map(|slow| slow.ms_max(operation)) else { return };
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        if ms_max == 0 || ms <= ms_max {
             return;
         }
         let Some(name) = FAMILIES[Count::Slow as usize].values.get(operation as usize) else { return };
         self.counts.add(Count::Slow as usize, name, 1);
-        let mut fields =
-            vec![("operation", Value::Text(name)), ("duration_ms", millis(time)), ("slow_ms", millis(max))];
-        fields.extend_from_slice(about);
+        let fields =
+            [("operation", Value::Text(name)), ("duration_ms", Value::Number(ms)), ("slow_ms", Value::Number(ms_max))];
         if let Some(throttle) = self.throttles.get(operation as usize) {
-            throttle.line(Level::Warn, "slow operation", &fields);
+            throttle.line(Level::Warn, "slow operation", &fields, about);
         }
     }
 
     /// The longest time that a task may be late; `None` if nobody wants to know.
     pub(super) fn stall_max(&self) -> Option<Duration> {
-        self.slow.map(|slow| slow.max(Operation::Stall)).filter(|max| !max.is_zero())
+        self.slow.map(|slow| Duration::from_millis(slow.ms_max(Operation::Stall))).filter(|max| !max.is_zero())
     }
 
     /// Counts a commit: `noted` is what [`note`] said of its events.
@@ -278,18 +276,13 @@ impl Tally {
         };
         let fields = [session, ("turn", Value::Number(noted.turn)), (name, Value::Text(noted.label))];
         if let Some(throttle) = self.throttles.last() {
-            throttle.line(level, text, &fields);
+            throttle.line(level, text, &fields, &[]);
         }
     }
 }
 
-/// Where a tool is, or belongs.
-fn place_of(tools: &[(String, Histogram)], name: &str) -> Result<usize, usize> {
-    tools.binary_search_by(|(known, _)| known.as_str().cmp(name))
-}
-
-fn millis(time: Duration) -> Value<'static> {
-    Value::Number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+fn place_of(tools: &[(String, Histogram)], name: &str) -> Option<usize> {
+    tools.iter().position(|(known, _)| known == name)
 }
 
 /// Something to count once it is durable.
@@ -324,14 +317,14 @@ pub(super) fn note(events: &[Event]) -> Vec<Noted> {
                 };
                 one(Count::ApprovalsDecided, outcome, 1, 0);
             }
-            Body::ToolFinished { outcome, .. } => {
-                let kinds = FAMILIES[Count::Denials as usize].values;
-                match outcome.denied.as_ref().map(|denied| denied.kind.as_str()) {
-                    Some("policy") => one(Count::PolicyDenials, "", 1, 0),
-                    Some(kind) => kinds.iter().filter(|k| **k == kind).for_each(|k| one(Count::Denials, k, 1, 0)),
-                    None => {}
+            Body::ToolFinished { outcome, .. } => match outcome.denied.as_ref().map(|denied| denied.kind.as_str()) {
+                Some("policy") => one(Count::PolicyDenials, "", 1, 0),
+                Some(kind) => {
+                    let known = FAMILIES[Count::Denials as usize].values.iter().find(|known| **known == kind);
+                    known.into_iter().for_each(|known| one(Count::Denials, known, 1, 0));
                 }
-            }
+                None => {}
+            },
             _ => {}
         }
     }

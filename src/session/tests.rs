@@ -388,7 +388,7 @@ fn a_failing_model_fails_the_turn_with_its_reason() {
 
 fn counted(runtime: &Runtime, name: &str) -> Vec<u64> {
     let mut found = Vec::new();
-    runtime.tally().counts.each(|family, cells| {
+    runtime.tally().counts.each(&mut |family, cells| {
         if family.name == name {
             found = cells.iter().map(|cell| cell.load(Ordering::Relaxed)).collect();
         }

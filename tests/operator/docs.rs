@@ -24,7 +24,7 @@ fn documented() -> Families {
         let [name, kind, labels, _] = cells[..] else { panic!("expected four cells: {row}") };
         // Behind the colon are values.
         let labels = labels.split(':').next().unwrap_or_default();
-        let names = quoted(labels).filter(|name| !name.contains(['…', '_'])).map(str::to_owned).collect();
+        let names = quoted(labels).filter(|name| !name.contains(['…', '_', ':'])).map(str::to_owned).collect();
         (name.trim_end_matches('`').to_owned(), (kind.to_owned(), names))
     };
     rows.map(|text| row(&text.replace("| |", "|  |"))).collect()

@@ -110,14 +110,14 @@ fn a_server_that_was_held_up_says_so() {
 fn a_task_that_blocks_the_executor_is_a_stall_and_an_idle_server_is_left_alone() {
     let folder = std::env::temp_dir().join(format!("duragent-operator-stall-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let slow = Some(Slow([Duration::ZERO, Duration::ZERO, Duration::ZERO, Duration::ZERO, Duration::from_millis(100)]));
+    let slow = Some(Slow([0, 0, 0, 0, 100]));
     let limits = DeviceLimits { slow, ..DeviceLimits::default() };
     let reload = Box::new(|| Ok(Agents::default()));
     let runtime = Runtime::new(Setup { sessions: folder.clone(), agents: Agents::default(), reload, limits });
     smol::spawn(runtime.clone().watch_executor()).detach();
     let stalls = |runtime: &Runtime| {
         let mut found = 0;
-        runtime.tally().counts.each(|family, cells| {
+        runtime.tally().counts.each(&mut |family, cells| {
             if family.name == "slow_operations" {
                 found = cells[4].load(Ordering::Relaxed);
             }
