@@ -160,7 +160,11 @@ async fn until_told(runtime: &Runtime, shared: &http::Shared, signals: &Signals)
                 Signal::Terminate | Signal::Interrupt => return,
                 Signal::Hangup => match runtime.reload().await {
                     Ok(()) => {}
-                    Err(error) => log::warn(&format!("the configuration is not taken, the old one stays: {error}")),
+                    Err(error) => {
+                        log::warn(
+                            &["the configuration is not taken, the old one stays: ", &error.to_string()].concat(),
+                        );
+                    }
                 },
                 Signal::User1 => {}
             }

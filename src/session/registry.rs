@@ -17,7 +17,7 @@ use crate::store::{Log, StoreError};
 use duragent_core::event::Event;
 use duragent_core::session::{InputKind, State};
 use duragent_platform::cancel::Cancel;
-use duragent_platform::log;
+use duragent_platform::log::{self, Level, Value};
 use smol::channel;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -49,13 +49,20 @@ impl Runtime {
             })
             .await;
         let unfinished = unfinished.unwrap_or_else(|error| {
-            log::warn(&format!("unfinished turns are not taken up: {error}"));
+            let error = error.to_string();
+            log::line(Level::Warn, "unfinished turns are not taken up", &[&[("error", Value::Text(&error))]]);
             Vec::new()
         });
+        if !unfinished.is_empty() {
+            let count = Value::Number(unfinished.len() as u64);
+            log::line(Level::Info, "unfinished sessions are taken up", &[&[("count", count)]]);
+        }
         let waiting = self.take_up(unfinished).await;
         self.shared.ready.store(true, Ordering::Release);
         if !waiting.is_empty() {
-            log::info(&format!("{} unfinished sessions wait for room (sessions_live_max)", waiting.len()));
+            let count = Value::Number(waiting.len() as u64);
+            let text = "unfinished sessions wait for room (sessions_live_max)";
+            log::line(Level::Info, text, &[&[("count", count)]]);
             let runtime = self.clone();
             smol::spawn(async move { runtime.take_up_in_time(waiting).await }).detach();
         }
@@ -346,7 +353,10 @@ impl Runtime {
     async fn reopen(&self, id: &str, slot: &Slot, failures: &Arc<AtomicUsize>, mut why: String) {
         loop {
             let pause = pause_after(failures.load(Ordering::Acquire));
-            log::warn(&format!("session {id}: {why}; it is opened again in {} ms", pause.as_millis()));
+            let after = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            let about =
+                [("session", Value::Text(id)), ("after_ms", Value::Number(after)), ("error", Value::Text(&why))];
+            log::line(Level::Warn, "a session failed, it is opened again", &[&about]);
             self.pause(pause).await;
             let is_last = slot.lock().await.as_ref().is_none_or(|last| Arc::ptr_eq(&last.failures, failures));
             if self.is_draining() || !is_last {
@@ -392,7 +402,9 @@ fn may_pass(error: &ApiError) -> bool {
 /// Says that an unfinished turn is left alone. In use elsewhere is no reason to say so: it goes on there.
 fn untaken(id: &str, error: &ApiError) {
     if !matches!(error, ApiError::Leased(_)) {
-        log::warn(&format!("session {id}: {error}; it is not opened before somebody asks for it"));
+        let error = error.to_string();
+        let about = [("session", Value::Text(id)), ("error", Value::Text(&error))];
+        log::line(Level::Warn, "a session failed, it is not opened before somebody asks for it", &[&about]);
     }
 }
 

@@ -330,3 +330,44 @@ pub(super) fn note(events: &[Event]) -> Vec<Noted> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use duragent_core::event::{FailureKind, TurnReason};
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn labels_are_the_words_of_the_log() {
+        let values = |count: Count| FAMILIES[count as usize].values;
+        let reasons = ["completed", "failed", "cancelled", "limit", "quarantined"].map(TurnReason::parse);
+        assert_eq!(reasons.map(|r| r.expect("a reason").as_str()), values(Count::TurnsFinished));
+        // What `parse` does not know is missing from one of both.
+        for kind in values(Count::ModelFailures) {
+            assert_eq!(FailureKind::parse(kind).map(FailureKind::as_str), Some(*kind));
+        }
+        assert_eq!(values(Count::ModelFailures).len(), 8, "as many as there are kinds");
+        assert_eq!(values(Count::Slow).len(), Slow::default().0.len());
+        for (family, name) in [(Count::TurnsStarted, "turns_started"), (Count::Lagged, "subscribers_lagged")] {
+            assert_eq!(FAMILIES[family as usize].name, name, "in the order of the enumeration");
+        }
+    }
+
+    #[test]
+    fn names_of_tools_are_bounded_whoever_makes_them_up() {
+        let tally = Tally::new(None);
+        let names: Vec<String> = (0..TOOLS_MAX + 9).map(|n| format!("tool-{n}")).collect();
+        for _ in 0..2 {
+            tally.know_tools(names.iter().map(String::as_str));
+        }
+        for name in names.iter().map(String::as_str).chain(["made-up", "\"} 1\nforged"]) {
+            tally.tool_took("s", name, Duration::from_millis(1));
+        }
+        let mut found = BTreeMap::new();
+        tally.each_tool(&mut |name, histogram| {
+            found.insert(name.to_owned(), histogram.read().0[11]);
+        });
+        assert_eq!((found.len(), found.remove(OTHER)), (TOOLS_MAX + 1, Some(11)));
+        assert!(found.iter().all(|(name, count)| names.contains(name) && *count == 1), "{found:?}");
+    }
+}
