@@ -18,5 +18,6 @@ pub mod process;
 mod procfs;
 pub mod sandbox;
 pub mod signal;
+pub mod socket;
 pub mod terminal;
 pub mod usage;

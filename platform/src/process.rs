@@ -59,6 +59,18 @@ pub fn uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Keeps the memory of this process, which holds keys, out of core dumps and from other processes of the same user: they can
+/// neither trace it nor read its environment (PR_SET_DUMPABLE, prctl(2)). Programs that it starts are as ever. Best effort: does
+/// nothing where the target has no such call.
+pub fn conceal() {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let (off, unused): (libc::c_ulong, libc::c_ulong) = (0, 0);
+        // SAFETY: prctl with this option takes numbers and changes one flag of this process.
+        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, off, unused, unused, unused) };
+    }
+}
+
 /// Memory of this process that is resident, in bytes; `None` where the target does not tell. Exact but for pages that come
 /// and go meanwhile (`smaps_rollup`, Linux 4.14), or from the kernel's coarser counter (`statm`).
 #[must_use]
@@ -156,6 +168,38 @@ fn mixed_u64() -> u64 {
     hasher.write_u32(std::process::id());
     hasher.write_u64(COUNT.fetch_add(1, Ordering::Relaxed));
     hasher.finish()
+}
+
+/// Lets this process open at least `wanted` descriptors, as far as its hard limit allows, and says how many it may have
+/// open (getrlimit(2), `RLIMIT_NOFILE`). A limit that is higher already stays: what this process starts has the same.
+pub fn allow_descriptors(wanted: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes to and reads from a struct that lives through the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return DESCRIPTORS_DEFAULT;
+        }
+        let raised = libc::rlimit { rlim_cur: (wanted as libc::rlim_t).min(limit.rlim_max), ..limit };
+        if raised.rlim_cur > limit.rlim_cur && libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) == 0 {
+            limit = raised;
+        }
+    }
+    #[allow(clippy::unnecessary_cast, reason = "rlim_t is 32 bits wide, or signed, on other targets")]
+    let allowed = limit.rlim_cur as u64;
+    allowed
+}
+
+/// What most systems allow.
+const DESCRIPTORS_DEFAULT: u64 = 256;
+
+/// Gives memory that is free inside this process back to the system, where the allocator keeps it (glibc, malloc_trim(3));
+/// elsewhere it does so by itself. Takes about a millisecond for some megabytes.
+pub fn release_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes no pointer, and moves nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 #[cfg(test)]

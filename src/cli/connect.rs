@@ -70,7 +70,7 @@ impl Connection {
         let shared = http::Shared::new(runtime.clone(), Access::default(), http::Limits::default());
         let connect = move || {
             let (ours, theirs) = UnixStream::pair()?;
-            smol::spawn(http::serve_stream(theirs, Peer::Unix, Arc::clone(&shared))).detach();
+            smol::spawn(http::serve_stream(theirs, Peer::Unix { own: true }, Arc::clone(&shared))).detach();
             Ok(ours)
         };
         Ok(Self { client: Client::new(Box::new(connect)), own: Some(runtime) })

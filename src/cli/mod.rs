@@ -33,7 +33,7 @@ mod setup;
 mod text;
 
 use args::Common;
-use duragent_platform::sandbox;
+use duragent_platform::{process, sandbox};
 pub use failure::Failure;
 use std::ffi::OsString;
 use std::io::Write;
@@ -129,6 +129,7 @@ pub fn main() -> ExitCode {
     if let Some(code) = args.split_first().and_then(|(name, args)| sandbox::enter(name, args)) {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
+    process::conceal();
     match dispatch(args) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

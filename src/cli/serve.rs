@@ -5,12 +5,13 @@
 //! takes it if it is good.
 
 use super::{Common, Failure, args, connect, setup};
-use crate::config::env;
-use crate::http::{self, Access, Listen, Server, Token};
+use crate::config::{self, env};
+use crate::http::{self, Access, BindError, Listen, Server, Token};
 use crate::session::{Runtime, Slow};
 use async_io::Async;
 use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::log::{self, Format, Level, Value};
+use duragent_platform::process;
 use duragent_platform::signal::{Signal, Signals};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,12 @@ use std::time::Duration;
 
 /// How long running turns and requests get to finish after TERM: below the ninety seconds that systemd waits.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// Descriptors for what is neither a connection nor a session: listeners, model servers, tools and their pipes.
+const DESCRIPTORS_SPARE: u64 = 128;
+
+/// Descriptors of one session: its log, its lease, and its directory while something is renamed.
+const DESCRIPTORS_OF_SESSION: u64 = 3;
 
 #[derive(Default)]
 struct Options {
@@ -87,25 +94,25 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     let mut made = setup::from(dir, &workspace)?;
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
     let runtime = Runtime::new(made);
-    let token = config.api_token.as_ref().and_then(|secret| Token::new(secret.expose()));
-    let access = Access { token, ..Access::default() };
-    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let limits = http::Limits {
-        connections_max: size(config.connections_max),
-        body_bytes_max: size(config.body_bytes_max),
-        ..http::Limits::default()
-    };
-    let shared = http::Shared::new(runtime.clone(), access, limits);
+    let mut limits = limits(&config.limits);
+    limits.connections_max = connections_max(limits.connections_max, workspace.config.limits.sessions_live_max);
+    let shared = http::Shared::new(runtime.clone(), access(config), limits);
     let mut listen = options.listen;
     if listen.is_empty() {
-        let text = config.listen.to_string();
-        listen.extend(Listen::parse(&text));
+        listen.extend(Listen::parse(&config.listen.to_string()));
     }
-    let near = Listen::Unix(connect::socket(dir));
-    if !listen.contains(&near) {
-        listen.push(near);
+    let near = connect::socket(dir);
+    listen.retain(|listen| !matches!(listen, Listen::Unix(path, _) if *path == near));
+    for listen in &mut listen {
+        if let Listen::Unix(_, mode) = listen {
+            *mode = config.socket_mode;
+        }
     }
-    let server = Server::bind(&listen, Arc::clone(&shared)).map_err(|error| Failure::new(error.to_string()))?;
+    listen.push(Listen::unix(near));
+    let server = Server::bind(&listen, Arc::clone(&shared)).map_err(|error| match error {
+        BindError::TokenRequired(_) => Failure::config(error.to_string()),
+        _ => Failure::new(error.to_string()),
+    })?;
     if let Some(path) = &options.pid_file {
         let text = format!("{}\n", std::process::id());
         file::replace(path, text.as_bytes(), 0o644)
@@ -135,6 +142,46 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
         std::fs::remove_file(path).ok();
     }
     code
+}
+
+/// How many connections there can be, besides all else that takes descriptors: so that it is never accepting that fails.
+fn connections_max(configured: usize, sessions_live_max: u64) -> usize {
+    let others = DESCRIPTORS_SPARE + DESCRIPTORS_OF_SESSION * sessions_live_max;
+    let allowed = process::allow_descriptors(configured as u64 + others);
+    let most = usize::try_from(allowed.saturating_sub(others).max(allowed / 2)).unwrap_or(usize::MAX);
+    if most < configured {
+        log::warn(&format!(
+            "{allowed} open files are allowed (ulimit -n): connections_max is {most}, not {configured}"
+        ));
+    }
+    configured.min(most)
+}
+
+/// Who may ask. Only hashes of the tokens are kept.
+fn access(config: &config::Server) -> Access {
+    let token = |secret: &Option<config::Secret>| secret.as_ref().and_then(|secret| Token::new(secret.expose()));
+    Access {
+        token: token(&config.api_token),
+        admin_token: token(&config.admin_token),
+        hosts: config.allowed_hosts.clone(),
+        origins: config.allowed_origins.clone(),
+        proxies: config.trusted_proxies.clone(),
+        base_path: config.base_path.clone(),
+    }
+}
+
+fn limits(l: &config::ServerLimits) -> http::Limits {
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    http::Limits {
+        connections_max: size(l.connections_max),
+        body_bytes_max: size(l.body_bytes_max),
+        head_time_max: Duration::from_secs(l.head_seconds_max),
+        body_time_max: Duration::from_secs(l.body_seconds_max),
+        idle_time_max: Duration::from_secs(l.idle_seconds_max),
+        write_time_max: Duration::from_secs(l.write_seconds_max),
+        ping_time_max: Duration::from_secs(l.ping_seconds),
+        ..http::Limits::default()
+    }
 }
 
 async fn take_up(runtime: Runtime, ready_fd: Option<i32>) {

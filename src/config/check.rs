@@ -5,7 +5,7 @@ use super::file::masked_url;
 use super::log::SLOW;
 use super::problem::Problem;
 use super::sandbox::{LIMITS, Layer, Sandbox, SandboxSpec};
-use super::types::{Config, Provider, ProviderKind};
+use super::types::{Config, Provider, ProviderKind, Server};
 use super::{Agent, Workspace};
 use duragent_core::json::write_string;
 use duragent_core::policy::{Policy, Rule};
@@ -126,11 +126,7 @@ impl Dump {
 }
 
 fn config(out: &mut Dump, config: &Config) {
-    out.line(0, "server", "");
-    out.text(2, "address", &config.server.listen.to_string());
-    out.text_opt(2, "api_token", config.server.api_token.as_ref().map(|_| "***"));
-    out.line(2, "body_bytes_max", config.server.body_bytes_max);
-    out.line(2, "connections_max", config.server.connections_max);
+    server(out, &config.server);
     out.line(0, "providers", "");
     for (name, found) in &config.providers {
         provider(out, name, found);
@@ -152,6 +148,23 @@ fn config(out: &mut Dump, config: &Config) {
         out.line(2, "enforcement", config.sandbox.required.as_str());
     }
     sandbox(out, 2, &config.sandbox, &config.sandbox.spec(&Layer::default()));
+}
+
+fn server(out: &mut Dump, server: &Server) {
+    out.line(0, "server", "");
+    out.text(2, "address", &server.listen.to_string());
+    out.text_opt(2, "api_token", server.api_token.as_ref().map(|_| "***"));
+    out.text_opt(2, "admin_token", server.admin_token.as_ref().map(|_| "***"));
+    out.texts(2, "allowed_hosts", &server.allowed_hosts);
+    out.texts(2, "allowed_origins", &server.allowed_origins);
+    let proxies = server.trusted_proxies.ranges.iter().map(ToString::to_string);
+    let proxies: Vec<String> = proxies.chain(server.trusted_proxies.unix.then(|| "unix".to_owned())).collect();
+    out.texts(2, "trusted_proxies", &proxies);
+    out.text(2, "base_path", &server.base_path);
+    out.line(2, "socket_mode", format_args!("\"{:04o}\"", server.socket_mode));
+    for (name, value) in server.limits.entries() {
+        out.line(2, name, value);
+    }
 }
 
 /// What holds inside; in mode trust only what the runtime itself sees to.

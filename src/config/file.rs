@@ -4,15 +4,12 @@ use super::env::Env;
 use super::problem::Problem;
 use super::read::{self, Problems, Section};
 use super::sandbox::{self, Protected};
-use super::types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server, from_base, host_of};
+use super::secret_file::{self, SecretError};
+use super::server;
+use super::types::{Config, Limits, Provider, ProviderKind, Secret, from_base, host_of};
 use super::yaml::Kind;
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-/// Most bytes of a file that holds a key or token.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where Ollama listens if nothing else is said.
 const OLLAMA_DEFAULT: &str = "http://127.0.0.1:11434";
@@ -44,7 +41,7 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
             &["server", "providers", "limits", "sandbox", "log"],
             &["gateways", "routes", "schedules", "sessions", "services", "world_memory", "workspace", "agents_dir"],
         );
-        let server = server(&top, dir);
+        let server = server::read(&top, dir);
         let providers = providers(&top, dir, env);
         let limits = limits(&top);
         let log = super::log::read(&top);
@@ -64,73 +61,6 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
         Some(config) if !super::problem::has_errors(&list) => Ok((config, list)),
         _ => Err(list),
     }
-}
-
-fn server(top: &Section<'_>, dir: &Path) -> Server {
-    let section = top.section_or_empty("server");
-    section.keys(
-        &["address", "listen", "host", "port", "api_token", "api_token_file", "body_bytes_max", "connections_max"],
-        &[
-            "admin_token",
-            "max_connections",
-            "request_timeout_seconds",
-            "idle_timeout_seconds",
-            "keep_alive_interval_seconds",
-        ],
-    );
-    let listen = listen(&section, dir);
-    let written = section.text("api_token").filter(|token| !token.is_empty()).map(|t| Secret::new(t.to_owned()));
-    let in_file = section.text("api_token_file").and_then(|path| match secret_file(&from_base(dir, path)) {
-        Ok(secret) => Some(secret),
-        Err(error) => {
-            section.error("api_token_file", &error.message());
-            None
-        }
-    });
-    if written.is_some() && in_file.is_some() {
-        section.error("api_token", "api_token and api_token_file exclude each other; keep one");
-    }
-    let api_token = written.or(in_file);
-    if !listen.is_local() && api_token.is_none() && section.get("api_token_file").is_none() {
-        let remedy = "listens beyond this machine, so api_token or api_token_file is required";
-        section.error("address", &format!("{listen} {remedy}"));
-    }
-    Server {
-        listen,
-        api_token,
-        body_bytes_max: section.int("body_bytes_max", 1024..=64 * 1024 * 1024, 1024 * 1024),
-        connections_max: section.int("connections_max", 1..=65_536, 1024),
-    }
-}
-
-/// `address`, or `listen`; or `host` and `port`, as older workspaces have it.
-fn listen(section: &Section<'_>, dir: &Path) -> Listen {
-    let default = Listen::Tcp(([127, 0, 0, 1], super::types::PORT_DEFAULT).into());
-    let given: Vec<&str> = ["address", "listen", "host"].into_iter().filter(|k| section.get(k).is_some()).collect();
-    if let [first, second, ..] = given[..] {
-        section.error(second, &format!("{first} says it already; keep one"));
-    }
-    let key = given.first().copied().unwrap_or("host");
-    if key != "host" && section.get("port").is_some() {
-        section.error("port", "the port belongs into address");
-    }
-    let Some(text) = section.text(key).or((key == "host").then_some("127.0.0.1")) else { return default };
-    let mut listen = match Listen::parse(text) {
-        Ok(listen) => listen,
-        Err(expected) => {
-            section.error(key, &format!("expected {expected}, found {text:?}"));
-            return default;
-        }
-    };
-    match &mut listen {
-        Listen::Unix(path) => *path = dir.join(&path),
-        Listen::Tcp(address) => {
-            if let Some(port) = section.int_opt("port", 1..=65_535) {
-                address.set_port(u16::try_from(port).unwrap_or(super::types::PORT_DEFAULT));
-            }
-        }
-    }
-    listen
 }
 
 fn limits(top: &Section<'_>) -> Limits {
@@ -250,7 +180,7 @@ fn endpoint(section: &Section<'_>, provider: &mut Provider, dir: &Path) {
     for entry in headers.entries {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         let printable = |text: &str| text.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b));
-        match headers.text(&entry.key) {
+        match headers.secret(&entry.key) {
             Some(value) if entry.key.bytes().all(token) && !entry.key.is_empty() && printable(value) => {
                 provider.headers.push((entry.key.clone(), Secret::new(value.to_owned())));
             }
@@ -270,7 +200,7 @@ fn key(section: &Section<'_>, provider: &mut Provider, dir: &Path, env: Env<'_>)
         if variable.is_some() {
             section.error("api_key_file", "api_key_env and api_key_file exclude each other; keep one");
         }
-        (provider.api_key, provider.api_key_missing) = match secret_file(&from_base(dir, path)) {
+        (provider.api_key, provider.api_key_missing) = match secret_file::read(&from_base(dir, path)) {
             Ok(secret) => (Some(secret), None),
             Err(SecretError::Denied(message)) => (None, Some(message)),
             Err(error) => {
@@ -349,48 +279,4 @@ pub fn ollama_url(env: Env<'_>) -> String {
     };
     let slash = if path.is_empty() { "" } else { "/" };
     format!("{scheme}://{host}:{port}{slash}{path}")
-}
-
-#[derive(Debug)]
-enum SecretError {
-    /// This user may not read it, as when a service's key is met by a person who lists sessions.
-    Denied(String),
-    /// Anything else.
-    Bad(String),
-}
-
-impl SecretError {
-    fn message(self) -> String {
-        match self {
-            Self::Denied(message) | Self::Bad(message) => message,
-        }
-    }
-}
-
-/// Reads a file that holds a secret and nothing else; the white space around it is dropped. Group and others must not be
-/// able to read or write it, checked on the open file.
-fn secret_file(path: &Path) -> Result<Secret, SecretError> {
-    let bad = |message: String| SecretError::Bad(format!("{}: {message}", path.display()));
-    let cannot = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::PermissionDenied => SecretError::Denied(format!("{}: {error}", path.display())),
-        std::io::ErrorKind::NotFound => bad("no such file".to_owned()),
-        _ => bad(error.to_string()),
-    };
-    // Asked before it is opened: opening a FIFO would wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(cannot)?;
-    if !metadata.is_file() || metadata.len() > SECRET_BYTES_MAX {
-        return Err(bad(format!("expected a regular file of at most {SECRET_BYTES_MAX} bytes")));
-    }
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    let mode = file.metadata().map_err(cannot)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(bad(format!("mode {mode:04o} lets other users at it; run chmod 600 on it")));
-    }
-    let mut text = String::new();
-    file.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(|error| bad(error.to_string()))?;
-    let text = text.trim();
-    if text.is_empty() || text.bytes().any(|b| b.is_ascii_control()) {
-        return Err(bad("expected one line with the secret and nothing else".to_owned()));
-    }
-    Ok(Secret::new(text.to_owned()))
 }

@@ -14,11 +14,14 @@ pub mod check;
 pub mod env;
 mod file;
 pub mod init;
+mod list;
 pub mod log;
 pub mod policy;
 mod problem;
 mod read;
 pub mod sandbox;
+mod secret_file;
+mod server;
 mod types;
 mod yaml;
 
@@ -28,7 +31,7 @@ mod tests;
 pub use log::Log;
 pub use problem::Problem;
 pub use sandbox::{Sandbox, SandboxSpec};
-pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server};
+pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server, ServerLimits};
 
 use duragent_core::agent::AgentSpec;
 use duragent_core::ids::is_id;

@@ -246,6 +246,17 @@ impl<'d> Section<'d> {
         text
     }
 
+    /// Text that no message shows, not even where it is no text.
+    #[must_use]
+    pub fn secret(&self, key: &str) -> Option<&'d str> {
+        let node = self.get(key)?;
+        let text = text_of(node);
+        if text.is_none() && node.kind != Kind::Broken {
+            self.error(key, "expected text (put it in quotes)");
+        }
+        text
+    }
+
     /// Text that people tend to leave unquoted when it looks like a number (`version: 1.10`): taken as written.
     #[must_use]
     pub fn loose_text(&self, key: &str) -> Option<String> {

@@ -20,16 +20,14 @@ pub use paths::canonical;
 pub use presets::{PRESETS, Preset, devices};
 pub use protected::{Protected, secret_variables};
 
-use super::read::{self, Problems, Section};
+use super::list::{ITEMS_MAX, Judged, each, items};
+use super::read::{self, Section};
 use super::types::{Limits, Server};
-use super::yaml::{Kind, Node};
+use super::yaml::Kind;
 use duragent_platform::sandbox::policy::{Endpoint, Network};
 use duragent_platform::sandbox::{Enforcement, Mode, Policy};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-
-/// Most items of one list. 256: a mount or a rule of the kernel for each, and a person has to keep it in view.
-pub const ITEMS_MAX: usize = 256;
 
 /// Variables that pass if no list says otherwise: where programs are, and how people write.
 pub const ENV_DEFAULT: [&str; 4] = ["PATH", "LANG", "LC_ALL", "TZ"];
@@ -203,9 +201,6 @@ pub struct Reader<'r> {
     pub is_secret: &'r dyn Fn(&str) -> bool,
 }
 
-/// What a list's item is worth: a warning or nothing; or an error.
-pub type Judged = Result<Option<String>, String>;
-
 impl Reader<'_> {
     /// `sandbox` of `duragent.yaml`; `None` if it cannot be used, which has been reported then.
     #[must_use]
@@ -342,39 +337,6 @@ impl Reader<'_> {
             key,
             &format!("tools reach the server at {listen} and could grant their own approvals, for it asks for no token; {remedy}"),
         );
-    }
-}
-
-/// Hands every item of a list to `judge`, as it is and as messages may show it.
-fn each(section: &Section<'_>, key: &str, expected: &str, judge: &mut dyn FnMut(&str, &str) -> Judged) {
-    let nodes = section.list(key);
-    if nodes.len() > ITEMS_MAX {
-        section.error(key, &format!("expected at most {ITEMS_MAX} items, found {}", nodes.len()));
-        return;
-    }
-    items(section, key, nodes, expected, judge);
-}
-
-fn items(
-    section: &Section<'_>,
-    key: &str,
-    nodes: &[Node],
-    expected: &str,
-    judge: &mut dyn FnMut(&str, &str) -> Judged,
-) {
-    let problems: &Problems<'_> = section.problems();
-    for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.kind != Kind::Broken) {
-        let shown = read::found(node, problems);
-        let judged = match read::text_of(node) {
-            Some(text) => judge(text, &shown),
-            None => Err(format!("expected {expected}, found {shown}")),
-        };
-        let said = |message| format!("{}[{index}]: {message}", section.child(key));
-        match judged {
-            Ok(None) => {}
-            Ok(Some(warning)) => problems.warn(node.id, said(warning)),
-            Err(error) => problems.error(node.id, said(error)),
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Absent: how it is read ([`super::file`]) and who uses it. Numbers here have been checked against their ranges.
 
+pub use duragent_core::net::Proxies;
 pub use duragent_core::provider::ProviderKind;
 pub use duragent_core::secret::Secret;
 
@@ -90,10 +91,20 @@ pub struct Server {
     pub listen: Listen,
     /// `server.api_token` or `server.api_token_file`: bearer token; required if `listen` is not local.
     pub api_token: Option<Secret>,
-    /// `server.body_bytes_max`: most bytes of a request body. 1 MiB: a message and its JSON escapes fit.
-    pub body_bytes_max: u64,
-    /// `server.connections_max`: most open connections. 1,024: an idle event stream costs a few kB.
-    pub connections_max: u64,
+    /// `server.admin_token` or `server.admin_token_file`: bearer token; if set, the only one that admits to `/api/admin/`.
+    pub admin_token: Option<Secret>,
+    /// `server.allowed_hosts`: names in `Host` besides the local ones, in lower case, with a port or for any.
+    pub allowed_hosts: Vec<String>,
+    /// `server.allowed_origins`: origins of web pages besides the local ones, in lower case.
+    pub allowed_origins: Vec<String>,
+    /// `server.trusted_proxies`: whose `X-Forwarded-…` counts. Nobody's.
+    pub trusted_proxies: Proxies,
+    /// `server.base_path`: path under which a proxy shows the server; empty for none, else `/` and no slash at the end.
+    pub base_path: String,
+    /// `server.socket_mode`: mode of unix sockets but `duragent.sock`. 0600: nobody else.
+    pub socket_mode: u32,
+    /// What anybody may take up.
+    pub limits: ServerLimits,
 }
 
 /// A model endpoint.
@@ -126,14 +137,14 @@ pub struct Provider {
 }
 
 macro_rules! limits {
-    ($($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)*) => {
-        /// Bounds of everything that could grow; `limits` in `duragent.yaml`, keys as the fields.
+    ($(#[$what:meta])* $limits:ident; $($(#[$doc:meta])* $name:ident: $default:expr, $range:expr;)*) => {
+        $(#[$what])*
         #[derive(Debug, Clone, PartialEq, Eq)]
-        pub struct Limits {
+        pub struct $limits {
             $($(#[$doc])* pub $name: u64,)*
         }
 
-        impl Limits {
+        impl $limits {
             /// Every key with its default and its smallest and largest value.
             pub const TABLE: &'static [(&'static str, u64, std::ops::RangeInclusive<u64>)] =
                 &[$((stringify!($name), $default, $range)),*];
@@ -150,6 +161,12 @@ macro_rules! limits {
                 vec![$((stringify!($name), self.$name)),*]
             }
         }
+
+        impl Default for $limits {
+            fn default() -> Self {
+                Self::from_fn(|_, _, default| default)
+            }
+        }
     };
 }
 
@@ -157,6 +174,8 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 limits! {
+    /// Bounds of everything that could grow; `limits` in `duragent.yaml`, keys as the fields.
+    Limits;
     /// Model calls of one turn. 20: what small models need for a chore; more is a loop.
     steps_max: 20, 1..=1000;
     /// Seconds of one turn, 0 for no limit; waiting for an approval does not count. 1,800: a dozen slow answers on a Pi.
@@ -181,10 +200,23 @@ limits! {
     approval_seconds_max: 86_400, 1..=2_592_000;
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self::from_fn(|_, _, default| default)
-    }
+limits! {
+    /// Bounds of the HTTP front end; in `server` of `duragent.yaml`, keys as the fields.
+    ServerLimits;
+    /// Bytes of a request body. 1 MiB: a message and its JSON escapes fit.
+    body_bytes_max: MIB, KIB..=64 * MIB;
+    /// Open connections. 256: more than a board's people, pages and gateways hold, and a few MB at the worst.
+    connections_max: 256, 1..=65_536;
+    /// Seconds for the head of a request. 10: it is one packet, and whoever sends it byte by byte means no good.
+    head_seconds_max: 10, 1..=3600;
+    /// Seconds for the body. 30: a mebibyte over a slow modem.
+    body_seconds_max: 30, 1..=3600;
+    /// Seconds without progress while we write. 30: a phone in a tunnel comes back.
+    write_seconds_max: 30, 1..=3600;
+    /// Seconds between two requests of a connection. 75: longer than proxies keep theirs (nginx 60), so that they close first.
+    idle_seconds_max: 75, 1..=86_400;
+    /// Seconds of silence before an event stream says something. 15: proxies and NAT forget after 30 and more.
+    ping_seconds: 15, 1..=3600;
 }
 
 impl Provider {

@@ -14,15 +14,16 @@ use super::response::{Response, Wire};
 use super::route::{self, Resource, Verb};
 use super::shared::Shared;
 use super::sse;
+use super::stream;
 use duragent_core::http_head::{self, Finder, Framing, Head};
 use std::borrow::Cow;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tiny_http::Method;
 
 /// What becomes of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// Another request may come.
     Keep,
@@ -30,23 +31,29 @@ enum Next {
     Close,
     /// Nobody is left.
     Drop,
+    /// The answer takes its time. What the request took is given back first.
+    Last(Answer, Wire),
 }
 
 /// Serves the connection to its end.
-pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Shared) {
+pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
     let mut silence_max = shared.limits().head_time_max;
     loop {
-        let next = match head(io, shared, silence_max).await {
+        io.waits();
+        let mut next = match head(io, shared, silence_max).await {
             // Boxed, so that an idle connection does not carry the size of the largest handler.
-            Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, &bytes)).await,
+            Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, bytes)).await,
             Ok(None) => Next::Drop,
             Err(problem) => respond(io, &Asked::new(shared, peer), problem.into(), LAST).await,
         };
+        if let Next::Last(answer, wire) = next {
+            next = Box::pin(last(io, &Asked::told(shared, peer), answer, wire)).await;
+        }
         silence_max = shared.limits().idle_time_max;
         match next {
             Next::Keep if !shared.is_draining() => {}
             Next::Keep | Next::Close => return io.linger().await,
-            Next::Drop => return,
+            Next::Drop | Next::Last(..) => return,
         }
     }
 }
@@ -54,7 +61,7 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Shared) {
 /// Answers 503 to a connection that is one too many.
 pub(super) async fn refuse(io: &mut Io, peer: Peer, shared: &Shared) {
     let problem = Problem::new(problem::BUSY, "too many connections are open");
-    if respond(io, &Asked::new(shared, peer), problem.into(), LAST).await == Next::Close {
+    if matches!(respond(io, &Asked::new(shared, peer), problem.into(), LAST).await, Next::Close) {
         io.linger().await;
     }
 }
@@ -93,11 +100,11 @@ async fn head(io: &mut Io, shared: &Shared, silence_max: Duration) -> Result<Opt
 }
 
 /// One request and its answer.
-async fn exchange(io: &mut Io, peer: Peer, shared: &Shared, bytes: &[u8]) -> Next {
+async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>) -> Next {
     shared.meter.request();
     shared.runtime.tally().active();
     let mut asked = Asked::new(shared, peer);
-    let head = match http_head::parse(bytes) {
+    let head = match http_head::parse(&bytes) {
         Ok(head) => head,
         Err(refusal) => return respond(io, &asked, Problem::from(refusal).into(), LAST).await,
     };
@@ -124,23 +131,47 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Shared, bytes: &[u8]) -> Nex
         }
         Err(Failed::Closed) => return Next::Drop,
     };
+    if io.works().is_err() {
+        return Next::Drop;
+    }
     let request = Request { head: &head, resource, verb, body: &body };
     let began = Instant::now();
     let answer = api::answer(shared, &request).await;
     asked.handled(began.elapsed());
     match answer {
         Ok(Answer::Whole(response)) => respond(io, &asked, response, wire).await,
-        Ok(Answer::Wait(wait)) => turn(io, &asked, shared, &wait, wire).await,
-        Ok(Answer::Stream { follow, until }) => {
-            asked.answered((200, ""));
-            let _streaming = shared.meter.stream();
-            match sse::stream(io, follow, until, shared, wire).await {
-                Ok(()) if wire.close || wire.minor == 0 => Next::Close,
-                Ok(()) => Next::Keep,
-                Err(_) => Next::Drop,
-            }
+        Ok(answer) => {
+            asked.lasts();
+            Next::Last(answer, wire)
         }
         Err(problem) => respond(io, &asked, problem.into(), wire).await,
+    }
+}
+
+/// Gives an answer that lasts.
+async fn last(io: &mut Io, asked: &Asked<'_>, answer: Answer, wire: Wire) -> Next {
+    let sent = match answer {
+        Answer::Whole(response) => return respond(io, asked, response, wire).await,
+        Answer::Wait(wait) => return turn(io, asked, &wait, wire).await,
+        Answer::Stream(stream) => {
+            asked.answered((200, ""));
+            sse::stream(io, stream, asked.shared, wire).await
+        }
+        Answer::Pages { content_type, mut pages } => match pages.next().await {
+            Err(error) => return respond(io, asked, Problem::from(error).into(), wire).await,
+            Ok(page) if pages.is_done() => {
+                return respond(io, asked, Response::new(200, content_type, page), wire).await;
+            }
+            Ok(page) => {
+                asked.answered((200, ""));
+                stream::pages(io, content_type, page, pages, wire).await
+            }
+        },
+    };
+    match sent {
+        Ok(()) if wire.close || wire.minor == 0 => Next::Close,
+        Ok(()) => Next::Keep,
+        Err(_) => Next::Drop,
     }
 }
 
@@ -155,12 +186,12 @@ fn path<'a>(head: &Head<'a>) -> Result<Cow<'a, str>, Problem> {
 
 /// Everything that can be said before the body is read. Who may not ask does not learn what is there.
 fn admit<'p>(head: &Head<'_>, path: &'p str, peer: Peer, shared: &Shared) -> Result<(Resource<'p>, Verb), Problem> {
-    guard::check_origin(head, peer)?;
+    let access = shared.access();
+    access.check_origin(head, peer)?;
+    let path = access.below_base(path);
     let found = route::find(path);
-    match found {
-        Ok(Resource::Livez | Resource::Readyz) => {}
-        Ok(Resource::Reload | Resource::Shutdown) => guard::check_token(head, peer, shared.admin_token())?,
-        _ => guard::check_token(head, peer, shared.token())?,
+    if !matches!(found, Ok(Resource::Livez | Resource::Readyz)) {
+        access.check_token(head, peer, path)?;
     }
     let method = match head.method.parse() {
         Ok(Method::NonStandard(_)) | Err(()) => {
@@ -171,13 +202,16 @@ fn admit<'p>(head: &Head<'_>, path: &'p str, peer: Peer, shared: &Shared) -> Res
     let resource = found?;
     let verb = resource.verb(&method)?;
     body::admit(head.framing, shared.limits().body_bytes_max)?;
+    if verb != Verb::Get {
+        guard::check_media(head)?;
+    }
     Ok((resource, verb))
 }
 
 /// Waits for the turn. Whatever ends the waiting early, the message is durable, and 202 says so: also to a client that
 /// has closed its half of the connection, since nobody knows whether it still reads.
-async fn turn(io: &mut Io, asked: &Asked<'_>, shared: &Shared, wait: &Wait, wire: Wire) -> Next {
-    let result = shared.runtime.turn_result(&wait.session, wait.accepted.turn);
+async fn turn(io: &mut Io, asked: &Asked<'_>, wait: &Wait, wire: Wire) -> Next {
+    let result = asked.shared.runtime.turn_result(&wait.session, wait.accepted.turn);
     let response = match io.attend(pin!(result), Instant::now() + wait.time).await {
         Ok(Ok(result)) => Response::json(api::turn_json(wait.accepted, &result)),
         Ok(Err(_)) | Err(_) => Response::json(api::accepted_json(wait.accepted)).status(202),

@@ -8,6 +8,7 @@
 use super::guard::Peer;
 use super::shared::Shared;
 use async_io::Async;
+use duragent_platform::{process, socket};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,25 +17,36 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Mode of a unix socket: who may connect is who may read the workspace.
+/// Mode of a unix socket unless said otherwise: who may connect is who may read the workspace.
 const SOCKET_MODE: u32 = 0o600;
+
+/// Longest time without a word or an acknowledgement from the other machine: twice as long as a client that is there may
+/// take to read.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// A TCP address; port 0 lets the system choose.
     Tcp(SocketAddr),
-    /// A unix socket; the file is made with mode 0600 and removed at the end.
-    Unix(PathBuf),
+    /// A unix socket and its mode; the file is made with it, and removed at the end.
+    Unix(PathBuf, u32),
 }
 
 impl Listen {
-    /// Reads `ADDR:PORT` or `unix:PATH`. `localhost` is 127.0.0.1; other names are not looked up.
+    /// A unix socket for the user of this process, mode 0600.
+    #[must_use]
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self::Unix(path.into(), SOCKET_MODE)
+    }
+
+    /// Reads `ADDR:PORT` or `unix:PATH` (mode 0600). `localhost` is 127.0.0.1; other names are not looked up.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix("unix:") {
-            Some(path) => (!path.is_empty()).then(|| Self::Unix(path.into())),
+            Some(path) => (!path.is_empty()).then(|| Self::unix(path)),
             None => {
                 let numeric = text.strip_prefix("localhost:").map(|port| ["127.0.0.1:", port].concat());
                 numeric.as_deref().unwrap_or(text).parse().ok().map(Self::Tcp)
@@ -47,7 +59,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path, _) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -81,7 +93,6 @@ impl std::error::Error for BindError {}
 /// One bound listener.
 pub(super) struct Door {
     listener: Async<Listener>,
-    pub(super) peer: Peer,
     /// As bound.
     pub(super) address: Listen,
 }
@@ -103,43 +114,55 @@ impl AsFd for Listener {
 impl Door {
     pub(super) fn open(listen: &Listen, shared: &Shared) -> Result<Self, BindError> {
         let failed = |error| BindError::Io(listen.clone(), error);
-        let (listener, peer, address) = match listen {
-            Listen::Tcp(address) if !address.ip().is_loopback() && shared.token().is_none() => {
+        let (listener, address) = match listen {
+            Listen::Tcp(address) if !is_local(address) && shared.access().token.is_none() => {
                 return Err(BindError::TokenRequired(*address));
             }
             Listen::Tcp(address) => {
-                let peer = if address.ip().is_loopback() { Peer::Loopback } else { Peer::Network };
                 let listener = TcpListener::bind(address).map_err(failed)?;
+                // Connections inherit it. Where it cannot be had, the kernel is only slower to notice.
+                let _ = socket::fail_when_gone(listener.as_fd(), SILENCE_MAX);
                 let address = listener.local_addr().map_err(failed)?;
-                (Listener::Tcp(listener), peer, Listen::Tcp(address))
+                (Listener::Tcp(listener), Listen::Tcp(address))
             }
-            Listen::Unix(path) => {
+            Listen::Unix(path, mode) => {
                 if is_answered(path).map_err(failed)? {
                     return Err(BindError::InUse(path.clone()));
                 }
-                (Listener::Unix(bind_unix(path).map_err(failed)?), Peer::Unix, listen.clone())
+                (Listener::Unix(bind_unix(path, *mode).map_err(failed)?), listen.clone())
             }
         };
-        Ok(Self { listener: Async::new(listener).map_err(failed)?, peer, address })
+        Ok(Self { listener: Async::new(listener).map_err(failed)?, address })
     }
 
-    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+    pub(super) async fn accept(&self) -> io::Result<(UnixStream, Peer)> {
         let accept = |listener: &Listener| match listener {
             Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
+                let (stream, from) = listener.accept()?;
                 // Without it small events wait for the acknowledgement of the one before. It cannot fail on a new socket.
                 let _ = stream.set_nodelay(true);
-                Ok(UnixStream::from(OwnedFd::from(stream)))
+                let near = matches!(&self.address, Listen::Tcp(address) if is_local(address));
+                let peer = if near { Peer::Loopback(from.ip()) } else { Peer::Network(from.ip()) };
+                Ok((UnixStream::from(OwnedFd::from(stream)), peer))
             }
-            Listener::Unix(listener) => listener.accept().map(|(stream, _)| stream),
+            Listener::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                let own = process::peer(stream.as_fd()).is_ok_and(|peer| peer.uid == 0 || peer.uid == process::uid());
+                Ok((stream, Peer::Unix { own }))
+            }
         };
         self.listener.read_with(accept).await
     }
 }
 
+/// Whether only this machine can connect.
+fn is_local(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 impl Drop for Door {
     fn drop(&mut self) {
-        if let Listen::Unix(path) = &self.address {
+        if let Listen::Unix(path, _) = &self.address {
             // A socket that is left behind is recognised at the next start.
             let _ = fs::remove_file(path);
         }
@@ -163,7 +186,7 @@ fn is_answered(path: &Path) -> io::Result<bool> {
 
 /// Binds under another name first, so that nobody can connect before the mode is set, and a stale socket is replaced in
 /// one step.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let fresh = PathBuf::from(fresh);
@@ -172,7 +195,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(&fresh)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(SOCKET_MODE))?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(mode))?;
     fs::rename(&fresh, path)?;
     Ok(listener)
 }

@@ -1,6 +1,7 @@
 //! One connection's socket, the bytes that have arrived and were not asked for yet, and one timer for all deadlines.
 //!
-//! Invariants: every wait has a deadline; the timer is armed only when something really waits, and not again while it is
+//! Invariants: every wait has a deadline, and one that others can be made to wait for gives its connection up when the place
+//! is needed ([`Live::give_up`]). The timer is armed only when something really waits, and not again while it is
 //! armed for an earlier moment, so a busy keep-alive connection never touches it. While nothing has arrived, no buffer is
 //! held: an idle connection is its task, its descriptor and its timer.
 //!
@@ -9,11 +10,12 @@
 use async_io::{Async, Timer};
 use smol::future::poll_fn;
 use smol::io::{AsyncRead, AsyncWrite};
+use std::io::IoSlice;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -37,17 +39,55 @@ pub(super) struct Live {
     pub(super) socket: Socket,
     /// True while no request is under way, so that closing it breaks nothing.
     pub(super) idle: AtomicBool,
+    /// Since when it waits for its client, as a number that grows with time; [`WORKING`] or [`GIVEN_UP`] if it does not.
+    waiting: AtomicU64,
 }
+
+/// It is the client that waits.
+const WORKING: u64 = 0;
+/// Its place was needed.
+const GIVEN_UP: u64 = u64::MAX;
 
 impl Live {
     pub(super) fn new(socket: Socket) -> Arc<Self> {
-        Arc::new(Self { socket, idle: AtomicBool::new(true) })
+        let live = Self { socket, idle: AtomicBool::new(true), waiting: AtomicU64::new(WORKING) };
+        live.waits();
+        Arc::new(live)
     }
 
     /// Makes the connection's next read say that the client is done.
     pub(super) fn shut(&self, how: Shutdown) {
         // The only failure is that the peer was faster.
         let _ = self.socket.get_ref().shutdown(how);
+    }
+
+    /// It waits for its client from now on, if it did not already: for a request that is not there yet, or not whole, or for
+    /// an answer to be read.
+    fn waits(&self) {
+        static MOMENT: AtomicU64 = AtomicU64::new(WORKING + 1);
+        let now = MOMENT.fetch_add(1, Ordering::Relaxed);
+        // A failure means that it waits already, or was given up.
+        let _ = self.waiting.compare_exchange(WORKING, now, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// The client did its part. False if the connection was given up before.
+    fn works(&self) -> bool {
+        let works = |waiting| (waiting != GIVEN_UP).then_some(WORKING);
+        self.waiting.fetch_update(Ordering::AcqRel, Ordering::Relaxed, works).is_ok()
+    }
+
+    /// Since when it waits for its client; the smallest has waited longest.
+    pub(super) fn waiting(&self) -> Option<u64> {
+        Some(self.waiting.load(Ordering::Acquire)).filter(|since| *since != WORKING && *since != GIVEN_UP)
+    }
+
+    /// Ends the connection, unless its client has done its part since `since`.
+    pub(super) fn give_up(&self, since: u64) -> bool {
+        let given_up = self.waiting.compare_exchange(since, GIVEN_UP, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if given_up {
+            self.shut(Shutdown::Both);
+        }
+        given_up
     }
 }
 
@@ -108,23 +148,43 @@ impl Io {
         .await
     }
 
+    /// From here on the connection waits for its client: see [`Live::waiting`].
+    pub(super) fn waits(&self) {
+        self.live.waits();
+    }
+
+    /// The request is whole, and it is up to us.
+    pub(super) fn works(&self) -> Result<(), Lost> {
+        if self.live.works() { Ok(()) } else { Err(Lost::Closed) }
+    }
+
     /// Writes all of `bytes`. In the ordinary case that is one system call.
-    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Lost> {
-        while !bytes.is_empty() {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        self.write_all(&mut [IoSlice::new(bytes)]).await
+    }
+
+    /// Writes all of `parts`, from where they are, as if they were one.
+    pub(super) async fn write_all(&mut self, mut parts: &mut [IoSlice<'_>]) -> Result<(), Lost> {
+        // Takes empty parts away.
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
             let mut deadline = None;
             let Self { live, clock, write_time_max, .. } = self;
-            let written = poll_fn(|cx| match Pin::new(&mut &live.socket).poll_write(cx, bytes) {
+            let written = poll_fn(|cx| match Pin::new(&mut &live.socket).poll_write_vectored(cx, parts) {
                 Poll::Ready(result) => Poll::Ready(result.map_err(|_| Lost::Closed)),
                 Poll::Pending => {
-                    let at = *deadline.get_or_insert_with(|| Instant::now() + *write_time_max);
+                    let at = *deadline.get_or_insert_with(|| {
+                        live.waits();
+                        Instant::now() + *write_time_max
+                    });
                     clock.poll(cx, at).map(|()| Err(Lost::Late))
                 }
             })
             .await?;
-            bytes = bytes.get(written..).unwrap_or_default();
-            if written == 0 {
+            if written == 0 || (deadline.is_some() && !live.works()) {
                 return Err(Lost::Closed);
             }
+            IoSlice::advance_slices(&mut parts, written);
         }
         Ok(())
     }

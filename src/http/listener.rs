@@ -14,8 +14,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Pause after a failure to accept that is likely to last (no descriptors, no memory).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause after a failure to accept that is likely to last (no descriptors, no memory). By then a connection that waited for
+/// its client is gone.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Listeners that are being served.
 pub struct Server {
@@ -75,14 +76,15 @@ impl Server {
 async fn accept(door: Door, shared: Arc<Shared>) {
     loop {
         match door.accept().await {
-            Ok(stream) => {
-                let served = serve_stream(stream, door.peer, Arc::clone(&shared));
+            Ok((stream, peer)) => {
+                let served = serve_stream(stream, peer, Arc::clone(&shared));
                 smol::spawn(served).detach();
             }
             Err(error) => {
                 shared.meter.accept_failed(&error);
                 // Of these only one connection died, not the listener.
                 if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) {
+                    shared.make_room();
                     Timer::after(ACCEPT_PAUSE).await;
                 }
             }

@@ -9,7 +9,6 @@ use crate::session::meter::{Counts, Family, single};
 use duragent_core::http_head::Head;
 use duragent_platform::log::{self, Level, Throttle, Value};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Places in [`FAMILIES`].
@@ -68,8 +67,6 @@ pub(super) static FAMILIES: [Family; 5] = [
 /// What is counted.
 pub(super) struct Meter {
     pub(super) counts: Counts,
-    /// Streams there are now.
-    streams: AtomicU64,
     denied: Throttle,
     accept: Throttle,
 }
@@ -77,7 +74,7 @@ pub(super) struct Meter {
 impl Default for Meter {
     fn default() -> Self {
         let throttle = Throttle::new;
-        Self { counts: Counts::new(&FAMILIES), streams: AtomicU64::new(0), denied: throttle(), accept: throttle() }
+        Self { counts: Counts::new(&FAMILIES), denied: throttle(), accept: throttle() }
     }
 }
 
@@ -94,17 +91,6 @@ impl Meter {
     /// A server-sent event is written.
     pub(super) fn event(&self) {
         self.one(Count::Events, "");
-    }
-
-    /// A stream begins. It ends when the value is dropped.
-    pub(super) fn stream(&self) -> Streaming<'_> {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        Streaming(self)
-    }
-
-    /// Streams there are now.
-    pub(super) fn streams(&self) -> u64 {
-        self.streams.load(Ordering::Relaxed)
     }
 
     /// Accepting a connection failed.
@@ -128,29 +114,27 @@ impl Meter {
     }
 }
 
-/// A stream, for as long as it is one.
-pub(super) struct Streaming<'a>(&'a Meter);
-
-impl Drop for Streaming<'_> {
-    fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A request, as far as it is known, for the log.
 pub(super) struct Asked<'a> {
-    shared: &'a Shared,
+    pub(super) shared: &'a Shared,
     peer: Peer,
     /// Empty if there was no head, or none that could be read.
     method: &'a str,
     path: &'a str,
     began: Instant,
+    /// It is in the log already.
+    told: bool,
 }
 
 impl<'a> Asked<'a> {
     /// One of which nothing is known yet.
     pub(super) fn new(shared: &'a Shared, peer: Peer) -> Self {
-        Self { shared, peer, method: "", path: "", began: Instant::now() }
+        Self { shared, peer, method: "", path: "", began: Instant::now(), told: false }
+    }
+
+    /// One that [`Asked::lasts`] has told of.
+    pub(super) fn told(shared: &'a Shared, peer: Peer) -> Self {
+        Self { told: true, ..Self::new(shared, peer) }
     }
 
     /// Its head is read.
@@ -164,12 +148,22 @@ impl<'a> Asked<'a> {
         self.shared.runtime.tally().took(Operation::Request, time, &about);
     }
 
+    /// It has an answer that lasts: what it was is told now, since nothing of it is kept until the answer's end.
+    pub(super) fn lasts(&self) {
+        let fields = [
+            ("method", Value::Text(self.method)),
+            ("path", Value::Text(self.path)),
+            ("peer", Value::Text(class(self.peer))),
+        ];
+        log::line(Level::Debug, "request with an answer that lasts", &[&fields]);
+    }
+
     /// It has its answer, or the answer begins.
     pub(super) fn answered(&self, (status, problem): (u16, &'static str)) {
         let meter = &self.shared.meter;
         meter.answered(status, problem);
         let refused = matches!(problem, "unauthorized" | "forbidden");
-        if !refused && !log::writes(Level::Debug) {
+        if !refused && (self.told || !log::writes(Level::Debug)) {
             return;
         }
         let time = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -192,8 +186,8 @@ impl<'a> Asked<'a> {
 
 fn class(peer: Peer) -> &'static str {
     match peer {
-        Peer::Unix => "unix",
-        Peer::Loopback => "loopback",
-        Peer::Network => "network",
+        Peer::Unix { .. } => "unix",
+        Peer::Loopback(_) => "loopback",
+        Peer::Network(_) => "network",
     }
 }

@@ -39,6 +39,8 @@ pub(super) fn text(shared: &Shared) -> String {
     page.labelled("http_connections_by_state", GAUGE, states, "state", &traffic.states);
     page.number("http_connections_total", COUNTER, "Connections taken.", traffic.accepted);
     page.number("http_connections_refused_total", COUNTER, "Connections over the limit.", traffic.refused);
+    let given_up = "Waiting connections closed for others.";
+    page.number("http_connections_given_up_total", COUNTER, given_up, traffic.given_up);
     page.counts(&shared.meter.counts);
     page.number("log_lines_dropped_total", COUNTER, "Log lines that nobody read.", log::dropped());
     page.process();

@@ -29,8 +29,10 @@ mod response;
 mod route;
 mod shared;
 mod sse;
+mod stream;
 
 pub use door::{BindError, Listen};
+pub use duragent_core::net::Proxies;
 pub use guard::{Access, Peer, Token};
 pub use limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, Limits};
 pub use listener::Server;

@@ -1,15 +1,17 @@
 //! What all connections share, and how many there may be.
 //!
-//! Invariants: a connection over the limit is told so and closed, and costs no more than a few bytes. A place is given back
-//! whatever ends the connection.
+//! Invariants: when all places are taken, a new connection takes that of the one which has waited longest for its client:
+//! who dribbles a request or reads no answer cannot keep others out. Only when all are at work is it told so and closed,
+//! which costs no more than a few bytes. A place is given back whatever ends the connection.
 
 use super::conn;
-use super::guard::{Access, Peer, Token};
+use super::guard::{Access, Peer};
 use super::io::{Io, Live};
 use super::limits::Limits;
 use super::meter::Meter;
 use crate::session::Runtime;
 use async_io::Async;
+use duragent_platform::process::release_memory;
 use smol::channel::{Receiver, Sender, bounded};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections over the limit that are being told so. Those over this one as well are closed without a word.
 const REFUSALS_MAX: usize = 32;
+
+/// One in so many places is kept for requests that are answered at once, but not more than so many: whoever follows
+/// sessions must not keep an operator from asking how the server is.
+const LASTING_SPARE: usize = 8;
+const LASTING_SPARE_MAX: usize = 32;
+
+/// Connections at a time that make it worth the while to give memory back when they have gone.
+const FLOOD: usize = 32;
 
 /// Numbers for `/metrics`.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +36,7 @@ pub(super) struct Traffic {
     pub(super) states: [(&'static str, u64); 3],
     pub(super) accepted: u64,
     pub(super) refused: u64,
+    pub(super) given_up: u64,
 }
 
 /// What all connections share.
@@ -47,8 +58,12 @@ pub(super) struct Connections {
     /// In no order; few enough to search (`connections_max`).
     pub(super) open: Vec<(u64, Arc<Live>)>,
     refusals: usize,
+    lasting: usize,
     accepted: u64,
     refused: u64,
+    given_up: u64,
+    /// Most open ones since memory was last given back.
+    most: usize,
 }
 
 impl Shared {
@@ -71,12 +86,8 @@ impl Shared {
         self.limits
     }
 
-    pub(super) fn token(&self) -> Option<&Token> {
-        self.access.token.as_ref()
-    }
-
-    pub(super) fn admin_token(&self) -> Option<&Token> {
-        self.access.admin_token.as_ref().or(self.token())
+    pub(super) fn access(&self) -> &Access {
+        &self.access
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -85,15 +96,15 @@ impl Shared {
 
     pub(super) fn traffic(&self) -> Traffic {
         let live = self.connections();
-        let connections = live.open.len() as u64;
-        let idle = live.open.iter().filter(|(_, live)| live.idle.load(Ordering::Relaxed)).count() as u64;
-        let streaming = self.meter.streams();
-        let busy = connections.saturating_sub(idle + streaming);
+        let connections = live.open.len();
+        let idle = live.open.iter().filter(|(_, live)| live.idle.load(Ordering::Relaxed)).count();
+        let busy = connections.saturating_sub(idle + live.lasting);
         Traffic {
-            connections,
-            states: [("idle", idle), ("busy", busy), ("streaming", streaming)],
+            connections: connections as u64,
+            states: [("idle", idle as u64), ("busy", busy as u64), ("lasting", live.lasting as u64)],
             accepted: live.accepted,
             refused: live.refused,
+            given_up: live.given_up,
         }
     }
 
@@ -111,21 +122,65 @@ impl Shared {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place for the connection, if there is one.
+    /// Takes a place for the connection, if there is one or one can be made.
     fn admit(self: &Arc<Self>, live: Arc<Live>) -> Admission {
         let mut connections = self.connections();
-        if connections.open.len() < self.limits.connections_max {
+        if connections.open.len() < self.limits.connections_max || connections.make_room() {
             connections.accepted += 1;
             let number = connections.accepted;
             connections.open.push((number, live));
-            return Admission::Open(Place { shared: Arc::clone(self), number: Some(number) });
+            connections.most = connections.most.max(connections.open.len());
+            return Admission::Open(Place { shared: Arc::clone(self), kind: Kind::Open(number) });
         }
         connections.refused += 1;
         if connections.refusals < REFUSALS_MAX {
             connections.refusals += 1;
-            return Admission::Refused(Place { shared: Arc::clone(self), number: None });
+            return Admission::Refused(Place { shared: Arc::clone(self), kind: Kind::Refused });
         }
         Admission::Dropped
+    }
+
+    /// Gives up the connection that has waited longest for its client, if one waits.
+    pub(super) fn make_room(&self) {
+        self.connections().make_room();
+    }
+
+    /// Takes a place for an answer that lasts: a stream of events, or the wait for a turn. `None` if only those are left that
+    /// are kept for answers that do not.
+    pub(super) fn admit_lasting(self: &Arc<Self>) -> Option<Place> {
+        let max = self.limits.connections_max;
+        let mut connections = self.connections();
+        if connections.lasting >= max - (max / LASTING_SPARE).min(LASTING_SPARE_MAX) {
+            return None;
+        }
+        connections.lasting += 1;
+        Some(Place { shared: Arc::clone(self), kind: Kind::Lasting })
+    }
+}
+
+impl Connections {
+    /// True if many have gone since memory was last given back: what they took is not needed again soon.
+    fn is_ebb(&mut self) -> bool {
+        let ebb = self.most >= FLOOD && self.open.len() <= self.most / 2;
+        if ebb {
+            self.most = self.open.len();
+        }
+        ebb
+    }
+
+    /// Gives up the connection that has waited longest for its client. False if all of them are at work: then it is we who
+    /// are slow.
+    fn make_room(&mut self) -> bool {
+        loop {
+            let waiting = self.open.iter().enumerate().filter_map(|(at, (_, live))| Some((live.waiting()?, at)));
+            let Some((since, at)) = waiting.min() else { return false };
+            // A failure means that its request became whole just now: there may be another.
+            if self.open.get(at).is_some_and(|(_, live)| live.give_up(since)) {
+                self.open.swap_remove(at);
+                self.given_up += 1;
+                return true;
+            }
+        }
     }
 }
 
@@ -136,25 +191,40 @@ enum Admission {
 }
 
 /// A connection's place among the others, given back when dropped.
-struct Place {
+pub(super) struct Place {
     shared: Arc<Shared>,
-    /// `None` for one that is being refused.
-    number: Option<u64>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The connection of this number.
+    Open(u64),
+    /// One that is being refused.
+    Refused,
+    /// An answer that lasts.
+    Lasting,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut connections = self.shared.connections();
-        match self.number {
-            Some(number) => {
+        match self.kind {
+            Kind::Open(number) => {
+                // One that was given up is not there any more.
                 if let Some(at) = connections.open.iter().position(|(open, _)| *open == number) {
                     connections.open.swap_remove(at);
                 }
             }
-            None => connections.refusals -= 1,
+            Kind::Refused => connections.refusals -= 1,
+            Kind::Lasting => connections.lasting -= 1,
         }
+        let ebb = connections.is_ebb();
+        drop(connections);
         // Full means that the word is there already.
         let _ = self.shared.ended.0.try_send(());
+        if ebb {
+            release_memory();
+        }
     }
 }
 

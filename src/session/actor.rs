@@ -321,7 +321,7 @@ impl Actor {
     /// Gives the log back and says what ended it.
     async fn finish(mut self, end: End) -> End {
         if self.stopping {
-            self.runner.hub.send(&Arc::new(Published::Shutdown));
+            self.runner.hub.send(Published::Shutdown);
         }
         let log = self.log.take();
         let (store, id, cached) = (self.store.clone(), self.state.id.clone(), views::cached(&self.state));

@@ -1,6 +1,7 @@
 //! What front ends can ask of the runtime, in plain types. HTTP and the command line both speak this and nothing else.
 
 use duragent_core::event::{Decision, Scope, TurnReason, Usage};
+use duragent_core::json::ObjectWriter;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -229,19 +230,38 @@ pub enum Published {
     },
     /// Live text; not in the log, carries no id.
     Token {
-        /// Turn.
-        turn: u64,
-        /// Step.
-        step: u64,
-        /// Piece of the answer.
-        text: String,
-        /// True for thinking.
-        thinking: bool,
+        /// `{"turn":…,"step":…,"text":…}`, and `"thinking":true` if it is that: the SSE data.
+        data: String,
     },
     /// The subscriber was too slow and is dropped; it can come back with its last seq. Always the last item.
     Lagged,
     /// The runtime is going down; come back with your last seq. Always the last item.
     Shutdown,
+}
+
+impl Published {
+    /// A piece of an answer.
+    #[must_use]
+    pub fn token(turn: u64, step: u64, text: &str, thinking: bool) -> Self {
+        let mut data = String::with_capacity(48 + text.len());
+        let mut json = ObjectWriter::new(&mut data);
+        json.u64("turn", turn).u64("step", step).str("text", text);
+        if thinking {
+            json.bool("thinking", true);
+        }
+        json.finish();
+        Self::Token { data }
+    }
+
+    /// Bytes of text.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Event { line, .. } => line.len(),
+            Self::Token { data } => data.len(),
+            Self::Lagged | Self::Shutdown => 0,
+        }
+    }
 }
 
 /// Longest time `?wait=` may ask for.

@@ -1,25 +1,27 @@
 //! Following a session: the log from a seq on, then live, without a gap and without a repetition.
 
 use super::api::Published;
-use super::hub::Hub;
+use super::hub::{Lost, Subscription};
 use super::runtime::Runtime;
-use smol::channel::Receiver;
+use smol::future::poll_fn;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Lines read from the log at a time: bounds what a slow reader holds in memory.
-const PAGE_LINES: usize = 64;
+/// Lines read from the log at a time, and bytes after which no more are: bound what a slow reader holds in memory.
+const PAGE_LINES_MAX: usize = 64;
+const PAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// A place in a session. Dropping it detaches; that never cancels a turn.
 pub struct Follow {
     runtime: Runtime,
     session: String,
-    hub: Arc<Hub>,
-    receiver: Receiver<Arc<Published>>,
+    live: Subscription,
     /// Last seq that was handed out.
     after: u64,
     /// Last seq that comes from the log.
     through: u64,
+    /// True until the first item that did not come from the log.
+    catching_up: bool,
     page: VecDeque<Arc<Published>>,
     ended: bool,
     /// Ended because it read too slowly.
@@ -27,16 +29,10 @@ pub struct Follow {
 }
 
 impl Follow {
-    pub(super) fn new(
-        runtime: Runtime,
-        session: String,
-        hub: Arc<Hub>,
-        receiver: Receiver<Arc<Published>>,
-        after: u64,
-        through: u64,
-    ) -> Self {
+    pub(super) fn new(runtime: Runtime, session: String, live: Subscription, after: u64, through: u64) -> Self {
         runtime.tally().subscribed();
-        Self { runtime, session, hub, receiver, after, through, page: VecDeque::new(), ended: false, lagged: false }
+        let page = VecDeque::new();
+        Self { runtime, session, live, after, through, catching_up: true, page, ended: false, lagged: false }
     }
 
     /// The next item. `None` after the last one: [`Published::Lagged`] or [`Published::Shutdown`].
@@ -52,26 +48,44 @@ impl Follow {
                 if self.read_page().await {
                     continue;
                 }
-                self.ended = true;
-                return Some(Arc::new(Published::Lagged));
+                return self.end(Published::Lagged);
             }
-            let Ok(item) = self.receiver.recv().await else {
-                (self.ended, self.lagged) = (true, true);
-                return Some(Arc::new(Published::Lagged));
+            // What the page took is given back: from here on most wait for hours.
+            self.page = VecDeque::new();
+            let item = match poll_fn(|cx| self.live.poll_next(cx)).await {
+                Ok(item) => item,
+                // A long log took its time to be read: what has come in meanwhile is in the log too.
+                Err(Lost) if self.catching_up => {
+                    self.live.renew();
+                    self.through = self.live.hub().durable_seq();
+                    continue;
+                }
+                Err(Lost) => {
+                    self.lagged = true;
+                    return self.end(Published::Lagged);
+                }
             };
             match &*item {
                 Published::Event { seq, .. } if *seq <= self.after => {}
                 Published::Event { seq, .. } => {
-                    self.after = *seq;
+                    (self.after, self.catching_up) = (*seq, false);
                     return Some(item);
                 }
-                Published::Token { .. } => return Some(item),
+                Published::Token { .. } => {
+                    self.catching_up = false;
+                    return Some(item);
+                }
                 Published::Lagged | Published::Shutdown => {
                     self.ended = true;
                     return Some(item);
                 }
             }
         }
+    }
+
+    fn end(&mut self, last: Published) -> Option<Arc<Published>> {
+        self.ended = true;
+        Some(Arc::new(last))
     }
 
     /// False if the log could not be read: who comes back is told why.
@@ -81,11 +95,12 @@ impl Follow {
         let page = self
             .runtime
             .read(move || {
-                let mut page = VecDeque::with_capacity(PAGE_LINES);
+                let (mut page, mut bytes) = (VecDeque::new(), 0);
                 store.read(&session, after, through, &mut |seq, line| {
                     let kind = duragent_core::line::peek_kind(line).unwrap_or_default().to_owned();
                     page.push_back((seq, Arc::new(Published::Event { seq, kind, line: line.to_owned() })));
-                    page.len() < PAGE_LINES
+                    bytes += line.len();
+                    page.len() < PAGE_LINES_MAX && bytes < PAGE_BYTES_MAX
                 })?;
                 Ok(page)
             })
@@ -102,8 +117,7 @@ impl Follow {
 impl Drop for Follow {
     fn drop(&mut self) {
         self.runtime.tally().unsubscribed(self.lagged);
-        self.receiver.close();
-        if self.hub.sweep() == 0 {
+        if self.live.leave() == 0 {
             self.runtime.last_one_left(&self.session);
         }
     }

@@ -157,7 +157,7 @@ impl Runtime {
             handle.gone.recv().await.ok();
         }
         for hub in self.shared.hubs().drain().map(|(_, hub)| hub) {
-            hub.send(&Arc::new(Published::Shutdown));
+            hub.send(Published::Shutdown);
         }
     }
 

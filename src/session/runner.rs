@@ -79,7 +79,7 @@ impl Runner {
                     // The grant itself is in the log and holds for the session. People are told why it will be asked again.
                     if let Err(error) = (agent.allow_always)(&call) {
                         let text = format!("\n[the rule was not written to policy.yaml: {error}]\n");
-                        hub.send(&Arc::new(Published::Token { turn: 0, step: 0, text, thinking: false }));
+                        hub.send(Published::token(0, 0, &text, false));
                     }
                 });
             }
@@ -127,10 +127,10 @@ impl Runner {
                 first.get_or_insert_with(|| asked.elapsed());
                 if hub.listeners() > 0 && !cancel.is_raised() {
                     let (text, thinking) = match delta {
-                        Delta::Text(text) => (text.to_owned(), false),
-                        Delta::Thinking(text) => (text.to_owned(), true),
+                        Delta::Text(text) => (text, false),
+                        Delta::Thinking(text) => (text, true),
                     };
-                    hub.send(&Arc::new(Published::Token { turn, step, text, thinking }));
+                    hub.send(Published::token(turn, step, text, thinking));
                 }
             };
             let kind = match agent.provider.complete(&request, &cancel, &mut on_delta) {

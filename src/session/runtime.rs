@@ -8,6 +8,7 @@ use super::api::{
 use super::follow::Follow;
 use super::hub::Hub;
 use super::oneshot::{Giver, oneshot};
+use super::pages::{Form, Pages};
 use super::pool::Pool;
 use super::registry::{Slot, is_open};
 use super::setup::{Agent, Agents, DeviceLimits, Setup};
@@ -224,13 +225,13 @@ impl Runtime {
     /// As [`Runtime::send`].
     pub async fn send_and_follow(&self, id: &str, message: NewMessage) -> Result<(Accepted, Follow), ApiError> {
         let hub = self.hub(id);
-        let receiver = hub.subscribe();
+        let heard = hub.subscribe();
         let before = hub.durable_seq();
         let accepted = self.send(id, message).await?;
         let after = accepted.seq.saturating_sub(1);
-        // What came after `before` is in the receiver. Only a message that was sent before lies further back.
+        // What came after `before` is heard. Only a message that was sent before lies further back.
         let through = before.max(after);
-        Ok((accepted, Follow::new(self.clone(), id.to_owned(), hub, receiver, after, through)))
+        Ok((accepted, Follow::new(self.clone(), id.to_owned(), heard, after, through)))
     }
 
     /// Waits until a turn has come to rest. Dropping the future stops the waiting and nothing else.
@@ -271,7 +272,7 @@ impl Runtime {
     /// [`ApiError::NotFound`], or if it cannot be read.
     pub async fn follow(&self, id: &str, after: u64) -> Result<Follow, ApiError> {
         let hub = self.hub(id);
-        let receiver = hub.subscribe();
+        let heard = hub.subscribe();
         // Whoever comes back to a paused turn wants it to go on; a session with an unfinished turn is brought to life.
         match self.session(id).await?.status {
             Status::Running | Status::Waiting => drop(self.live(id).await?),
@@ -284,7 +285,7 @@ impl Runtime {
             let (store, session) = (self.shared.store.clone(), id.to_owned());
             self.read(move || store.settle(&session)).await?
         };
-        Ok(Follow::new(self.clone(), id.to_owned(), hub, receiver, after, through))
+        Ok(Follow::new(self.clone(), id.to_owned(), heard, after, through))
     }
 
     /// At most `limit` events after seq `after`.
@@ -309,25 +310,10 @@ impl Runtime {
         .await
     }
 
-    /// The conversation as a JSON array.
-    ///
-    /// # Errors
-    /// [`ApiError::NotFound`], or if it cannot be read.
-    pub async fn messages(&self, id: &str) -> Result<String, ApiError> {
-        let (store, id) = (self.shared.store.clone(), id.to_owned());
-        self.read(move || {
-            let through = store.settle(&id)?;
-            let mut out = String::from("[");
-            store.read(&id, 0, through, &mut |_, line| {
-                if let Ok(event) = duragent_core::line::parse(line) {
-                    views::push_message(&mut out, &event);
-                }
-                true
-            })?;
-            out.push(']');
-            Ok(out)
-        })
-        .await
+    /// The conversation, `{"messages":[…]}`.
+    #[must_use]
+    pub fn messages(&self, id: &str) -> Pages {
+        Pages::new(self.clone(), id.to_owned(), Form::Messages)
     }
 
     /// Ends the running turn; its number is the value, `None` if none runs.
@@ -400,22 +386,9 @@ impl Runtime {
     }
 
     /// The log as JSON lines.
-    ///
-    /// # Errors
-    /// [`ApiError::NotFound`], or if it cannot be read.
-    pub async fn export(&self, id: &str) -> Result<String, ApiError> {
-        let (store, id) = (self.shared.store.clone(), id.to_owned());
-        self.read(move || {
-            let through = store.settle(&id)?;
-            let mut out = String::new();
-            store.read(&id, 0, through, &mut |_, line| {
-                out.push_str(line);
-                out.push('\n');
-                true
-            })?;
-            Ok(out)
-        })
-        .await
+    #[must_use]
+    pub fn export(&self, id: &str) -> Pages {
+        Pages::new(self.clone(), id.to_owned(), Form::Lines)
     }
 
     pub(super) fn agent(&self, name: &str) -> Result<Arc<Agent>, ApiError> {

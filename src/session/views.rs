@@ -83,16 +83,17 @@ pub(super) fn approvals(state: &State) -> Vec<Approval> {
         .collect()
 }
 
-/// Appends what `event` says to the conversation as an element of a JSON array, if it says anything.
-pub(super) fn push_message(out: &mut String, event: &Event) {
+/// Appends what `event` says to the conversation as an element of a JSON array, after a comma if it is to be divided from the
+/// one before. False if it says nothing.
+pub(super) fn push_message(out: &mut String, event: &Event, divide: bool) -> bool {
     let (role, content) = match &event.body {
         Body::MessageReceived { content, .. } => ("user", content.as_str()),
         Body::ModelResponded { text, .. } => ("assistant", text.as_str()),
         Body::ToolFinished { outcome, .. } => ("tool", outcome.result.as_str()),
         Body::ToolInterrupted { .. } => ("tool", "interrupted, outcome unknown"),
-        _ => return,
+        _ => return false,
     };
-    if !out.ends_with('[') {
+    if divide {
         out.push(',');
     }
     let mut o = ObjectWriter::new(out);
@@ -123,6 +124,7 @@ pub(super) fn push_message(out: &mut String, event: &Event) {
         _ => {}
     }
     o.finish();
+    true
 }
 
 /// Why a log is read-only, if it is.

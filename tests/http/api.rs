@@ -200,7 +200,7 @@ fn a_configuration_that_cannot_be_used_is_named() {
 
 #[test]
 fn a_configured_token_is_required() {
-    let access = Access { token: Token::new("secret"), admin_token: Token::new("admin") };
+    let access = Access { token: Token::new("secret"), admin_token: Token::new("admin"), ..Access::default() };
     let house = house_with(access, Limits::default());
     let ask = |method, path, token: &str| house.ask(method, path, token, "");
     let bearer = |token| format!("Authorization: bearer {token}\r\n");

@@ -18,13 +18,19 @@ fn open_to_all(cellar: &Cellar) -> Arc<Shared> {
     cellar.shared(Access::default(), Limits::default())
 }
 
+/// A connection that follows session `a`, with its head read.
+fn following(house: &House) -> Wire {
+    let mut wire = house.wire();
+    wire.send(b"GET /api/v1/sessions/a/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(wire.head().map(|h| h.0), Some(200));
+    wire
+}
+
 #[test]
 fn one_connection_too_many_is_told_so() {
     let house = bounded(Limits { connections_max: 3, ..Limits::default() });
-    let mut wires: Vec<Wire> = (0..3).map(|_| house.wire()).collect();
-    for wire in &mut wires {
-        assert_eq!(wire.ask("GET", "/livez", "", "").status, 200);
-    }
+    house.session("a");
+    let mut wires: Vec<Wire> = (0..3).map(|_| following(&house)).collect();
     let mut over = house.wire();
     over.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let reply = over.reply().expect("an answer");
@@ -34,9 +40,78 @@ fn one_connection_too_many_is_told_so() {
     );
     assert!(over.is_closed());
     wires.pop().expect("three wires").hang_up();
-    let mut first = wires.swap_remove(0);
-    eventually("a place is free", || metric(&first.ask("GET", "/metrics", "", ""), "http_connections") == 2);
-    assert_eq!(house.wire().ask("GET", "/livez", "", "").status, 200);
+    let mut free = house.wire();
+    eventually("a place is free", || {
+        free = house.wire();
+        free.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        free.reply().is_some_and(|reply| reply.status == 200)
+    });
+    assert_eq!(metric(&free.ask("GET", "/metrics", "", ""), "http_connections_given_up_total"), 0);
+}
+
+#[test]
+fn who_waits_longest_for_its_client_makes_room() {
+    let house = bounded(Limits { connections_max: 4, ..Limits::default() });
+    house.session("a");
+    let _stream = following(&house);
+    let mut dribbling = house.wire();
+    dribbling.send(b"GET /livez HTTP/1.1\r\nHo");
+    let mut idle = house.wire();
+    assert_eq!(idle.ask("GET", "/livez", "", "").status, 200);
+    let mut half = house.wire();
+    half.send(b"POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{");
+    eventually("all are seen", || metric(&idle.ask("GET", "/metrics", "", ""), "http_connections") == 4);
+    // Bytes that make nothing whole do not count: it is as old as its first one.
+    dribbling.send(b"st");
+    let mut first = house.wire();
+    assert_eq!(first.ask("GET", "/livez", "", "").status, 200);
+    assert!(dribbling.is_closed(), "a head that never ends");
+    let mut second = house.wire();
+    assert_eq!(second.ask("GET", "/livez", "", "").status, 200);
+    assert!(half.is_closed(), "a body that never ends");
+    assert_eq!(first.ask("GET", "/livez", "", "").status, 200, "younger ones stay");
+    let mut third = house.wire();
+    assert_eq!(third.ask("GET", "/livez", "", "").status, 200);
+    assert!(idle.is_closed(), "one that asks nothing more");
+    let counted = metric(&third.ask("GET", "/metrics", "", ""), "http_connections_given_up_total");
+    assert_eq!(counted, 3, "and the stream was left alone");
+}
+
+#[test]
+fn who_reads_no_answer_makes_room() {
+    let house = bounded(Limits { connections_max: 2, ..Limits::default() });
+    house.session("a");
+    house.say_and_wait("a", &"x".repeat(900_000));
+    let mut deaf: Vec<Wire> = (0..2).map(|_| house.wire()).collect();
+    for wire in &mut deaf {
+        wire.send("GET /api/v1/sessions/a/export HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(16).as_bytes());
+        assert_eq!(wire.head().map(|h| h.0), Some(200));
+    }
+    // As soon as the socket's buffers are full it waits for its client.
+    eventually("a place is made", || {
+        let mut wire = house.wire();
+        wire.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        wire.reply().is_some_and(|reply| reply.status == 200)
+    });
+}
+
+#[test]
+fn some_places_are_kept_for_short_answers() {
+    let house = bounded(Limits { connections_max: 16, ..Limits::default() });
+    house.session("a");
+    let streams: Vec<Wire> = (0..14).map(|_| following(&house)).collect();
+    let refused = house.ask("GET", "/api/v1/sessions/a/events", "", "");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")), "{refused:?}");
+    assert_eq!(house.ask("GET", "/livez", "", "").status, 200);
+    let path = "/api/v1/sessions/a/messages?wait=600";
+    let told = house.ask("POST", path, JSON, "{\"content\":\"slow\"}");
+    assert_eq!(told.status, 202, "taken, only not waited for: {told:?}");
+    drop(streams);
+    eventually("places are given back", || {
+        let mut wire = house.wire();
+        wire.send(b"GET /api/v1/sessions/a/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        wire.head().is_some_and(|head| head.0 == 200)
+    });
 }
 
 #[test]
@@ -51,8 +126,8 @@ fn what_takes_too_long_is_given_up() {
     for begun in [
         "G",
         "GET /livez HTTP/1.1\r\nHost: localhost\r\n",
-        "POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n{}",
-        "POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
+        "POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n{}",
+        "POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
     ] {
         let mut wire = house.wire();
         wire.send(begun.as_bytes());
@@ -166,11 +241,15 @@ fn without_descriptors() {
     assert!(hoard.len() < 100, "the limit holds");
     drop(hoard.pop());
     let mut late = house.wire();
-    late.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    late.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let reply = late.reply().expect("who only waited makes room");
     // The control: accepting did fail.
-    eventually("accept fails", || metric(&watch.ask("GET", "/metrics", "", ""), "http_accept_errors_total") > 0);
+    assert!(metric(&reply, "http_accept_errors_total") > 0);
+    assert_eq!(metric(&reply, "http_connections_given_up_total"), 1);
+    assert!(watch.is_closed());
     drop(hoard);
-    assert_eq!(late.reply().map(|r| r.status), Some(200));
+    assert_eq!(house.ask("GET", "/livez", "", "").status, 200);
+    assert_eq!(late.ask("GET", "/livez", "", "").status, 200, "and nobody else");
 }
 
 #[test]
@@ -206,7 +285,7 @@ fn a_unix_socket_is_private_replaced_when_stale_and_removed() {
     let folder = Folder::new("unix");
     let path = folder.0.join("s.sock");
     let cellar = cellar();
-    let bind = || Server::bind(&[Listen::Unix(path.clone())], open_to_all(&cellar));
+    let bind = || Server::bind(&[Listen::unix(path.clone())], open_to_all(&cellar));
     drop(UnixListener::bind(&path).expect("a stale socket"));
     let server = bind().expect("a stale socket is replaced");
     let mode = fs::metadata(&path).expect("a socket").permissions().mode();
@@ -228,7 +307,7 @@ fn in_process(cellar: &Cellar) -> Client {
     let shared = open_to_all(cellar);
     Client::new(Box::new(move || {
         let (ours, theirs) = UnixStream::pair()?;
-        smol::spawn(serve_stream(theirs, Peer::Unix, Arc::clone(&shared))).detach();
+        smol::spawn(serve_stream(theirs, Peer::Unix { own: true }, Arc::clone(&shared))).detach();
         Ok(ours)
     }))
 }
@@ -280,6 +359,6 @@ fn the_client_works_without_a_listener() {
 fn an_idle_connection_is_small() {
     let shared = open_to_all(&cellar());
     let (_ours, theirs) = UnixStream::pair().expect("a pair");
-    let size = size_of_val(&serve_stream(theirs, Peer::Unix, shared));
+    let size = size_of_val(&serve_stream(theirs, Peer::Unix { own: true }, shared));
     assert!(size <= 1024, "the task of a connection takes {size} bytes");
 }

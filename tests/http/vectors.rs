@@ -119,7 +119,7 @@ fn refused() -> Vec<Vector> {
             "media type",
             post("Content-Length: 2\r\n", "{}").replace("application/json", "text/plain"),
             &[415],
-            true,
+            false,
         ),
         vector("unread body", post("Content-Length: 2\r\n", "{}").replace("/sessions", "/nope"), &[404], false),
     ]

@@ -239,7 +239,7 @@ fn requests_are_counted_by_outcome() {
 }
 
 fn states(page: &Page) -> [f64; 3] {
-    ["idle", "busy", "streaming"].map(|state| page.get(&format!("http_connections_by_state{{state=\"{state}\"}}")))
+    ["idle", "busy", "lasting"].map(|state| page.get(&format!("http_connections_by_state{{state=\"{state}\"}}")))
 }
 
 #[test]

@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 const KEY_VARIABLES: [&str; 3] = ["OPENAI_API_KEY", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY"];
 
 /// Values in `duragent.yaml` that are secrets; `*` stands for every key.
-const SECRETS: [&[&str]; 2] = [&["server", "api_token"], &["providers", "*", "headers", "*"]];
+const SECRETS: [&[&str]; 3] =
+    [&["server", "api_token"], &["server", "admin_token"], &["providers", "*", "headers", "*"]];
 
 /// Values that may carry a password.
 const URLS: [&[&str]; 1] = [&["providers", "*", "base_url"]];
 
 /// Files that hold a secret.
-const SECRET_FILES: [&[&str]; 2] = [&["server", "api_token_file"], &["providers", "*", "api_key_file"]];
+const SECRET_FILES: [&[&str]; 3] =
+    [&["server", "api_token_file"], &["server", "admin_token_file"], &["providers", "*", "api_key_file"]];
 
 /// What may be a link to a place outside the workspace, and is part of it all the same.
 const LINKS: [&str; 4] = ["duragent.yaml", "policy.yaml", "agents", "sessions"];
@@ -74,7 +76,7 @@ impl Protected {
     #[must_use]
     pub fn is_secret(&self, name: &str, env: Env<'_>, server: &Server, providers: &BTreeMap<String, Provider>) -> bool {
         let keys = providers.values().filter_map(|provider| provider.api_key.as_ref());
-        let mut secrets = keys.chain(&server.api_token);
+        let mut secrets = keys.chain(&server.api_token).chain(&server.admin_token);
         self.variables.iter().any(|known| known == name)
             || env(name).is_some_and(|value| secrets.any(|secret| secret.expose() == value.trim()))
     }

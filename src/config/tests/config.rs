@@ -5,14 +5,6 @@ use super::super::{Limits, Listen, ProviderKind, Workspace};
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 
-/// Lines about `duragent.yaml` made of this text and a sandbox.
-fn after_trust(cases: &[(&str, &[&str])]) {
-    for (text, expected) in cases {
-        let text = format!("{TRUST}{text}");
-        assert_eq!(lines(&[("duragent.yaml", text.as_bytes())]), *expected, "{text}");
-    }
-}
-
 fn load(text: &str) -> Workspace {
     let folder = Folder::with(&[("duragent.yaml", format!("{TRUST}{text}").as_bytes())]);
     Workspace::load(&folder.0, &env, &TOOLS).expect("a workspace")
@@ -155,6 +147,10 @@ fn beyond_this_machine_a_token_is_required() {
         assert!(!lines(&[("duragent.yaml", format!("{TRUST}{text}").as_bytes())]).is_empty());
     }
     after_trust(&[("server: {address: '127.0.0.2:1', api_token: '${EMPTY}'}\n", &[])]);
+    assert!(
+        !lines(&[("duragent.yaml", b"sandbox: {mode: trust}\nserver: {address: ':::1', api_token: '  '}\n")])
+            .is_empty()
+    );
 }
 
 #[test]

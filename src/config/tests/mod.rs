@@ -6,6 +6,7 @@ mod house;
 mod policy;
 mod reach;
 mod sandbox;
+mod server;
 mod workspace;
 mod yaml;
 
@@ -23,6 +24,14 @@ pub const TRUST: &str = "sandbox: {mode: trust}\n";
 /// What a configuration without a sandbox is told.
 pub const WRITE_A_MODE: &str = "write `sandbox: {mode: auto}` to run tools behind a wall, or `sandbox: {mode: trust}` to run them as the \
                                 user that runs duragent, with no wall around them";
+
+/// Lines about `duragent.yaml` made of this text and a sandbox.
+pub fn after_trust(cases: &[(&str, &[&str])]) {
+    for (text, expected) in cases {
+        let text = format!("{TRUST}{text}");
+        assert_eq!(lines(&[("duragent.yaml", text.as_bytes())]), *expected, "{text}");
+    }
+}
 
 /// A folder that goes away with its owner.
 pub struct Folder(pub PathBuf);

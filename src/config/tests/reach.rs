@@ -1,7 +1,8 @@
 //! What tools may be given by a sandbox, and what they never are.
 
 use super::super::Workspace;
-use super::super::sandbox::{ITEMS_MAX, Layer, PRESETS, devices, folder};
+use super::super::list::ITEMS_MAX;
+use super::super::sandbox::{Layer, PRESETS, devices, folder};
 use super::house::{AGENT, House, hosts, workspace_table};
 use super::*;
 use duragent_platform::sandbox::policy::Network;

@@ -22,6 +22,7 @@ pub mod json;
 pub mod line;
 pub mod message;
 pub mod ndjson;
+pub mod net;
 pub mod policy;
 pub mod provider;
 pub mod secret;

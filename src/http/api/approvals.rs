@@ -28,7 +28,6 @@ pub(super) async fn decide(
     approval: &str,
 ) -> Result<Response, Problem> {
     request.wants_json()?;
-    request.has_json()?;
     let (mut decision, mut scope, mut by) = (None, Scope::Once, String::from("http"));
     read_object(request.body, &["decision", "scope", "by"], &mut |key, reader| {
         reader.peek();

@@ -1,14 +1,15 @@
 //! Events of a session: streamed, or a page at a time.
 
-use super::{Answer, EVENTS, Request};
+use super::{Answer, EVENTS, Request, Stream, lasting};
 use crate::http::json::{array, object};
 use crate::http::problem::{self, Problem};
 use crate::http::query::whole_number;
 use crate::http::response::{JSON, Response};
 use crate::http::shared::Shared;
+use std::sync::Arc;
 
 /// `?after=&follow=&limit=`. `Last-Event-ID` wins over `after`: a browser that reconnects sends the old URL again.
-pub(super) async fn get(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
+pub(super) async fn get(shared: &Arc<Shared>, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     let query = request.query();
     let after = match (last_event_id(request)?, query.number("after", 0..=u64::MAX)?) {
         (Some(seq), _) | (None, Some(seq)) => seq,
@@ -20,7 +21,8 @@ pub(super) async fn get(shared: &Shared, request: &Request<'_>, id: &str) -> Res
         _ => request.wants(&[EVENTS, JSON])? == EVENTS,
     };
     if streams {
-        return Ok(Answer::Stream { follow: shared.runtime.follow(id, after).await?, until: None });
+        let _place = lasting(shared)?;
+        return Ok(Answer::Stream(Stream { follow: shared.runtime.follow(id, after).await?, until: None, _place }));
     }
     let page = shared.runtime.events(id, after, limit).await?;
     let body = object(|json| {

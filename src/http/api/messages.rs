@@ -1,13 +1,14 @@
 //! Messages: send one, wait for or stream the turn that answers it, and read the conversation.
 
 use super::sessions::usage_json;
-use super::{Answer, EVENTS, Request};
+use super::{Answer, EVENTS, Request, Stream, lasting};
 use crate::http::json::{missing, object, read_object};
 use crate::http::problem::{self, Problem};
 use crate::http::response::{JSON, Response};
-use crate::http::shared::Shared;
+use crate::http::shared::{Place, Shared};
 use crate::session::api::{Accepted, NewMessage, TurnResult, WAIT_MAX};
 use duragent_core::ids::{InvalidId, is_id};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest `Idempotency-Key` in bytes; it is written to the log with the message.
@@ -18,13 +19,14 @@ pub(in crate::http) struct Wait {
     pub(in crate::http) session: String,
     pub(in crate::http) accepted: Accepted,
     pub(in crate::http) time: Duration,
+    /// Among the answers that last, until it is dropped.
+    _place: Place,
 }
 
 /// `{content, steps_max?, source?}`. Everything about the request is checked before the message is taken: after that it
 /// is durable.
-pub(super) async fn post(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
+pub(super) async fn post(shared: &Arc<Shared>, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     let streams = request.wants(&[JSON, EVENTS])? == EVENTS;
-    request.has_json()?;
     let time = request.query().number("wait", 1..=WAIT_MAX.as_secs())?;
     let idempotency_key = idempotency_key(request)?;
     let (mut content, mut steps_max, mut source) = (None, None, None);
@@ -46,12 +48,14 @@ pub(super) async fn post(shared: &Shared, request: &Request<'_>, id: &str) -> Re
     }
     let message = NewMessage { content, source, idempotency_key, steps_max };
     if streams {
+        let _place = lasting(shared)?;
         let (accepted, follow) = shared.runtime.send_and_follow(id, message).await?;
-        return Ok(Answer::Stream { follow, until: Some(accepted.turn) });
+        return Ok(Answer::Stream(Stream { follow, until: Some(accepted.turn), _place }));
     }
     let accepted = shared.runtime.send(id, message).await?;
-    match time {
-        Some(s) => Ok(Answer::Wait(Wait { session: id.into(), accepted, time: Duration::from_secs(s) })),
+    // Who cannot wait for want of a place is told what is true already.
+    match time.and_then(|s| Some((Duration::from_secs(s), shared.admit_lasting()?))) {
+        Some((time, _place)) => Ok(Answer::Wait(Wait { session: id.into(), accepted, time, _place })),
         None => Ok(Response::json(accepted_json(accepted)).status(202).into()),
     }
 }
@@ -67,12 +71,9 @@ fn idempotency_key(request: &Request<'_>) -> Result<Option<String>, Problem> {
     }
 }
 
-pub(super) async fn list(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+pub(super) fn list(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     request.wants_json()?;
-    let messages = shared.runtime.messages(id).await?;
-    Ok(Response::json(object(|json| {
-        json.raw("messages", &messages);
-    })))
+    Ok(Answer::Pages { content_type: JSON, pages: shared.runtime.messages(id) })
 }
 
 /// `{seq, turn}`: the message is durable.

@@ -13,10 +13,11 @@ use super::problem::{self, Problem};
 use super::query::Query;
 use super::response::{JSON, Response};
 use super::route::{Resource, Verb};
-use super::shared::Shared;
-use crate::session::Follow;
+use super::shared::{Place, Shared};
+use crate::session::{Follow, Pages};
 use duragent_core::http_head::Head;
 use duragent_core::ids::is_id;
+use std::sync::Arc;
 
 /// Most items of a page, and how many are given if nobody says.
 const PAGE_MAX: u64 = 1000;
@@ -43,8 +44,18 @@ pub(super) enum Answer {
     Whole(Response),
     /// Wait for a turn, then say how it went.
     Wait(Wait),
-    /// Stream events; up to the end of the turn `until`, or for good.
-    Stream { follow: Follow, until: Option<u64> },
+    /// Stream events.
+    Stream(Stream),
+    /// Send a body that may be long, a page at a time.
+    Pages { content_type: &'static str, pages: Pages },
+}
+
+/// Events to be streamed: up to the end of the turn `until`, or for good.
+pub(super) struct Stream {
+    pub(super) follow: Follow,
+    pub(super) until: Option<u64>,
+    /// Among the answers that last, until it is dropped.
+    pub(super) _place: Place,
 }
 
 impl From<Response> for Answer {
@@ -54,7 +65,7 @@ impl From<Response> for Answer {
 }
 
 /// Answers a request.
-pub(super) async fn answer(shared: &Shared, request: &Request<'_>) -> Result<Answer, Problem> {
+pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<'_>) -> Result<Answer, Problem> {
     let id = match request.resource {
         Resource::Session(id)
         | Resource::Messages(id)
@@ -71,7 +82,9 @@ pub(super) async fn answer(shared: &Shared, request: &Request<'_>) -> Result<Ans
     }
     let response = match (request.resource, request.verb) {
         (Resource::Messages(id), Verb::Post) => return messages::post(shared, request, id).await,
+        (Resource::Messages(id), _) => return messages::list(shared, request, id),
         (Resource::Events(id), _) => return events::get(shared, request, id).await,
+        (Resource::Export(id), _) => return sessions::export(shared, request, id),
         (Resource::Livez, _) => admin::livez(request),
         (Resource::Readyz, _) => admin::readyz(shared, request),
         (Resource::Version, _) => admin::version(request),
@@ -84,14 +97,17 @@ pub(super) async fn answer(shared: &Shared, request: &Request<'_>) -> Result<Ans
         (Resource::Sessions, _) => sessions::list(shared, request).await,
         (Resource::Session(id), Verb::Delete) => sessions::close(shared, request, id).await,
         (Resource::Session(id), _) => sessions::show(shared, request, id).await,
-        (Resource::Messages(id), _) => messages::list(shared, request, id).await,
         (Resource::Cancel(id), _) => sessions::cancel(shared, request, id).await,
         (Resource::Fork(id), _) => sessions::fork(shared, request, id).await,
-        (Resource::Export(id), _) => sessions::export(shared, request, id).await,
         (Resource::Approvals(id), _) => approvals::list(shared, request, id).await,
         (Resource::Approval(id, approval), _) => approvals::decide(shared, request, id, approval).await,
     };
     response.map(Answer::Whole)
+}
+
+/// A place for an answer that lasts.
+fn lasting(shared: &Arc<Shared>) -> Result<Place, Problem> {
+    shared.admit_lasting().ok_or_else(|| Problem::new(problem::BUSY, "too many clients follow sessions already"))
 }
 
 impl Request<'_> {
@@ -106,17 +122,6 @@ impl Request<'_> {
 
     fn wants(&self, offers: &[&'static str]) -> Result<&'static str, Problem> {
         accept::choose(self.head, offers)
-    }
-
-    /// Refuses a body that does not call itself JSON. A form that a foreign page makes a browser send cannot say so.
-    fn has_json(&self) -> Result<(), Problem> {
-        let found = self.head.one("content-type")?;
-        let media = found.map(|text| text.split(';').next().unwrap_or_default().trim());
-        if media.is_some_and(|media| media.eq_ignore_ascii_case(JSON)) {
-            return Ok(());
-        }
-        let detail = format!("expected Content-Type: {JSON}, found {}", found.unwrap_or("none"));
-        Err(Problem::new(problem::MEDIA_TYPE, detail))
     }
 
     /// `?limit=`.

@@ -1,6 +1,6 @@
 //! Agents and sessions: list, show, make, close, cancel, fork, export.
 
-use super::{LINES, Request};
+use super::{Answer, LINES, Request};
 use crate::http::json::{array, missing, object, read_object, string};
 use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
@@ -28,7 +28,6 @@ pub(super) fn agent(shared: &Shared, request: &Request<'_>, name: &str) -> Resul
 /// `{agent, id?, title?}`.
 pub(super) async fn create(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
     request.wants_json()?;
-    request.has_json()?;
     let (mut new, mut agent) = (NewSession::default(), None);
     read_object(request.body, &["agent", "id", "title"], &mut |key, reader| {
         let value = reader.string()?.into_owned();
@@ -40,11 +39,11 @@ pub(super) async fn create(shared: &Shared, request: &Request<'_>) -> Result<Res
         Ok(())
     })?;
     new.agent = agent.ok_or_else(|| missing("agent"))?;
-    created(&shared.runtime.create(new).await?)
+    created(shared, &shared.runtime.create(new).await?)
 }
 
-fn created(summary: &Summary) -> Result<Response, Problem> {
-    let location = ["/api/v1/sessions/", &summary.id].concat();
+fn created(shared: &Shared, summary: &Summary) -> Result<Response, Problem> {
+    let location = [shared.access().base_path.as_str(), "/api/v1/sessions/", &summary.id].concat();
     Ok(Response::json(summary_json(summary)).status(201).header("Location", location))
 }
 
@@ -100,19 +99,18 @@ pub(super) async fn fork(shared: &Shared, request: &Request<'_>, id: &str) -> Re
     request.wants_json()?;
     let mut seq = None;
     if !request.body.is_empty() {
-        request.has_json()?;
         read_object(request.body, &["seq"], &mut |_, reader| {
             seq = if reader.null()? { None } else { Some(reader.u64()?) };
             Ok(())
         })?;
     }
-    created(&shared.runtime.fork(id, seq).await?)
+    created(shared, &shared.runtime.fork(id, seq).await?)
 }
 
 /// The log as it is on disk.
-pub(super) async fn export(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+pub(super) fn export(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     request.wants(&[LINES])?;
-    Ok(Response::new(200, LINES, shared.runtime.export(id).await?))
+    Ok(Answer::Pages { content_type: LINES, pages: shared.runtime.export(id) })
 }
 
 fn agent_json(agent: &AgentInfo) -> String {
