@@ -44,10 +44,10 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
             // Boxed, so that an idle connection does not carry the size of the largest handler.
             Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, bytes)).await,
             Ok(None) => Next::Drop,
-            Err(problem) => respond(io, &Asked::new(shared, peer), problem.into(), LAST).await,
+            Err(problem) => Box::pin(end(io, peer, shared, problem)).await,
         };
         if let Next::Last(answer, wire) = next {
-            next = Box::pin(last(io, &Asked::told(shared, peer), answer, wire)).await;
+            next = Box::pin(last(io, peer, shared, answer, wire)).await;
         }
         silence_max = shared.limits().idle_time_max;
         match next {
@@ -61,9 +61,14 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
 /// Answers 503 to a connection that is one too many.
 pub(super) async fn refuse(io: &mut Io, peer: Peer, shared: &Shared) {
     let problem = Problem::new(problem::BUSY, "too many connections are open");
-    if matches!(respond(io, &Asked::new(shared, peer), problem.into(), LAST).await, Next::Close) {
+    if matches!(Box::pin(end(io, peer, shared, problem)).await, Next::Close) {
         io.linger().await;
     }
+}
+
+/// Gives the last answer, to a request of which nothing is known.
+async fn end(io: &mut Io, peer: Peer, shared: &Shared, problem: Problem) -> Next {
+    respond(io, &Asked::new(shared, peer), problem.into(), LAST).await
 }
 
 /// For an answer after which nothing can follow, to a request of which nothing is known.
@@ -149,13 +154,14 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>)
 }
 
 /// Gives an answer that lasts.
-async fn last(io: &mut Io, asked: &Asked<'_>, answer: Answer, wire: Wire) -> Next {
+async fn last(io: &mut Io, peer: Peer, shared: &Shared, answer: Answer, wire: Wire) -> Next {
+    let asked = &Asked::told(shared, peer);
     let sent = match answer {
         Answer::Whole(response) => return respond(io, asked, response, wire).await,
         Answer::Wait(wait) => return turn(io, asked, &wait, wire).await,
         Answer::Stream(stream) => {
             asked.answered((200, ""));
-            sse::stream(io, stream, asked.shared, wire).await
+            sse::stream(io, stream, shared, wire).await
         }
         Answer::Pages { content_type, mut pages } => match pages.next().await {
             Err(error) => return respond(io, asked, Problem::from(error).into(), wire).await,
