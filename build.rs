@@ -1,10 +1,10 @@
-//! Arguments for the linker that make the release binary smaller, where they are known to work (docs/adr/0002). There is
-//! no stable option for them that a profile could set.
+//! What makes the release binary smaller: arguments for the linker, where they are known to work, for which there is no
+//! stable option that a profile could set (docs/adr/0002), and the description of the API, packed.
 
 use std::path::Path;
 use std::process::Command;
 
-fn main() {
+fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
     // Not for debug builds, whose tests unwind.
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
@@ -17,6 +17,35 @@ fn main() {
             argument("-Wl,--icf=all");
         }
     }
+    pack("docs/openapi.yaml")
+}
+
+/// Packs a text by pairs: the commonest pair of bytes becomes one byte that the text does not have, and again, as long as
+/// there are such bytes. A third of the size, for a few lines in src/http/api/describe.rs, which say the format.
+fn pack(path: &str) -> Result<(), String> {
+    println!("cargo::rerun-if-changed={path}");
+    let mut text = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let free: Vec<u8> = (0..=u8::MAX).filter(|byte| !text.contains(byte)).collect();
+    let mut pairs = Vec::new();
+    for code in free {
+        let mut counts = vec![0_u32; 1 << 16];
+        text.windows(2).for_each(|pair| counts[usize::from(pair[0]) << 8 | usize::from(pair[1])] += 1);
+        let commonest = (0..=u16::MAX).max_by_key(|pair| counts[usize::from(*pair)]).unwrap_or_default();
+        let pair = commonest.to_be_bytes();
+        let (mut rest, mut packed) = (text.as_slice(), Vec::new());
+        while let Some((first, after)) = rest.split_first() {
+            let found = rest.starts_with(&pair);
+            packed.push(if found { code } else { *first });
+            rest = if found { &rest[2..] } else { after };
+        }
+        text = packed;
+        pairs.extend([code, pair[0], pair[1]]);
+    }
+    // Fits one byte: some byte is always in the text.
+    let count = u8::try_from(pairs.len() / 3).map_err(|_| format!("{path} is empty"))?;
+    let out = Path::new(&std::env::var_os("OUT_DIR").unwrap_or_default()).join("openapi.packed");
+    std::fs::write(&out, [vec![count], pairs, text].concat())
+        .map_err(|error| format!("cannot write {}: {error}", out.display()))
 }
 
 /// It aborts on panic, so nothing ever reads them, and they are an eighth of it.

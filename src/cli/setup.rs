@@ -5,7 +5,7 @@ use crate::config::{self, Workspace, env, policy};
 use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::Timeouts;
 use crate::provider::{self, Provider};
-use crate::session::{self, DeviceLimits, Setup, Workdir};
+use crate::session::{self, About, DeviceLimits, Setup, Workdir};
 use crate::tool::Registry;
 use duragent_core::agent::OnDisconnect;
 use duragent_core::event::SandboxReport;
@@ -195,6 +195,13 @@ fn agent(
     Ok(session::Agent {
         name: spec.name.clone(),
         description: spec.description.clone().unwrap_or_default(),
+        about: About {
+            version: spec.version.clone(),
+            labels: spec.labels.clone(),
+            base_url: spec.model.base_url.as_deref().map(config::masked_url),
+            policy: read.sandbox.policy.clone(),
+            env: read.sandbox.env.clone(),
+        },
         allow_always: Box::new(allow_always(read.dir.clone(), &rules)),
         rules,
         system: spec.system_prompt(),

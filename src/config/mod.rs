@@ -28,6 +28,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use file::masked_url;
 pub use log::Log;
 pub use problem::Problem;
 pub use sandbox::{Sandbox, SandboxSpec};

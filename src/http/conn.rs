@@ -196,7 +196,7 @@ fn admit<'p>(head: &Head<'_>, path: &'p str, peer: Peer, shared: &Shared) -> Res
     access.check_origin(head, peer)?;
     let path = access.below_base(path);
     let found = route::find(path);
-    if !matches!(found, Ok(Resource::Livez | Resource::Readyz)) {
+    if !matches!(found, Ok(Resource::Livez | Resource::Readyz | Resource::Description)) {
         access.check_token(head, peer, path)?;
     }
     let method = match head.method.parse() {

@@ -123,6 +123,23 @@ fn found_at(text: &str, byte: usize) -> String {
     }
 }
 
+/// A whole number that is not 0 unless `zero`. `2.0` is one, as JSON Schema has it.
+pub(super) fn whole(reader: &mut Reader<'_>, zero: bool) -> Result<u64, json::Error> {
+    // Past the space, for the place of a mistake.
+    reader.peek();
+    let byte = reader.offset();
+    let text = reader.number()?;
+    let digits = match text.split_once('.') {
+        Some((digits, fraction)) if fraction.bytes().all(|b| b == b'0') => digits,
+        _ => text,
+    };
+    match digits.parse() {
+        Ok(number) if number > 0 || zero => Ok(number),
+        _ if zero => Err(json::Error { byte, what: "expected a whole number from 0 to 2^64-1" }),
+        _ => Err(json::Error { byte, what: "expected a whole number from 1 to 2^64-1" }),
+    }
+}
+
 /// A body that has to have the key `field`, and has not.
 pub(super) fn missing(field: &'static str) -> Problem {
     let (expected, found) = ("the key".into(), "none".into());

@@ -10,6 +10,7 @@
 pub mod api;
 
 mod actor;
+mod approve;
 mod follow;
 mod fork;
 mod hub;
@@ -32,7 +33,7 @@ pub use pages::Pages;
 pub use pool::{Depth, Pool};
 pub use runner::Runner;
 pub use runtime::Runtime;
-pub use setup::{Agent, Agents, DeviceLimits, Setup, Workdir};
+pub use setup::{About, Agent, Agents, DeviceLimits, Setup, Workdir};
 pub use tally::{Operation, Slow, Tally};
 
 /// What is there now.

@@ -3,7 +3,6 @@
 use super::actor::{Command, Handle};
 use super::api::{
     Accepted, AgentInfo, ApiError, Approval, EventPage, Filter, NewMessage, NewSession, Status, Summary, TurnResult,
-    Verdict,
 };
 use super::follow::Follow;
 use super::hub::Hub;
@@ -23,8 +22,8 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-/// Longest title in bytes.
-const TITLE_BYTES_MAX: usize = 256;
+/// Longest title in characters: a line of a list.
+const TITLE_CHARS_MAX: usize = 256;
 /// Longest idempotency key in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
@@ -115,8 +114,8 @@ impl Runtime {
     /// [`ApiError::NotFound`] for the agent, [`ApiError::Conflict`] for the id, [`ApiError::Invalid`] for a bad one.
     pub async fn create(&self, new: NewSession) -> Result<Summary, ApiError> {
         let agent = self.agent(&new.agent)?;
-        if new.title.as_ref().is_some_and(|t| t.len() > TITLE_BYTES_MAX) {
-            return Err(ApiError::Invalid(format!("title: expected at most {TITLE_BYTES_MAX} bytes")));
+        if new.title.as_ref().is_some_and(|t| t.chars().count() > TITLE_CHARS_MAX) {
+            return Err(ApiError::Invalid(format!("title: expected at most {TITLE_CHARS_MAX} characters")));
         }
         let session = match new.id {
             Some(id) if ids::is_id(&id) => id,
@@ -359,16 +358,6 @@ impl Runtime {
         }
     }
 
-    /// Decides on an approval request. The first decision counts.
-    ///
-    /// # Errors
-    /// [`ApiError::Conflict`] if it is not open (any more).
-    pub async fn decide(&self, id: &str, approval_id: &str, verdict: Verdict) -> Result<(), ApiError> {
-        let Verdict { decision, scope, by } = verdict;
-        self.input(id, InputKind::Decide { approval_id: approval_id.to_owned(), decision, scope, by }).await?;
-        Ok(())
-    }
-
     /// Makes a session that begins as `id` was after `seq`, or after its last finished turn before that.
     ///
     /// # Errors
@@ -391,7 +380,11 @@ impl Runtime {
         Pages::new(self.clone(), id.to_owned(), Form::Lines)
     }
 
-    pub(super) fn agent(&self, name: &str) -> Result<Arc<Agent>, ApiError> {
+    /// An agent that can be used.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`]; [`ApiError::Invalid`] with the reason why it cannot be used.
+    pub fn agent(&self, name: &str) -> Result<Arc<Agent>, ApiError> {
         let agents = self.shared.agents.read().unwrap_or_else(PoisonError::into_inner);
         let good = agents.good.iter().find(|agent| agent.name == name);
         let broken = agents.broken.iter().find(|(broken, _)| broken == name);

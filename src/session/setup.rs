@@ -5,7 +5,7 @@ use crate::provider::Provider;
 use crate::tool::Registry;
 use duragent_core::session::Rules;
 use duragent_core::tool::ToolCall;
-use duragent_platform::sandbox::Sandbox;
+use duragent_platform::sandbox::{Policy, Sandbox};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,12 +85,29 @@ pub enum Workdir {
 /// Writes a rule that allows a call from now on; returns what went wrong.
 pub type AllowAlways = Box<dyn Fn(&ToolCall) -> Result<(), String> + Send + Sync>;
 
+/// What nobody but people need to know of an agent.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// Its version, as written.
+    pub version: Option<String>,
+    /// Its labels, in the order of the file.
+    pub labels: Vec<(String, String)>,
+    /// Its own endpoint in place of the provider's, without user and password.
+    pub base_url: Option<String>,
+    /// What its tools may reach.
+    pub policy: Policy,
+    /// Names of the variables that its tools see, if they are set.
+    pub env: Vec<String>,
+}
+
 /// An agent, ready to be used.
 pub struct Agent {
     /// Its name.
     pub name: String,
     /// For people.
     pub description: String,
+    /// What it is shown with besides.
+    pub about: About,
     /// What the machine decides by.
     pub rules: Rules,
     /// System prompt.

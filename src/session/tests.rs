@@ -1,5 +1,5 @@
 use super::api::{ApiError, NewMessage, NewSession, Published, Status, Verdict};
-use super::{Agent, Agents, DeviceLimits, Filter, Runtime, Setup, Workdir};
+use super::{About, Agent, Agents, DeviceLimits, Filter, Runtime, Setup, Workdir};
 use crate::provider::{Delta, Failure, Probe, Provider, Reply, Request};
 use crate::tool::Registry;
 use duragent_core::event::{Decision, FailureKind, SandboxReport, Scope, TurnReason};
@@ -110,6 +110,7 @@ impl Fixture {
         let agent = Agent {
             name: "a".into(),
             description: String::new(),
+            about: About::default(),
             rules,
             system: "be brief".into(),
             provider: Arc::new(provider),

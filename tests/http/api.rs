@@ -47,7 +47,9 @@ fn sessions_are_made_listed_shown_and_closed() {
 fn agents_are_listed_and_shown() {
     let house = house();
     assert!(house.ask("GET", "/api/v1/agents", "", "").field("agents").contains("\"name\":\"assistant\""));
-    assert_eq!(house.ask("GET", "/api/v1/agents/assistant", "", "").field("name"), "assistant");
+    let shown = house.ask("GET", "/api/v1/agents/assistant", "", "");
+    assert_eq!(shown.field("name"), "assistant");
+    assert!(shown.field("spec").contains("\"max_tool_iterations\":10"), "{shown:?}");
     assert_eq!(house.ask("GET", "/api/v1/agents/nobody", "", "").status, 404);
 }
 
@@ -175,7 +177,9 @@ fn an_approval_is_decided_once() {
     assert_eq!(decide(id, r#"{"scope":"once"}"#).field("field"), "decision");
     let granted = decide(id, r#"{"decision":"grant","scope":"session"}"#);
     assert_eq!((granted.status, granted.field("scope").as_str()), (200, "session"), "{granted:?}");
-    assert_eq!(decide(id, r#"{"decision":"deny"}"#).status, 409);
+    assert_eq!(decide(id, r#"{"decision":"deny"}"#).status, 409, "decided already");
+    let never = decide("a9-1-1", r#"{"decision":"deny"}"#);
+    assert_eq!((never.status, never.field("type").as_str()), (404, "urn:duragent:problem:not-found"), "{never:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::model::{Model, NoSandbox};
 use duragent::http::{Access, Limits, Listen, Server, Shared};
-use duragent::session::{Agent, Agents, DeviceLimits, Runtime, Setup, Workdir};
+use duragent::session::{About, Agent, Agents, DeviceLimits, Runtime, Setup, Workdir};
 use duragent::tool::Registry;
 use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Policy, Verdict};
@@ -62,6 +62,7 @@ fn assistant(folder: &std::path::Path) -> Agent {
     Agent {
         name: "assistant".to_owned(),
         description: "Answers at once".to_owned(),
+        about: About::default(),
         rules,
         system: String::new(),
         provider: Arc::new(Model),

@@ -18,7 +18,7 @@ const TOOLS: [(&str, &str); 10] = [
     ("su", "util-linux"),
     ("unshare", "util-linux"),
     ("setsid", "util-linux"),
-    ("python3", "python3-venv"),
+    ("python3", "python3 python3-venv"),
 ];
 
 /// Parts of the Rust toolchain, and how rustup names them.

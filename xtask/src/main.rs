@@ -9,6 +9,7 @@ mod check;
 mod crash;
 mod fuzz;
 mod golden;
+mod openapi;
 mod portable;
 mod repo;
 mod size;
@@ -67,6 +68,7 @@ usage: cargo xtask COMMAND
                                               it between <!-- bench --> and <!-- /bench --> in FILE
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
+  openapi [--examples N] [--seed N]           a long campaign of schemathesis against the server (needs python3 and PyPI)
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
 
@@ -108,6 +110,7 @@ fn find(name: &str) -> Option<Command> {
         "fuzz" => fuzz::run,
         "crash" => crash::run,
         "bench" => bench::run,
+        "openapi" => openapi::run,
         "portable" => portable::run,
         _ => return None,
     })

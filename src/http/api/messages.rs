@@ -2,7 +2,7 @@
 
 use super::sessions::usage_json;
 use super::{Answer, EVENTS, Request, Stream, lasting};
-use crate::http::json::{missing, object, read_object};
+use crate::http::json::{missing, object, read_object, whole};
 use crate::http::problem::{self, Problem};
 use crate::http::response::{JSON, Response};
 use crate::http::shared::{Place, Shared};
@@ -34,7 +34,7 @@ pub(super) async fn post(shared: &Arc<Shared>, request: &Request<'_>, id: &str) 
         match key {
             "content" => content = Some(reader.string()?.into_owned()),
             "source" => source = Some(reader.string()?.into_owned()),
-            _ => steps_max = Some(reader.u64()?),
+            _ => steps_max = Some(whole(reader, false)?),
         }
         Ok(())
     })?;

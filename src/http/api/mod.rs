@@ -1,7 +1,9 @@
 //! The API: from a request and its body to an answer. No socket in sight.
 
 mod admin;
+mod agents;
 mod approvals;
+mod describe;
 mod events;
 mod messages;
 mod sessions;
@@ -89,10 +91,11 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<'_>) -> Resul
         (Resource::Readyz, _) => admin::readyz(shared, request),
         (Resource::Version, _) => admin::version(request),
         (Resource::Metrics, _) => admin::metrics(shared, request),
+        (Resource::Description, _) => describe::get(request),
         (Resource::Reload, _) => admin::reload(shared, request).await,
         (Resource::Shutdown, _) => admin::shutdown(shared, request),
-        (Resource::Agents, _) => sessions::agents(shared, request),
-        (Resource::Agent(name), _) => sessions::agent(shared, request, name),
+        (Resource::Agents, _) => agents::list(shared, request),
+        (Resource::Agent(name), _) => agents::show(shared, request, name),
         (Resource::Sessions, Verb::Post) => sessions::create(shared, request).await,
         (Resource::Sessions, _) => sessions::list(shared, request).await,
         (Resource::Session(id), Verb::Delete) => sessions::close(shared, request, id).await,

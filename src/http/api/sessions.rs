@@ -1,29 +1,13 @@
-//! Agents and sessions: list, show, make, close, cancel, fork, export.
+//! Sessions: list, show, make, close, cancel, fork, export.
 
 use super::{Answer, LINES, Request};
-use crate::http::json::{array, missing, object, read_object, string};
+use crate::http::json::{array, missing, object, read_object, string, whole};
 use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
 use crate::http::shared::Shared;
-use crate::session::api::{AgentInfo, Filter, NewSession, Status, Summary};
+use crate::session::api::{Filter, NewSession, Status, Summary};
 use duragent_core::event::Usage;
 use duragent_core::time::rfc3339;
-
-pub(super) fn agents(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
-    request.wants_json()?;
-    let agents = array(shared.runtime.agents().iter().map(agent_json));
-    Ok(Response::json(object(|json| {
-        json.raw("agents", &agents);
-    })))
-}
-
-pub(super) fn agent(shared: &Shared, request: &Request<'_>, name: &str) -> Result<Response, Problem> {
-    request.wants_json()?;
-    match shared.runtime.agents().iter().find(|agent| agent.name == name) {
-        Some(agent) => Ok(Response::json(agent_json(agent))),
-        None => Err(Problem::new(problem::NOT_FOUND, format!("no agent {name:?}"))),
-    }
-}
 
 /// `{agent, id?, title?}`.
 pub(super) async fn create(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
@@ -100,7 +84,7 @@ pub(super) async fn fork(shared: &Shared, request: &Request<'_>, id: &str) -> Re
     let mut seq = None;
     if !request.body.is_empty() {
         read_object(request.body, &["seq"], &mut |_, reader| {
-            seq = if reader.null()? { None } else { Some(reader.u64()?) };
+            seq = if reader.null()? { None } else { Some(whole(reader, true)?) };
             Ok(())
         })?;
     }
@@ -111,15 +95,6 @@ pub(super) async fn fork(shared: &Shared, request: &Request<'_>, id: &str) -> Re
 pub(super) fn export(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     request.wants(&[LINES])?;
     Ok(Answer::Pages { content_type: LINES, pages: shared.runtime.export(id) })
-}
-
-fn agent_json(agent: &AgentInfo) -> String {
-    object(|json| {
-        json.str("name", &agent.name).str("description", &agent.description);
-        json.str("model", &agent.model).str("provider", &agent.provider);
-        json.raw("tools", &array(agent.tools.iter().map(|tool| string(tool))));
-        json.str_opt("error", agent.error.as_deref());
-    })
 }
 
 fn summary_json(summary: &Summary) -> String {

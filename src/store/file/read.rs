@@ -18,6 +18,10 @@ pub(super) fn read(
     through: u64,
     each: &mut dyn FnMut(u64, &str) -> bool,
 ) -> Result<(), StoreError> {
+    // Also for the sake of `after + 1`, since people may ask for any number.
+    if after >= through {
+        return Ok(());
+    }
     let segments = segments(dir)?;
     let holds = |path: &PathBuf| path.file_name().and_then(|n| first_seq(n.to_str()?)).is_some_and(|f| f > after + 1);
     // The newest segment has no number in its name: it begins where the closed ones end.

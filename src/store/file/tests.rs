@@ -220,6 +220,7 @@ fn ranges_are_what_a_full_read_gives() {
             assert_eq!(range(after, u64::MAX), (after + 1..=301).collect::<Vec<_>>(), "after {after}");
         }
         assert_eq!(range(10, 12), [11, 12]);
+        assert_eq!((range(12, 12), range(u64::MAX, 301), range(u64::MAX, u64::MAX)), (vec![], vec![], vec![]));
         assert_eq!(f.store.settle("s").expect("settle"), 301);
     }
 }
