@@ -20,3 +20,4 @@ pub mod sandbox;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
+pub mod usage;

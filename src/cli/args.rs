@@ -52,3 +52,9 @@ pub fn number<T: std::str::FromStr>(value: std::ffi::OsString, option: &str) -> 
     text.parse()
         .map_err(|_| Failure::usage(format!("{option}: expected a whole number, found {text:?}"), "give a number"))
 }
+
+/// An argument as the place of one of `words`.
+pub fn word(value: std::ffi::OsString, option: &str, words: &[&str]) -> Result<usize, Failure> {
+    let place = words.iter().position(|word| value == *word);
+    place.ok_or_else(|| lexopt::Error::UnexpectedValue { option: option.to_owned(), value }.into())
+}

@@ -1,4 +1,5 @@
-//! `duragent serve [--listen ADDR|unix:PATH] [--pid-file FILE] [--ready-fd N]`
+//! `duragent serve [--listen ADDR|unix:PATH] [--pid-file FILE] [--ready-fd N] [--log-format text|json]
+//! [--log-level error|warn|info|debug]`
 //!
 //! In the foreground, log on standard error. TERM and INT drain, a second one ends at once; HUP checks the configuration and
 //! takes it if it is good.
@@ -6,11 +7,12 @@
 use super::{Common, Failure, args, connect, setup};
 use crate::config::{self, env};
 use crate::http::{self, Access, BindError, Listen, Server, Token};
-use crate::session::Runtime;
+use crate::session::{Runtime, Slow};
 use async_io::Async;
 use duragent_platform::file::{self, Lease, LeaseError};
+use duragent_platform::log::{self, Format, Level, Value};
+use duragent_platform::process;
 use duragent_platform::signal::{Signal, Signals};
-use duragent_platform::{log, process};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +32,7 @@ struct Options {
     listen: Vec<Listen>,
     pid_file: Option<PathBuf>,
     ready_fd: Option<i32>,
+    log: (Option<Level>, Option<Format>),
 }
 
 pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
@@ -46,6 +49,14 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
             }
             lexopt::Arg::Long("pid-file") => options.pid_file = Some(parser.value()?.into()),
             lexopt::Arg::Long("ready-fd") => options.ready_fd = Some(args::number(parser.value()?, "--ready-fd")?),
+            lexopt::Arg::Long("log-level") => {
+                let at = args::word(parser.value()?, "--log-level", &Level::NAMES)?;
+                options.log.0 = Some(Level::at(at));
+            }
+            lexopt::Arg::Long("log-format") => {
+                let at = args::word(parser.value()?, "--log-format", &Format::NAMES)?;
+                options.log.1 = Some(Format::at(at));
+            }
             other => return Err(other.unexpected().into()),
         }
     }
@@ -74,11 +85,15 @@ fn only_server(dir: &Path) -> Result<Lease, Failure> {
 
 async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Failure> {
     let workspace = setup::load(dir)?;
+    setup::LOG.get_or_init(|| options.log);
+    setup::configure_log(&workspace.config.log);
     for warning in &workspace.warnings {
         log::warn(&warning.to_string());
     }
     let config = &workspace.config.server;
-    let runtime = Runtime::new(setup::from(dir, &workspace)?);
+    let mut made = setup::from(dir, &workspace)?;
+    made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
+    let runtime = Runtime::new(made);
     let mut limits = limits(&config.limits);
     limits.connections_max = connections_max(limits.connections_max, workspace.config.limits.sessions_live_max);
     let shared = http::Shared::new(runtime.clone(), access(config), limits);
@@ -103,6 +118,8 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
         file::replace(path, text.as_bytes(), 0o644)
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
     }
+    let (version, place) = (env!("CARGO_PKG_VERSION"), dir.to_string_lossy());
+    log::line(Level::Info, "started", &[&[("version", Value::Text(version)), ("workspace", Value::Text(&place))]]);
     for address in server.addresses() {
         log::info(&format!("listening on {address}"));
     }
@@ -177,6 +194,8 @@ async fn take_up(runtime: Runtime, ready_fd: Option<i32>) {
             log::warn(&format!("cannot write to --ready-fd {fd}: {error}"));
         }
     }
+    // In the same task, which is on the executor that is watched.
+    runtime.watch_executor().await;
 }
 
 /// Returns when somebody wants the server to end.
@@ -188,7 +207,11 @@ async fn until_told(runtime: &Runtime, shared: &http::Shared, signals: &Signals)
                 Signal::Terminate | Signal::Interrupt => return,
                 Signal::Hangup => match runtime.reload().await {
                     Ok(()) => {}
-                    Err(error) => log::warn(&format!("the configuration is not taken, the old one stays: {error}")),
+                    Err(error) => {
+                        log::warn(
+                            &["the configuration is not taken, the old one stays: ", &error.to_string()].concat(),
+                        );
+                    }
                 },
                 Signal::User1 => {}
             }

@@ -14,14 +14,14 @@ use duragent_core::session::{Limits, Rules};
 use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
-use duragent_platform::log;
+use duragent_platform::log::{self, Format, Level};
 use duragent_platform::sandbox::policy::{Place, View};
 use duragent_platform::sandbox::{
     self, Backend, Command, Ended, Enforcement, Mode, Report, Sandbox, Stream, Unavailable,
 };
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Names of the tools there are.
@@ -53,10 +53,20 @@ pub fn from(dir: &Path, workspace: &Workspace) -> Result<Setup, Failure> {
         };
         let workspace = load(&again).map_err(told)?;
         let agents = self::agents(&workspace).map_err(told)?;
+        configure_log(&workspace.config.log);
         log::info("configuration reloaded");
         Ok(agents)
     };
     Ok(Setup { sessions: dir.join("sessions"), agents, reload: Box::new(reload), limits })
+}
+
+/// What the command line said of the log; the configuration is not asked about it then.
+pub static LOG: OnceLock<(Option<Level>, Option<Format>)> = OnceLock::new();
+
+/// Writes the log as the configuration says.
+pub fn configure_log(config: &config::Log) {
+    let (level, format) = LOG.get().copied().unwrap_or_default();
+    log::configure(level.unwrap_or(config.level), format.unwrap_or(config.format));
 }
 
 fn device_limits(l: &config::Limits) -> DeviceLimits {

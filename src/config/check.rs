@@ -2,6 +2,7 @@
 
 use super::env::Env;
 use super::file::masked_url;
+use super::log::SLOW;
 use super::problem::Problem;
 use super::sandbox::{LIMITS, Layer, Sandbox, SandboxSpec};
 use super::types::{Config, Provider, ProviderKind, Server};
@@ -133,6 +134,13 @@ fn config(out: &mut Dump, config: &Config) {
     out.line(0, "limits", "");
     for (name, value) in config.limits.entries() {
         out.line(2, name, value);
+    }
+    out.line(0, "log", "");
+    out.line(2, "format", config.log.format.as_str());
+    out.line(2, "level", config.log.level.as_str());
+    out.line(2, "slow", "");
+    for ((name, _), value) in SLOW.iter().zip(config.log.slow_ms) {
+        out.line(4, name, value);
     }
     out.line(0, "sandbox", "");
     out.line(2, "mode", config.sandbox.mode_word());

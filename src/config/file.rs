@@ -38,12 +38,13 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
     let config = {
         let top = Section::top(&root, &problems);
         top.keys(
-            &["server", "providers", "limits", "sandbox"],
+            &["server", "providers", "limits", "sandbox", "log"],
             &["gateways", "routes", "schedules", "sessions", "services", "world_memory", "workspace", "agents_dir"],
         );
         let server = server::read(&top, dir);
         let providers = providers(&top, dir, env);
         let limits = limits(&top);
+        let log = super::log::read(&top);
         let protected = Protected::new(dir, &root, variables, &server, &providers);
         let reader = sandbox::Reader {
             folder: &sandbox::folder(dir),
@@ -53,7 +54,7 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
             is_secret: &|name| protected.is_secret(name, env, &server, &providers),
         };
         let sandbox = reader.workspace(&top);
-        sandbox.map(|sandbox| Config { server, providers, limits, sandbox })
+        sandbox.map(|sandbox| Config { server, providers, limits, sandbox, log })
     };
     let list = problems.finish();
     match config {

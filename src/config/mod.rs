@@ -15,6 +15,7 @@ pub mod env;
 mod file;
 pub mod init;
 mod list;
+pub mod log;
 pub mod policy;
 mod problem;
 mod read;
@@ -28,6 +29,7 @@ mod yaml;
 mod tests;
 
 pub use file::masked_url;
+pub use log::Log;
 pub use problem::Problem;
 pub use sandbox::{Sandbox, SandboxSpec};
 pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server, ServerLimits};

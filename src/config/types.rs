@@ -6,6 +6,7 @@ pub use duragent_core::net::Proxies;
 pub use duragent_core::provider::ProviderKind;
 pub use duragent_core::secret::Secret;
 
+use super::log::Log;
 use super::sandbox::Sandbox;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +27,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where tools run.
     pub sandbox: Sandbox,
+    /// What the server says to its operator.
+    pub log: Log,
 }
 
 /// Where to listen.

@@ -7,6 +7,7 @@ use super::api::{self, Answer, Request, Wait};
 use super::body::{self, Failed};
 use super::guard::{self, Peer};
 use super::io::{Io, Lost};
+use super::meter::Asked;
 use super::problem::{self, Problem};
 use super::query;
 use super::response::{Response, Wire};
@@ -43,10 +44,10 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
             // Boxed, so that an idle connection does not carry the size of the largest handler.
             Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, bytes)).await,
             Ok(None) => Next::Drop,
-            Err(problem) => respond(io, problem.into(), LAST).await,
+            Err(problem) => Box::pin(end(io, peer, shared, problem)).await,
         };
         if let Next::Last(answer, wire) = next {
-            next = Box::pin(last(io, shared, answer, wire)).await;
+            next = Box::pin(last(io, peer, shared, answer, wire)).await;
         }
         silence_max = shared.limits().idle_time_max;
         match next {
@@ -58,11 +59,16 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
 }
 
 /// Answers 503 to a connection that is one too many.
-pub(super) async fn refuse(io: &mut Io) {
+pub(super) async fn refuse(io: &mut Io, peer: Peer, shared: &Shared) {
     let problem = Problem::new(problem::BUSY, "too many connections are open");
-    if matches!(respond(io, problem.into(), LAST).await, Next::Close) {
+    if matches!(Box::pin(end(io, peer, shared, problem)).await, Next::Close) {
         io.linger().await;
     }
+}
+
+/// Gives the last answer, to a request of which nothing is known.
+async fn end(io: &mut Io, peer: Peer, shared: &Shared, problem: Problem) -> Next {
+    respond(io, &Asked::new(shared, peer), problem.into(), LAST).await
 }
 
 /// For an answer after which nothing can follow, to a request of which nothing is known.
@@ -100,11 +106,14 @@ async fn head(io: &mut Io, shared: &Shared, silence_max: Duration) -> Result<Opt
 
 /// One request and its answer.
 async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>) -> Next {
-    shared.count_request();
+    shared.meter.request();
+    shared.runtime.tally().active();
+    let mut asked = Asked::new(shared, peer);
     let head = match http_head::parse(&bytes) {
         Ok(head) => head,
-        Err(refusal) => return respond(io, Problem::from(refusal).into(), LAST).await,
+        Err(refusal) => return respond(io, &asked, Problem::from(refusal).into(), LAST).await,
     };
+    asked.read(&head);
     let mut wire = Wire { minor: head.minor, head_only: head.method == "HEAD", close: !head.keep_alive };
     let path = path(&head);
     let admitted = path.as_deref().map_err(Clone::clone).and_then(|path| admit(&head, path, peer, shared));
@@ -113,7 +122,7 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>)
         Err(problem) => {
             // The body was not read, so the next request cannot be found.
             wire.close |= head.framing != Framing::Empty;
-            return respond(io, problem.into(), wire).await;
+            return respond(io, &asked, problem.into(), wire).await;
         }
     };
     let awaits_word = head.expects_continue && head.framing != Framing::Empty && io.pending.is_empty();
@@ -122,30 +131,47 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>)
     }
     let body = match body::read(io, head.framing, shared.limits()).await {
         Ok(body) => body,
-        Err(Failed::Refused(problem)) => return respond(io, problem.into(), Wire { close: true, ..wire }).await,
+        Err(Failed::Refused(problem)) => {
+            return respond(io, &asked, problem.into(), Wire { close: true, ..wire }).await;
+        }
         Err(Failed::Closed) => return Next::Drop,
     };
     if io.works().is_err() {
         return Next::Drop;
     }
     let request = Request { head: &head, resource, verb, body: &body };
-    match api::answer(shared, &request).await {
-        Ok(Answer::Whole(response)) => respond(io, response, wire).await,
-        Ok(answer) => Next::Last(answer, wire),
-        Err(problem) => respond(io, problem.into(), wire).await,
+    let began = Instant::now();
+    let answer = api::answer(shared, &request).await;
+    asked.handled(began.elapsed());
+    match answer {
+        Ok(Answer::Whole(response)) => respond(io, &asked, response, wire).await,
+        Ok(answer) => {
+            asked.lasts();
+            Next::Last(answer, wire)
+        }
+        Err(problem) => respond(io, &asked, problem.into(), wire).await,
     }
 }
 
 /// Gives an answer that lasts.
-async fn last(io: &mut Io, shared: &Shared, answer: Answer, wire: Wire) -> Next {
+async fn last(io: &mut Io, peer: Peer, shared: &Shared, answer: Answer, wire: Wire) -> Next {
+    let asked = &Asked::told(shared, peer);
     let sent = match answer {
-        Answer::Whole(response) => return respond(io, response, wire).await,
-        Answer::Wait(wait) => return turn(io, shared, &wait, wire).await,
-        Answer::Stream(stream) => sse::stream(io, stream, shared.limits().ping_time_max, wire).await,
+        Answer::Whole(response) => return respond(io, asked, response, wire).await,
+        Answer::Wait(wait) => return turn(io, asked, &wait, wire).await,
+        Answer::Stream(stream) => {
+            asked.answered((200, ""));
+            sse::stream(io, stream, shared, wire).await
+        }
         Answer::Pages { content_type, mut pages } => match pages.next().await {
-            Err(error) => return respond(io, Problem::from(error).into(), wire).await,
-            Ok(page) if pages.is_done() => return respond(io, Response::new(200, content_type, page), wire).await,
-            Ok(page) => stream::pages(io, content_type, page, pages, wire).await,
+            Err(error) => return respond(io, asked, Problem::from(error).into(), wire).await,
+            Ok(page) if pages.is_done() => {
+                return respond(io, asked, Response::new(200, content_type, page), wire).await;
+            }
+            Ok(page) => {
+                asked.answered((200, ""));
+                stream::pages(io, content_type, page, pages, wire).await
+            }
         },
     };
     match sent {
@@ -190,17 +216,18 @@ fn admit<'p>(head: &Head<'_>, path: &'p str, peer: Peer, shared: &Shared) -> Res
 
 /// Waits for the turn. Whatever ends the waiting early, the message is durable, and 202 says so: also to a client that
 /// has closed its half of the connection, since nobody knows whether it still reads.
-async fn turn(io: &mut Io, shared: &Shared, wait: &Wait, wire: Wire) -> Next {
-    let result = shared.runtime.turn_result(&wait.session, wait.accepted.turn);
+async fn turn(io: &mut Io, asked: &Asked<'_>, wait: &Wait, wire: Wire) -> Next {
+    let result = asked.shared.runtime.turn_result(&wait.session, wait.accepted.turn);
     let response = match io.attend(pin!(result), Instant::now() + wait.time).await {
         Ok(Ok(result)) => Response::json(api::turn_json(wait.accepted, &result)),
         Ok(Err(_)) | Err(_) => Response::json(api::accepted_json(wait.accepted)).status(202),
     };
-    respond(io, response, wire).await
+    respond(io, asked, response, wire).await
 }
 
 /// Sends a whole response in one write.
-async fn respond(io: &mut Io, response: Response, wire: Wire) -> Next {
+async fn respond(io: &mut Io, asked: &Asked<'_>, response: Response, wire: Wire) -> Next {
+    asked.answered(response.outcome());
     match io.write(&response.encode(wire)).await {
         Ok(()) if wire.close => Next::Close,
         Ok(()) => Next::Keep,

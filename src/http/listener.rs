@@ -81,7 +81,7 @@ async fn accept(door: Door, shared: Arc<Shared>) {
                 smol::spawn(served).detach();
             }
             Err(error) => {
-                shared.accept_errors.fetch_add(1, Ordering::Relaxed);
+                shared.meter.accept_failed(&error);
                 // Of these only one connection died, not the listener.
                 if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) {
                     shared.make_room();

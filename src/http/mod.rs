@@ -21,6 +21,8 @@ mod io;
 mod json;
 mod limits;
 mod listener;
+mod meter;
+mod metrics;
 mod problem;
 mod query;
 mod response;

@@ -97,7 +97,7 @@ impl Problem {
                 json.str("expected", &place.expected).str("found", &place.found);
             }
         });
-        let response = Response::new(status, PROBLEM, body);
+        let response = Response::new(status, PROBLEM, body).problem(name);
         match (self.allow, status) {
             (Some(methods), _) => response.header("Allow", methods.into()),
             (None, 401) => response.header("WWW-Authenticate", "Bearer".into()),

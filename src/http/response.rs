@@ -31,11 +31,13 @@ pub(super) struct Response {
     content_type: &'static str,
     headers: Vec<(&'static str, String)>,
     body: String,
+    /// The type of the problem that it tells of; empty if it tells of none.
+    problem: &'static str,
 }
 
 impl Response {
     pub(super) fn new(status: u16, content_type: &'static str, body: String) -> Self {
-        Self { status, content_type, headers: Vec::new(), body }
+        Self { status, content_type, headers: Vec::new(), body, problem: "" }
     }
 
     /// JSON text with status 200.
@@ -46,6 +48,16 @@ impl Response {
     pub(super) fn status(mut self, status: u16) -> Self {
         self.status = status;
         self
+    }
+
+    pub(super) fn problem(mut self, name: &'static str) -> Self {
+        self.problem = name;
+        self
+    }
+
+    /// Its status, and the type of its problem if it has one: what is counted.
+    pub(super) fn outcome(&self) -> (u16, &'static str) {
+        (self.status, self.problem)
     }
 
     pub(super) fn header(mut self, name: &'static str, value: String) -> Self {

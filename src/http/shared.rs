@@ -8,12 +8,13 @@ use super::conn;
 use super::guard::{Access, Peer};
 use super::io::{Io, Live};
 use super::limits::Limits;
+use super::meter::Meter;
 use crate::session::Runtime;
 use async_io::Async;
 use duragent_platform::process::release_memory;
 use smol::channel::{Receiver, Sender, bounded};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections over the limit that are being told so. Those over this one as well are closed without a word.
@@ -31,11 +32,11 @@ const FLOOD: usize = 32;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traffic {
     pub(super) connections: u64,
+    /// The same by what they do.
+    pub(super) states: [(&'static str, u64); 3],
     pub(super) accepted: u64,
     pub(super) refused: u64,
     pub(super) given_up: u64,
-    pub(super) accept_errors: u64,
-    pub(super) requests: u64,
 }
 
 /// What all connections share.
@@ -45,8 +46,7 @@ pub struct Shared {
     access: Access,
     pub(super) live: Mutex<Connections>,
     pub(super) draining: AtomicBool,
-    pub(super) accept_errors: AtomicU64,
-    requests: AtomicU64,
+    pub(super) meter: Meter,
     /// Closed when somebody asks for the end over HTTP.
     stop: (Sender<()>, Receiver<()>),
     /// A word here whenever a connection has ended.
@@ -76,8 +76,7 @@ impl Shared {
             access,
             live: Mutex::default(),
             draining: AtomicBool::new(false),
-            accept_errors: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
+            meter: Meter::default(),
             stop: bounded(1),
             ended: bounded(1),
         })
@@ -95,19 +94,17 @@ impl Shared {
         self.draining.load(Ordering::SeqCst)
     }
 
-    pub(super) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(super) fn traffic(&self) -> Traffic {
         let live = self.connections();
+        let connections = live.open.len();
+        let idle = live.open.iter().filter(|(_, live)| live.idle.load(Ordering::Relaxed)).count();
+        let busy = connections.saturating_sub(idle + live.lasting);
         Traffic {
-            connections: live.open.len() as u64,
+            connections: connections as u64,
+            states: [("idle", idle as u64), ("busy", busy as u64), ("lasting", live.lasting as u64)],
             accepted: live.accepted,
             refused: live.refused,
             given_up: live.given_up,
-            accept_errors: self.accept_errors.load(Ordering::Relaxed),
-            requests: self.requests.load(Ordering::Relaxed),
         }
     }
 
@@ -237,7 +234,7 @@ pub async fn serve_stream(stream: UnixStream, peer: Peer, shared: Arc<Shared>) {
     let mut io = Io::new(Live::new(socket), shared.limits.write_time_max);
     match shared.admit(Arc::clone(&io.live)) {
         Admission::Open(_place) => conn::serve(&mut io, peer, &shared).await,
-        Admission::Refused(_place) => conn::refuse(&mut io).await,
+        Admission::Refused(_place) => conn::refuse(&mut io, peer, &shared).await,
         Admission::Dropped => {}
     }
 }

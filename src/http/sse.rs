@@ -6,18 +6,19 @@
 use super::api::Stream;
 use super::io::{Io, Lost};
 use super::response::Wire;
+use super::shared::Shared;
 use super::stream::Body;
 use crate::session::api::Published;
 use duragent_core::json::Reader;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Proxies neither keep events back nor change them.
 const FIELDS: &str = "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n";
 
 /// Streams events, with a comment after so much silence: until their end, the end of the turn that is asked for, or until
 /// the client goes, which is an error.
-pub(super) async fn stream(io: &mut Io, stream: Stream, ping_time_max: Duration, wire: Wire) -> Result<(), Lost> {
+pub(super) async fn stream(io: &mut Io, stream: Stream, shared: &Shared, wire: Wire) -> Result<(), Lost> {
     let Stream { mut follow, until, _place } = stream;
     let mut body = Body::begin(io, "text/event-stream", FIELDS, wire).await?;
     if wire.head_only {
@@ -27,13 +28,14 @@ pub(super) async fn stream(io: &mut Io, stream: Stream, ping_time_max: Duration,
     loop {
         let mut next = pin!(follow.next());
         let item = loop {
-            match body.io().attend(next.as_mut(), Instant::now() + ping_time_max).await {
+            match body.io().attend(next.as_mut(), Instant::now() + shared.limits().ping_time_max).await {
                 Ok(item) => break item,
                 Err(Lost::Late) => body.send(&[": ping\n\n"], "", "").await?,
                 Err(Lost::Closed) => return Err(Lost::Closed),
             }
         };
         let Some(item) = item else { return body.end().await };
+        shared.meter.event();
         match &*item {
             Published::Event { seq, kind, line } => {
                 body.send(&["id: ", &seq.to_string(), "\nevent: ", kind, "\ndata: "], line, "\n\n").await?;

@@ -1,10 +1,10 @@
 //! One task a session. It alone owns the state and the log: takes what waits in the mailbox, decides, commits all of it at
 //! once, and only then publishes, acts and answers.
 
-use super::Tally;
 use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
 use super::oneshot::Giver;
 use super::runner::Runner;
+use super::tally::{self, Tally};
 use super::views;
 use crate::store::file::FileStore;
 use crate::store::{Batch, Committed, Log, StoreError};
@@ -14,7 +14,7 @@ use duragent_platform::clock;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Commands that wait for a session; whoever sends more waits. The places are allocated with the session.
@@ -62,6 +62,8 @@ pub struct Handle {
     pub(super) mailbox: Sender<Command>,
     /// True while something is under way: leaving memory would interrupt it.
     pub(super) busy: Arc<AtomicBool>,
+    /// A [`super::api::Status`], for counting.
+    pub(super) status: Arc<AtomicU8>,
     /// Closed when the log's lease has been given back.
     pub(super) gone: Receiver<()>,
     /// How often in a row the session's log has failed; how this life ended is counted before `gone` is closed.
@@ -91,6 +93,7 @@ pub(super) struct Actor {
     pub store: FileStore,
     pub counters: Arc<Tally>,
     pub busy: Arc<AtomicBool>,
+    pub status: Arc<AtomicU8>,
     pub idle: Duration,
     /// Those who wait for a turn.
     pub waiters: Vec<(u64, Reply<TurnResult>)>,
@@ -120,11 +123,11 @@ impl Actor {
         self.take(first, &mut work);
         let end = loop {
             // Before anybody is answered: who hears that a turn runs must not find the session idle.
-            self.busy.store(self.is_at_work(), Ordering::Release);
+            self.note_work();
             if let Err(error) = self.settle(&mut work).await {
                 break End::Failed(error);
             }
-            self.busy.store(self.is_at_work(), Ordering::Release);
+            self.note_work();
             let leaving = self.stopping || work.evict || self.mailbox.is_closed();
             if leaving && self.leave() {
                 break if self.is_at_work() && !self.stopping { End::Again } else { End::Rest };
@@ -141,6 +144,12 @@ impl Actor {
         };
         self.runner.stop_work();
         self.finish(end).await
+    }
+
+    fn note_work(&self) {
+        self.busy.store(self.is_at_work(), Ordering::Release);
+        self.status.store(views::status(&self.state) as u8, Ordering::Relaxed);
+        self.counters.active();
     }
 
     /// The next command, what a due timer says, or `None` after a time of rest.
@@ -212,7 +221,6 @@ impl Actor {
         for body in decided.events {
             let event = Event { seq: self.state.last_seq + 1, at_ms, body };
             self.state.apply(&event);
-            self.counters.count(&event.body);
             work.batch.events.push(event);
         }
         work.batch.effects.extend(decided.effects);
@@ -265,7 +273,7 @@ impl Actor {
         let mut log = self.log.take().ok_or_else(lost)?;
         // Effects alone do not touch the disk.
         let writes = !batch.events.is_empty();
-        self.counters.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
+        let noted = tally::note(&batch.events);
         let job = move || {
             let result = log.commit(batch);
             (log, result)
@@ -273,6 +281,9 @@ impl Actor {
         let (log, result) = self.writers.run(job).await.ok_or_else(lost)?;
         self.log = Some(log);
         self.progressed |= writes && result.is_ok();
+        if writes {
+            self.counters.committed(&self.state.id, &noted, &result);
+        }
         result
     }
 

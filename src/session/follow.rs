@@ -24,11 +24,15 @@ pub struct Follow {
     catching_up: bool,
     page: VecDeque<Arc<Published>>,
     ended: bool,
+    /// Ended because it read too slowly.
+    lagged: bool,
 }
 
 impl Follow {
     pub(super) fn new(runtime: Runtime, session: String, live: Subscription, after: u64, through: u64) -> Self {
-        Self { runtime, session, live, after, through, catching_up: true, page: VecDeque::new(), ended: false }
+        runtime.tally().subscribed();
+        let page = VecDeque::new();
+        Self { runtime, session, live, after, through, catching_up: true, page, ended: false, lagged: false }
     }
 
     /// The next item. `None` after the last one: [`Published::Lagged`] or [`Published::Shutdown`].
@@ -56,7 +60,10 @@ impl Follow {
                     self.through = self.live.hub().durable_seq();
                     continue;
                 }
-                Err(Lost) => return self.end(Published::Lagged),
+                Err(Lost) => {
+                    self.lagged = true;
+                    return self.end(Published::Lagged);
+                }
             };
             match &*item {
                 Published::Event { seq, .. } if *seq <= self.after => {}
@@ -109,6 +116,7 @@ impl Follow {
 
 impl Drop for Follow {
     fn drop(&mut self) {
+        self.runtime.tally().unsubscribed(self.lagged);
         if self.live.leave() == 0 {
             self.runtime.last_one_left(&self.session);
         }

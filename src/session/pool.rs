@@ -33,6 +33,15 @@ struct Queue {
     idle: usize,
 }
 
+/// How deep a pool is in its work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Jobs that wait for a thread.
+    pub jobs: u64,
+    /// Threads, at work or idle.
+    pub threads: u64,
+}
+
 impl Pool {
     /// A pool of at most `threads_max` threads named `name`. None is started yet.
     #[must_use]
@@ -65,6 +74,13 @@ impl Pool {
         let (giver, waiter) = oneshot();
         self.spawn(move || giver.give(job()));
         waiter.wait().await
+    }
+
+    /// What waits and who works.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        let queue = self.shared.lock();
+        Depth { jobs: queue.jobs.len() as u64, threads: queue.threads as u64 }
     }
 
     fn start_thread(&self) -> bool {

@@ -3,23 +3,24 @@
 //! Invariant: a session's slot is locked while it is opened, and its successor waits until the predecessor has given the
 //! lease back. So one process never opens a session twice.
 
-use super::Counters;
+use super::Gauges;
 use super::actor::{Actor, Command, End, Handle, MAILBOX_MAX};
-use super::api::{Accepted, ApiError, Published};
+use super::api::{Accepted, ApiError, Published, Status};
 use super::hub::Hub;
 use super::oneshot::oneshot;
 use super::runner::Runner;
 use super::runtime::{Runtime, Shared, going_down};
 use super::setup::Agent;
+use super::tally::Tally;
 use crate::store::file::FileStore;
 use crate::store::{Log, StoreError};
 use duragent_core::event::Event;
 use duragent_core::session::{InputKind, State};
 use duragent_platform::cancel::Cancel;
-use duragent_platform::log;
+use duragent_platform::log::{self, Level, Value};
 use smol::channel;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,13 +49,20 @@ impl Runtime {
             })
             .await;
         let unfinished = unfinished.unwrap_or_else(|error| {
-            log::warn(&format!("unfinished turns are not taken up: {error}"));
+            let error = error.to_string();
+            log::line(Level::Warn, "unfinished turns are not taken up", &[&[("error", Value::Text(&error))]]);
             Vec::new()
         });
+        if !unfinished.is_empty() {
+            let count = Value::Number(unfinished.len() as u64);
+            log::line(Level::Info, "unfinished sessions are taken up", &[&[("count", count)]]);
+        }
         let waiting = self.take_up(unfinished).await;
         self.shared.ready.store(true, Ordering::Release);
         if !waiting.is_empty() {
-            log::info(&format!("{} unfinished sessions wait for room (sessions_live_max)", waiting.len()));
+            let count = Value::Number(waiting.len() as u64);
+            let text = "unfinished sessions wait for room (sessions_live_max)";
+            log::line(Level::Info, text, &[&[("count", count)]]);
             let runtime = self.clone();
             smol::spawn(async move { runtime.take_up_in_time(waiting).await }).detach();
         }
@@ -106,9 +114,32 @@ impl Runtime {
 
     /// What has happened since the start.
     #[must_use]
-    pub fn counters(&self) -> Counters {
-        let live = self.shared.slots().values().filter(|slot| slot.try_lock().is_some_and(|h| is_open(&h))).count();
-        self.shared.counters.read(live as u64)
+    pub fn tally(&self) -> &Tally {
+        &self.shared.counters
+    }
+
+    /// What is there now. Looks at sessions in memory, one by one, and asks none of them anything.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let handles = self.handles();
+        let with = |status: Status| {
+            let same = |h: &&Arc<Handle>| h.status.load(Ordering::Relaxed) == status as u8;
+            (status.as_str(), handles.iter().filter(same).count() as u64)
+        };
+        Gauges {
+            sessions_live: handles.len() as u64,
+            sessions: [Status::Idle, Status::Running, Status::Waiting, Status::Paused, Status::Closed].map(with),
+            commands: handles.iter().map(|h| h.mailbox.len() as u64).sum(),
+            pools: [("writer", self.shared.writers.depth()), ("worker", self.shared.workers.depth())],
+        }
+    }
+
+    /// Makes room for the tools that agents have now.
+    pub(super) fn know_tools(&self) {
+        let agents = self.shared.agents.read().unwrap_or_else(PoisonError::into_inner);
+        for agent in &agents.good {
+            self.shared.counters.know_tools(agent.rules.tools.iter().map(|tool| tool.name.as_str()));
+        }
     }
 
     /// Stops in good order: takes no more messages, gives running turns `grace` to finish, pauses what is left, and waits
@@ -270,6 +301,7 @@ impl Runtime {
         let (sender, mailbox) = channel::bounded(MAILBOX_MAX);
         let (gone_sender, gone) = channel::bounded(1);
         let (busy, failures) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(failures)));
+        let status = Arc::new(AtomicU8::new(Status::Running as u8));
         let runner = Runner {
             session: id.to_owned(),
             dir: self.shared.store.dir(id),
@@ -292,6 +324,7 @@ impl Runtime {
             store: self.shared.store.clone(),
             counters: Arc::clone(&self.shared.counters),
             busy: Arc::clone(&busy),
+            status: Arc::clone(&status),
             idle: self.shared.limits.session_idle,
             waiters: Vec::new(),
             failures: Arc::clone(&failures),
@@ -311,7 +344,7 @@ impl Runtime {
             }
         };
         smol::spawn(task).detach();
-        Arc::new(Handle { mailbox: sender, busy, gone, failures, pause_on_disconnect })
+        Arc::new(Handle { mailbox: sender, busy, status, gone, failures, pause_on_disconnect })
     }
 
     /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back. Ends when
@@ -320,7 +353,10 @@ impl Runtime {
     async fn reopen(&self, id: &str, slot: &Slot, failures: &Arc<AtomicUsize>, mut why: String) {
         loop {
             let pause = pause_after(failures.load(Ordering::Acquire));
-            log::warn(&format!("session {id}: {why}; it is opened again in {} ms", pause.as_millis()));
+            let after = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            let about =
+                [("session", Value::Text(id)), ("after_ms", Value::Number(after)), ("error", Value::Text(&why))];
+            log::line(Level::Warn, "a session failed, it is opened again", &[&about]);
             self.pause(pause).await;
             let is_last = slot.lock().await.as_ref().is_none_or(|last| Arc::ptr_eq(&last.failures, failures));
             if self.is_draining() || !is_last {
@@ -366,7 +402,9 @@ fn may_pass(error: &ApiError) -> bool {
 /// Says that an unfinished turn is left alone. In use elsewhere is no reason to say so: it goes on there.
 fn untaken(id: &str, error: &ApiError) {
     if !matches!(error, ApiError::Leased(_)) {
-        log::warn(&format!("session {id}: {error}; it is not opened before somebody asks for it"));
+        let error = error.to_string();
+        let about = [("session", Value::Text(id)), ("error", Value::Text(&error))];
+        log::line(Level::Warn, "a session failed, it is not opened before somebody asks for it", &[&about]);
     }
 }
 

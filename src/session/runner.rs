@@ -6,6 +6,7 @@ use super::api::Published;
 use super::hub::Hub;
 use super::pool::Pool;
 use super::setup::{Agent, DeviceLimits, Workdir};
+use super::tally::{Count, Tally};
 use crate::provider::{Delta, Failure, Request};
 use crate::store::Durable;
 use crate::tool::Context;
@@ -18,7 +19,6 @@ use duragent_platform::sandbox::Place;
 use smol::channel::Sender;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Tokens kept free for the answer when the agent sets no limit.
@@ -41,7 +41,7 @@ pub struct Runner {
     pub(super) workers: Pool,
     pub(super) mailbox: Sender<Command>,
     pub(super) hub: Arc<Hub>,
-    pub(super) counters: Arc<super::Tally>,
+    pub(super) counters: Arc<Tally>,
     /// Raised when nobody waits for the work under way any more.
     pub(super) cancel: Cancel,
     /// When what comes back.
@@ -119,9 +119,12 @@ impl Runner {
             context_tokens: agent.context_tokens,
         };
         let (hub, mailbox, cancel) = (Arc::clone(&self.hub), self.mailbox.clone(), self.cancel.clone());
-        self.counters.model_calls.fetch_add(1, Ordering::Relaxed);
+        let (counters, session) = (Arc::clone(&self.counters), self.session.clone());
+        counters.one(Count::ModelCalls);
         let started = self.workers.spawn(move || {
+            let (asked, mut first) = (Instant::now(), None);
             let mut on_delta = |delta: Delta<'_>| {
+                first.get_or_insert_with(|| asked.elapsed());
                 if hub.listeners() > 0 && !cancel.is_raised() {
                     let (text, thinking) = match delta {
                         Delta::Text(text) => (text, false),
@@ -136,6 +139,7 @@ impl Runner {
                     InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms }
                 }
             };
+            counters.model_took(&session, &agent.rules.provider, first, asked.elapsed());
             // The actor is gone: the answer is asked for again when the session is opened.
             mailbox.send_blocking(Command::from(kind)).ok();
         });
@@ -158,11 +162,14 @@ impl Runner {
         let (agent, limits) = (Arc::clone(&self.agent), Arc::clone(&self.limits));
         let (session, dir) = (self.session.clone(), self.dir.clone());
         let (mailbox, cancel) = (self.mailbox.clone(), self.cancel.clone());
-        self.counters.tool_calls.fetch_add(1, Ordering::Relaxed);
+        let counters = Arc::clone(&self.counters);
+        counters.one(Count::ToolCalls);
         self.workers.spawn(move || {
             let started = Instant::now();
             let mut outcome = run_call(&agent, &limits, &session, &dir, &call, &cancel);
-            outcome.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let time = started.elapsed();
+            outcome.duration_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            counters.tool_took(&session, &call.name, time);
             mailbox.send_blocking(Command::from(InputKind::ToolDone { call_id: call.call_id, outcome })).ok();
         });
     }

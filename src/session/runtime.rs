@@ -11,7 +11,8 @@ use super::pages::{Form, Pages};
 use super::pool::Pool;
 use super::registry::{Slot, is_open};
 use super::setup::{Agent, Agents, DeviceLimits, Setup};
-use super::{Tally, views};
+use super::tally::Tally;
+use super::views;
 use crate::store::StoreError;
 use crate::store::file::FileStore;
 use duragent_core::ids;
@@ -57,14 +58,16 @@ impl Runtime {
             reload,
             writers: Pool::new("writer", limits.writers_max),
             workers: Pool::new("worker", limits.workers_max),
+            counters: Arc::new(Tally::new(limits.slow)),
             limits: Arc::new(limits),
             slots: Mutex::default(),
             hubs: Mutex::default(),
-            counters: Arc::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         };
-        Self { shared: Arc::new(shared) }
+        let runtime = Self { shared: Arc::new(shared) };
+        runtime.know_tools();
+        runtime
     }
 
     /// Reads the agents anew; a configuration that is wrong keeps the old ones. Live sessions keep theirs until they rest.
@@ -76,6 +79,7 @@ impl Runtime {
         let loaded = self.shared.workers.run(move || (shared.reload)()).await;
         let loaded = loaded.ok_or_else(no_thread)?.map_err(ApiError::Invalid)?;
         *self.shared.agents.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        self.know_tools();
         Ok(())
     }
 

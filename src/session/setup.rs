@@ -1,5 +1,6 @@
 //! What the runtime is made with, as plain values: whoever reads configuration fills this in.
 
+use super::tally::Slow;
 use crate::provider::Provider;
 use crate::tool::Registry;
 use duragent_core::session::Rules;
@@ -51,6 +52,8 @@ pub struct DeviceLimits {
     pub writers_max: usize,
     /// Threads that wait for models, tools and file reads.
     pub workers_max: usize,
+    /// What is reported as slow; `None` if nobody operates the runtime, and nothing is reported at all.
+    pub slow: Option<Slow>,
 }
 
 impl Default for DeviceLimits {
@@ -65,6 +68,7 @@ impl Default for DeviceLimits {
             tool_time_max: Duration::from_secs(300),
             writers_max: 64,
             workers_max: 64,
+            slow: None,
         }
     }
 }

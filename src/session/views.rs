@@ -25,7 +25,7 @@ pub(super) fn summary(state: &State) -> Summary {
     }
 }
 
-fn status(state: &State) -> Status {
+pub(super) fn status(state: &State) -> Status {
     match state {
         _ if state.closed => Status::Closed,
         _ if state.paused.is_some() => Status::Paused,

@@ -15,6 +15,7 @@ use duragent_core::event::Event;
 use duragent_core::session::Effect;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// What one commit puts on disk, and what it causes.
 #[derive(Debug, Default)]
@@ -43,6 +44,10 @@ pub struct Committed {
     pub events: Vec<Durable<Logged>>,
     /// The effects, to be run.
     pub effects: Vec<Durable<Effect>>,
+    /// Bytes that were written.
+    pub bytes: u64,
+    /// How long the sync took.
+    pub sync_time: Duration,
 }
 
 /// A log that is open for writing. Dropping it gives its lease back.

@@ -126,7 +126,7 @@ fn a_disk_that_stays_bad_is_tried_less_and_less_often() {
     assert!(house.ask("POST", "/api/v1/sessions/one/messages", r#"{"content":"hi"}"#).contains(" 202 "));
     eventually("the model is busy", || house.kinds("one").last().is_some_and(|kind| kind == "model_failed"));
     server.limit_files(Some(house.log("one").len()));
-    server.err.wait_for("it is opened again in 5000 ms");
+    server.err.wait_for("after_ms=5000");
     server.limit_files(None);
     eventually("the turn ends", || house.kinds("one").last().is_some_and(|kind| kind == "turn_finished"));
     assert!(house.log("one").contains(r#""reason":"completed""#));

@@ -26,7 +26,7 @@ fn unknown_and_duplicate_keys() {
         (
             "other: {}\n",
             &["duragent.yaml:2:1: unknown key \"other\" at the top level (expected one of server, providers, limits, \
-               sandbox)"],
+               sandbox, log)"],
         ),
         (
             "providers:\n  ollama: {base_ulr: x}\n",

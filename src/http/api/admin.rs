@@ -2,6 +2,7 @@
 
 use super::{PLAIN, Request};
 use crate::http::json::object;
+use crate::http::metrics;
 use crate::http::problem::{self, Problem};
 use crate::http::response::{Response, TEXT};
 use crate::http::shared::Shared;
@@ -32,34 +33,8 @@ pub(super) fn version(request: &Request<'_>) -> Result<Response, Problem> {
 /// Prometheus text format 0.0.4.
 pub(super) fn metrics(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
     request.wants(&[PLAIN])?;
-    let (runtime, http) = (shared.runtime.counters(), shared.traffic());
-    let samples = [
-        ("sessions_live", GAUGE, "Sessions in memory.", runtime.sessions_live),
-        ("turns_started_total", COUNTER, "Turns begun.", runtime.turns_started),
-        ("turns_finished_total", COUNTER, "Turns that came to rest.", runtime.turns_finished),
-        ("model_calls_total", COUNTER, "Model calls made.", runtime.model_calls),
-        ("tool_calls_total", COUNTER, "Tool calls run.", runtime.tool_calls),
-        ("commits_total", COUNTER, "Commits to logs, one fdatasync each.", runtime.commits),
-        ("events_total", COUNTER, "Events in them.", runtime.events),
-        ("http_connections", GAUGE, "Open connections.", http.connections),
-        ("http_connections_total", COUNTER, "Connections taken.", http.accepted),
-        ("http_connections_refused_total", COUNTER, "Connections over the limit.", http.refused),
-        ("http_connections_given_up_total", COUNTER, "Waiting connections closed for others.", http.given_up),
-        ("http_accept_errors_total", COUNTER, "Failures to take a connection.", http.accept_errors),
-        ("http_requests_total", COUNTER, "Requests answered.", http.requests),
-    ];
-    let mut text = String::with_capacity(2048);
-    for (name, kind, help, value) in samples {
-        let name = ["duragent_", name].concat();
-        let parts =
-            ["# HELP ", &name, " ", help, "\n# TYPE ", &name, " ", kind, "\n", &name, " ", &value.to_string(), "\n"];
-        text.extend(parts);
-    }
-    Ok(Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text))
+    Ok(Response::new(200, metrics::MEDIA_TYPE, metrics::text(shared)))
 }
-
-const COUNTER: &str = "counter";
-const GAUGE: &str = "gauge";
 
 /// Reads the configuration anew; a bad one keeps the old.
 pub(super) async fn reload(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {

@@ -61,11 +61,11 @@ fn more_unfinished_turns_than_there_is_room_for_are_all_taken_up() {
         let runtime = f.runtime();
         in_time(runtime.recover()).await.expect("one look at each");
         assert!(runtime.is_ready());
-        assert_eq!(runtime.counters().sessions_live, 2, "no more than there may be");
+        assert_eq!(runtime.gauges().sessions_live, 2, "no more than there may be");
         f.gate.set(false);
         for id in &ids {
             until(&runtime, id, Status::Idle).await;
-            assert!(runtime.counters().sessions_live <= 2);
+            assert!(runtime.gauges().sessions_live <= 2);
             assert!(f.log(id).contains(r#""reason":"completed""#), "{id}");
         }
         runtime.drain(Duration::ZERO).await;
@@ -83,7 +83,7 @@ fn a_disk_that_is_bad_at_the_start_costs_no_turn() {
         fs::create_dir_all(&in_the_way).expect("in the way");
         let runtime = f.runtime();
         in_time(runtime.recover()).await.expect("one look at each");
-        assert!(runtime.is_ready() && runtime.counters().sessions_live == 0);
+        assert!(runtime.is_ready() && runtime.gauges().sessions_live == 0);
         fs::remove_dir_all(in_the_way).expect("out of the way");
         until(&runtime, "s", Status::Idle).await;
         assert!(f.log("s").contains(r#""reason":"completed""#));

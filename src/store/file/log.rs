@@ -8,6 +8,7 @@ use duragent_platform::file::{self, Lease};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub(super) struct FileLog {
     dir: PathBuf,
@@ -61,14 +62,17 @@ impl FileLog {
         Ok((log, saved_as))
     }
 
-    fn append(&mut self, text: &str) -> io::Result<()> {
+    /// How long the sync took is the value.
+    fn append(&mut self, text: &str) -> io::Result<Duration> {
         if let Err(error) = self.file.write_all(text.as_bytes()) {
             // Part of it may be there. The log is poisoned in any case; cutting it off spares the next opening a torn tail.
             self.file.set_len(self.length).ok();
             return Err(error);
         }
+        let started = Instant::now();
         // On failure the pages may be lost although marked clean: never tried again on this descriptor.
-        self.file.sync_data()
+        self.file.sync_data()?;
+        Ok(started.elapsed())
     }
 
     /// Closes the current segment under its number and begins the next. All of it is synced already.
@@ -90,7 +94,7 @@ impl Log for FileLog {
         if batch.events.is_empty() {
             // What causes these effects is in the log already.
             let effects = batch.effects.into_iter().map(Durable::mint).collect();
-            return Ok(Committed { events: Vec::new(), effects });
+            return Ok(Committed { effects, ..Committed::default() });
         }
         self.poisoned = true;
         let (mut text, mut crc, mut seq) = (String::with_capacity(256 * batch.events.len()), self.crc, self.seq);
@@ -109,9 +113,10 @@ impl Log for FileLog {
         if self.length > 0 && self.length + text.len() as u64 > self.segment_bytes_max {
             self.rotate()?;
         }
-        self.append(&text).map_err(io_at("cannot append to", &path))?;
+        let sync_time = self.append(&text).map_err(io_at("cannot append to", &path))?;
         (self.length, self.crc, self.seq, self.poisoned) = (self.length + text.len() as u64, crc, seq, false);
-        Ok(Committed { events, effects: batch.effects.into_iter().map(Durable::mint).collect() })
+        let effects = batch.effects.into_iter().map(Durable::mint).collect();
+        Ok(Committed { events, effects, bytes: text.len() as u64, sync_time })
     }
 }
 
