@@ -43,7 +43,8 @@ pub(super) async fn read(io: &mut Io, framing: Framing, limits: Limits) -> Resul
                     Failed::Refused(Problem::new(problem::BAD_REQUEST, format!("malformed chunked body: {}", e.0)))
                 })?;
                 io.pending.drain(..taken);
-                if body.len() > limits.body_bytes_max {
+                // Of a chunk that says it is too long, the rest is not awaited.
+                if decoder.left().saturating_add(body.len() as u64) > limits.body_bytes_max as u64 {
                     return Err(Failed::Refused(too_large(limits.body_bytes_max)));
                 }
                 if decoder.is_done() {

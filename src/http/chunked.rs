@@ -1,9 +1,18 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), decoded as bytes arrive. Server and client use it.
 //!
+//! Invariants: a line ends in CR LF and in nothing else; what is not data has the characters that the grammar gives it.
+//! Where others disagree about that, the end of one request is the beginning of another that nobody checked.
+//!
 //! Absent: meaning. Chunk extensions and trailer fields are passed over.
 
-/// Longest chunk-size line or trailer section in bytes. Extensions are unused on the web, trailers nearly so.
+use duragent_core::http_head::is_token_byte;
+
+/// Longest chunk-size line in bytes, or last such line and trailer section together. Extensions are unused on the web,
+/// trailers nearly so.
 const LINE_BYTES_MAX: usize = 4096;
+
+/// Most bytes of chunk extensions in one body: they are work for nothing, and chunks of one byte can carry any number.
+const EXTENSION_BYTES_MAX: usize = 16 * 1024;
 
 /// Hex digits of a chunk size: 8 say up to 4 GiB, which is beyond every body limit.
 const SIZE_DIGITS_MAX: u32 = 8;
@@ -16,7 +25,9 @@ pub(super) struct Malformed(pub(super) &'static str);
 enum State {
     /// Digits of a chunk size; how many were there.
     Size(u32),
-    /// After the digits, before the carriage return.
+    /// White space between the digits and the semicolon of an extension.
+    Gap,
+    /// After the semicolon, before the carriage return.
     Extension,
     /// The line feed after a chunk size.
     SizeEnd,
@@ -26,10 +37,16 @@ enum State {
     DataEnd,
     /// Line feed after the data.
     DataEndFeed,
-    /// Trailers: how many bytes the current line has.
-    Trailer(usize),
-    /// Line feed of a trailer line that had so many bytes.
-    TrailerFeed(usize),
+    /// The start of a trailer line, or of the empty line at the end.
+    Trailer,
+    /// In the name of a trailer field.
+    TrailerName,
+    /// In its value.
+    TrailerValue,
+    /// The line feed after it.
+    TrailerFeed,
+    /// The line feed of the empty line.
+    LastFeed,
     /// All there.
     Done,
 }
@@ -42,16 +59,23 @@ pub(super) struct Decoder {
     left: u64,
     /// Bytes of the current line or trailer section.
     line: usize,
+    /// Bytes of chunk extensions so far.
+    extensions: usize,
 }
 
 impl Decoder {
     pub(super) fn new() -> Self {
-        Self { state: State::Size(0), left: 0, line: 0 }
+        Self { state: State::Size(0), left: 0, line: 0, extensions: 0 }
     }
 
     /// True once the last chunk and its trailers are read.
     pub(super) fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// Bytes of the current chunk that have not arrived yet.
+    pub(super) fn left(&self) -> u64 {
+        if self.state == State::Data { self.left } else { 0 }
     }
 
     /// Takes bytes from the front of `input`, appends the body to `out`, and says how many bytes it took: all of them,
@@ -72,7 +96,7 @@ impl Decoder {
                     }
                     continue;
                 }
-                _ => self.state = self.frame(byte)?,
+                _ => self.frame(byte)?,
             }
             at += 1;
         }
@@ -80,11 +104,24 @@ impl Decoder {
     }
 
     /// Takes one byte that is not data.
-    fn frame(&mut self, byte: u8) -> Result<State, Malformed> {
+    fn frame(&mut self, byte: u8) -> Result<(), Malformed> {
         self.line += 1;
         if self.line > LINE_BYTES_MAX {
             return Err(Malformed("chunk size line or trailers longer than 4096 bytes"));
         }
+        self.state = self.next(byte)?;
+        match self.state {
+            State::Extension => self.extensions += 1,
+            State::Data | State::Size(0) => self.line = 0,
+            _ => {}
+        }
+        if self.extensions > EXTENSION_BYTES_MAX {
+            return Err(Malformed("chunk extensions longer than 16384 bytes"));
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, byte: u8) -> Result<State, Malformed> {
         Ok(match (self.state, byte) {
             (State::Size(digits), _) if byte.is_ascii_hexdigit() => {
                 if digits == SIZE_DIGITS_MAX {
@@ -95,26 +132,32 @@ impl Decoder {
                 State::Size(digits + 1)
             }
             (State::Size(1..) | State::Extension, b'\r') => State::SizeEnd,
-            (State::Size(1..), b';' | b' ' | b'\t') => State::Extension,
-            (State::Extension, _) if byte != b'\n' && byte != 0 => State::Extension,
-            (State::SizeEnd, b'\n') => {
-                self.line = 0;
-                if self.left == 0 { State::Trailer(0) } else { State::Data }
-            }
+            (State::Size(1..) | State::Gap, b';') => State::Extension,
+            (State::Size(1..) | State::Gap, b' ' | b'\t') => State::Gap,
+            (State::Extension, _) if is_field_byte(byte) => State::Extension,
+            (State::SizeEnd, b'\n') if self.left == 0 => State::Trailer,
+            (State::SizeEnd, b'\n') => State::Data,
             (State::DataEnd, b'\r') => State::DataEndFeed,
-            (State::DataEndFeed, b'\n') => {
-                self.line = 0;
-                State::Size(0)
-            }
-            (State::Trailer(n), b'\r') => State::TrailerFeed(n),
-            (State::Trailer(n), _) if byte != b'\n' && byte != 0 => State::Trailer(n + 1),
-            (State::TrailerFeed(0), b'\n') => State::Done,
-            (State::TrailerFeed(_), b'\n') => State::Trailer(0),
+            (State::DataEndFeed, b'\n') => State::Size(0),
+            (State::Trailer, b'\r') => State::LastFeed,
+            (State::Trailer | State::TrailerName, _) if is_token_byte(byte) => State::TrailerName,
+            (State::TrailerName, b':') => State::TrailerValue,
+            (State::TrailerValue, b'\r') => State::TrailerFeed,
+            (State::TrailerValue, _) if is_field_byte(byte) => State::TrailerValue,
+            (State::TrailerFeed, b'\n') => State::Trailer,
+            (State::LastFeed, b'\n') => State::Done,
             (State::Size(_), _) => return Err(Malformed("expected a chunk size in hex digits")),
+            (State::Gap, _) => return Err(Malformed("expected ';' after the white space behind a chunk size")),
             (State::DataEnd | State::DataEndFeed, _) => return Err(Malformed("chunk longer than its size")),
+            (State::Trailer | State::TrailerName, _) => return Err(Malformed("expected a trailer field")),
             _ => return Err(Malformed("expected CR LF in the chunked coding")),
         })
     }
+}
+
+/// What a field value and a chunk extension may consist of: no control character but tab.
+fn is_field_byte(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
 }
 
 #[cfg(test)]
@@ -144,7 +187,7 @@ mod tests {
             ("0\r\n\r\n", "", 0),
             ("5\r\nhello\r\n0\r\n\r\n", "hello", 0),
             ("00000005\r\nhello\r\nA;x=\"y\"\r\n0123456789\r\n0\r\n\r\n", "hello0123456789", 0),
-            ("1 \r\na\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n", "a", 0),
+            ("1 \t;x = y\r\na\r\n0\r\nTrailer: x\r\nOther:\r\n\r\n", "a", 0),
             ("2\r\n\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n", "\r\n", 16),
         ];
         for (input, body, rest) in cases {
@@ -164,6 +207,7 @@ mod tests {
     #[test]
     fn what_is_not_of_the_coding_is_refused() {
         let long = format!("1;{}\r\n", "x".repeat(5000));
+        let extensions = format!("1;{}\r\nx\r\n", "x".repeat(2000)).repeat(9);
         let trailers = format!("0\r\n{}", "x: y\r\n".repeat(1000));
         let cases = [
             "x\r\n",
@@ -180,6 +224,19 @@ mod tests {
             "0\r\nT: x\n",
             "0\r\n\rx",
             "1;a\0b\r\n",
+            "1;a\x0bb\r\n",
+            "1;a\nb\r\n0\r\n\r\n",
+            "1;a\rb\r\n",
+            "1 \r\na\r\n",
+            "1 a\r\n",
+            "1\r\naXX0\r\n\r\n",
+            "0\r\nGET / HTTP/1.1\r\n\r\n",
+            "0\r\n: x\r\n\r\n",
+            "0\r\nX : x\r\n\r\n",
+            "0\r\nX: x\r\n y\r\n\r\n",
+            "0\r\nX: x\0\r\n\r\n",
+            "0\r\n\n",
+            &extensions,
             &long,
             &trailers,
         ];

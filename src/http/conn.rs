@@ -43,7 +43,10 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
             // Boxed, so that an idle connection does not carry the size of the largest handler.
             Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, bytes)).await,
             Ok(None) => Next::Drop,
-            Err(problem) => respond(io, problem.into(), LAST).await,
+            Err(problem) => {
+                let wire = final_wire(&io.pending);
+                respond(io, problem.into(), wire).await
+            }
         };
         if let Next::Last(answer, wire) = next {
             next = Box::pin(last(io, shared, answer, wire)).await;
@@ -60,13 +63,16 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
 /// Answers 503 to a connection that is one too many.
 pub(super) async fn refuse(io: &mut Io) {
     let problem = Problem::new(problem::BUSY, "too many connections are open");
-    if matches!(respond(io, problem.into(), LAST).await, Next::Close) {
+    if matches!(respond(io, problem.into(), final_wire(b"")).await, Next::Close) {
         io.linger().await;
     }
 }
 
-/// For an answer after which nothing can follow, to a request of which nothing is known.
-const LAST: Wire = Wire { minor: 1, head_only: false, close: true };
+/// For an answer after which nothing can follow, to a request of which only the first bytes are understood: HEAD is answered
+/// without a body even then (RFC 9110 section 9.3.2).
+fn final_wire(request: &[u8]) -> Wire {
+    Wire { minor: 1, head_only: request.starts_with(b"HEAD "), close: true }
+}
 
 /// Reads one head off the connection. `None` if the client has nothing more to ask.
 async fn head(io: &mut Io, shared: &Shared, silence_max: Duration) -> Result<Option<Vec<u8>>, Problem> {
@@ -103,7 +109,7 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>)
     shared.count_request();
     let head = match http_head::parse(&bytes) {
         Ok(head) => head,
-        Err(refusal) => return respond(io, Problem::from(refusal).into(), LAST).await,
+        Err(refusal) => return respond(io, Problem::from(refusal).into(), last(bytes)).await,
     };
     let mut wire = Wire { minor: head.minor, head_only: head.method == "HEAD", close: !head.keep_alive };
     let path = path(&head);
