@@ -1,9 +1,9 @@
 //! Reads a request body, never more of it than allowed.
 
-use super::chunked::Decoder;
 use super::io::{Io, Lost};
 use super::limits::Limits;
 use super::problem::{self, Problem};
+use duragent_core::chunked::{Decoder, Malformed};
 use duragent_core::http_head::Framing;
 use std::time::Instant;
 
@@ -39,9 +39,8 @@ pub(super) async fn read(io: &mut Io, framing: Framing, limits: Limits) -> Resul
         Framing::Chunked => {
             let (mut decoder, mut body) = (Decoder::new(), Vec::new());
             loop {
-                let taken = decoder.decode(&io.pending, &mut body).map_err(|e| {
-                    Failed::Refused(Problem::new(problem::BAD_REQUEST, format!("malformed chunked body: {}", e.0)))
-                })?;
+                let malformed = |e: Malformed| Failed::Refused(Problem::new(problem::BAD_REQUEST, e.to_string()));
+                let taken = decoder.decode(&io.pending, &mut body).map_err(malformed)?;
                 io.pending.drain(..taken);
                 // Of a chunk that says it is too long, the rest is not awaited.
                 if decoder.left().saturating_add(body.len() as u64) > limits.body_bytes_max as u64 {

@@ -5,7 +5,9 @@
 //!
 //! Absent: meaning. Chunk extensions and trailer fields are passed over.
 
-use duragent_core::http_head::is_token_byte;
+use crate::http_head::is_token_byte;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// Longest chunk-size line in bytes, or last such line and trailer section together. Extensions are unused on the web,
 /// trailers nearly so.
@@ -19,7 +21,16 @@ const SIZE_DIGITS_MAX: u32 = 8;
 
 /// The bytes are not of this coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
+pub struct Malformed(pub &'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("malformed chunked body: ")?;
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for Malformed {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -53,7 +64,7 @@ enum State {
 
 /// Decoder of one body.
 #[derive(Debug, Clone)]
-pub(super) struct Decoder {
+pub struct Decoder {
     state: State,
     /// Size being read, or bytes left of the chunk.
     left: u64,
@@ -63,24 +74,37 @@ pub(super) struct Decoder {
     extensions: usize,
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Decoder {
-    pub(super) fn new() -> Self {
+    /// At the start of a body.
+    #[must_use]
+    pub fn new() -> Self {
         Self { state: State::Size(0), left: 0, line: 0, extensions: 0 }
     }
 
     /// True once the last chunk and its trailers are read.
-    pub(super) fn is_done(&self) -> bool {
+    #[must_use]
+    pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
     /// Bytes of the current chunk that have not arrived yet.
-    pub(super) fn left(&self) -> u64 {
+    #[must_use]
+    pub fn left(&self) -> u64 {
         if self.state == State::Data { self.left } else { 0 }
     }
 
     /// Takes bytes from the front of `input`, appends the body to `out`, and says how many bytes it took: all of them,
     /// unless the body ended before.
-    pub(super) fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
+    ///
+    /// # Errors
+    /// [`Malformed`] as soon as the bytes are not of this coding; then nothing that follows can be trusted.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
         let mut at = 0;
         while let Some(&byte) = input.get(at) {
             match self.state {
@@ -161,87 +185,4 @@ fn is_field_byte(byte: u8) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Decoder, Malformed};
-
-    /// Decodes in pieces of `step`; the body, bytes taken, and whether it ended.
-    fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), Malformed> {
-        let (mut decoder, mut out, mut taken) = (Decoder::new(), Vec::new(), 0);
-        for piece in input.chunks(step) {
-            taken += decoder.decode(piece, &mut out)?;
-        }
-        Ok((out, taken, decoder.is_done()))
-    }
-
-    fn check(input: &[u8]) -> Result<(Vec<u8>, usize, bool), Malformed> {
-        let whole = decode(input, input.len().max(1));
-        for step in 1..input.len().min(40) {
-            assert_eq!(whole, decode(input, step), "{step}: {:?}", String::from_utf8_lossy(input));
-        }
-        whole
-    }
-
-    #[test]
-    fn bodies_are_decoded_however_they_are_cut() {
-        let cases: &[(&str, &str, usize)] = &[
-            ("0\r\n\r\n", "", 0),
-            ("5\r\nhello\r\n0\r\n\r\n", "hello", 0),
-            ("00000005\r\nhello\r\nA;x=\"y\"\r\n0123456789\r\n0\r\n\r\n", "hello0123456789", 0),
-            ("1 \t;x = y\r\na\r\n0\r\nTrailer: x\r\nOther:\r\n\r\n", "a", 0),
-            ("2\r\n\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n", "\r\n", 16),
-        ];
-        for (input, body, rest) in cases {
-            let (out, taken, done) = check(input.as_bytes()).unwrap_or_else(|e| panic!("{input:?}: {e:?}"));
-            assert_eq!((out.as_slice(), taken, done), (body.as_bytes(), input.len() - rest, true), "{input:?}");
-        }
-    }
-
-    #[test]
-    fn an_unfinished_body_is_not_done() {
-        let whole = b"5\r\nhello\r\n0\r\nT: x\r\n\r\n";
-        for end in 0..whole.len() {
-            assert_eq!(check(&whole[..end]).map(|r| r.2), Ok(false), "{end}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_of_the_coding_is_refused() {
-        let long = format!("1;{}\r\n", "x".repeat(5000));
-        let extensions = format!("1;{}\r\nx\r\n", "x".repeat(2000)).repeat(9);
-        let trailers = format!("0\r\n{}", "x: y\r\n".repeat(1000));
-        let cases = [
-            "x\r\n",
-            "\r\n",
-            "-1\r\n",
-            "0x1\r\n",
-            ";a\r\n",
-            "1\na\r\n0\r\n\r\n",
-            "1\r\na\n0\r\n\r\n",
-            "1\r\nab\r\n",
-            "1\r\na\r0",
-            "000000001\r\n",
-            "fffffffff\r\n",
-            "0\r\nT: x\n",
-            "0\r\n\rx",
-            "1;a\0b\r\n",
-            "1;a\x0bb\r\n",
-            "1;a\nb\r\n0\r\n\r\n",
-            "1;a\rb\r\n",
-            "1 \r\na\r\n",
-            "1 a\r\n",
-            "1\r\naXX0\r\n\r\n",
-            "0\r\nGET / HTTP/1.1\r\n\r\n",
-            "0\r\n: x\r\n\r\n",
-            "0\r\nX : x\r\n\r\n",
-            "0\r\nX: x\r\n y\r\n\r\n",
-            "0\r\nX: x\0\r\n\r\n",
-            "0\r\n\n",
-            &extensions,
-            &long,
-            &trailers,
-        ];
-        for input in cases {
-            assert!(check(input.as_bytes()).is_err(), "{input:?}");
-        }
-    }
-}
+mod tests;
