@@ -109,7 +109,7 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>)
     shared.count_request();
     let head = match http_head::parse(&bytes) {
         Ok(head) => head,
-        Err(refusal) => return respond(io, Problem::from(refusal).into(), last(bytes)).await,
+        Err(refusal) => return respond(io, Problem::from(refusal).into(), final_wire(&bytes)).await,
     };
     let mut wire = Wire { minor: head.minor, head_only: head.method == "HEAD", close: !head.keep_alive };
     let path = path(&head);

@@ -8,7 +8,7 @@
 use super::guard::Peer;
 use super::shared::Shared;
 use async_io::Async;
-use duragent_platform::{process, socket};
+use duragent_platform::{listen, process, socket};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -25,6 +25,9 @@ const SOCKET_MODE: u32 = 0o600;
 /// Longest time without a word or an acknowledgement from the other machine: twice as long as a client that is there may
 /// take to read.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Connections that the kernel keeps for a TCP listener while we take others; it takes some hundred bytes for each.
+const QUEUE_MAX: u16 = 1024;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +125,8 @@ impl Door {
                 let listener = TcpListener::bind(address).map_err(failed)?;
                 // Connections inherit it. Where it cannot be had, the kernel is only slower to notice.
                 let _ = socket::fail_when_gone(listener.as_fd(), SILENCE_MAX);
+
+                listen::queue(&listener, QUEUE_MAX).map_err(failed)?;
                 let address = listener.local_addr().map_err(failed)?;
                 (Listener::Tcp(listener), Listen::Tcp(address))
             }

@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 /// its client is gone.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Connections that are taken in a row before those that are open get their turn. Whoever connects fast enough would
+/// otherwise keep everybody else waiting.
+const ROW_MAX: u32 = 32;
+
 /// Listeners that are being served.
 pub struct Server {
     shared: Arc<Shared>,
@@ -74,7 +78,13 @@ impl Server {
 }
 
 async fn accept(door: Door, shared: Arc<Shared>) {
+    let mut row = 0;
     loop {
+        row += 1;
+        if row == ROW_MAX {
+            row = 0;
+            smol::future::yield_now().await;
+        }
         match door.accept().await {
             Ok((stream, peer)) => {
                 let served = serve_stream(stream, peer, Arc::clone(&shared));
