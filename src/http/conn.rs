@@ -148,7 +148,7 @@ async fn last(io: &mut Io, shared: &Shared, answer: Answer, wire: Wire) -> Next 
         Answer::Whole(response) => return respond(io, response, wire).await,
         Answer::Wait(wait) => return turn(io, shared, &wait, wire).await,
         Answer::Stream(stream) => sse::stream(io, stream, shared.limits().ping_time_max, wire).await,
-        Answer::Pages { content_type, mut pages } => match pages.next().await {
+        Answer::Pages { content_type, mut pages, place: _place } => match pages.next().await {
             Err(error) => return respond(io, Problem::from(error).into(), wire).await,
             Ok(page) if pages.is_done() => return respond(io, Response::new(200, content_type, page), wire).await,
             Ok(page) => stream::pages(io, content_type, page, pages, wire).await,
@@ -207,7 +207,10 @@ async fn turn(io: &mut Io, shared: &Shared, wait: &Wait, wire: Wire) -> Next {
 
 /// Sends a whole response in one write.
 async fn respond(io: &mut Io, response: Response, wire: Wire) -> Next {
-    match io.write(&response.encode(wire)).await {
+    let bytes = response.encode(wire);
+    // Not kept twice for a client that reads slowly.
+    drop(response);
+    match io.write(&bytes).await {
         Ok(()) if wire.close => Next::Close,
         Ok(()) => Next::Keep,
         Err(_) => Next::Drop,
