@@ -1,8 +1,8 @@
 //! Reads a request body, never more of it than allowed.
 
 use super::io::{Io, Lost};
-use super::limits::Limits;
 use super::problem::{self, Problem};
+use super::shared::Shared;
 use duragent_core::chunked::{Decoder, Malformed};
 use duragent_core::http_head::Framing;
 use std::time::Instant;
@@ -23,8 +23,20 @@ pub(super) fn admit(framing: Framing, bytes_max: usize) -> Result<(), Problem> {
     }
 }
 
-/// Reads the body. Memory is taken as bytes arrive, not as they are announced.
-pub(super) async fn read(io: &mut Io, framing: Framing, limits: Limits) -> Result<Vec<u8>, Failed> {
+/// Reads the body. Memory is taken as bytes arrive, not as they are announced, and by all connections together no more than
+/// [`super::Limits`] has.
+pub(super) async fn read(io: &mut Io, framing: Framing, shared: &Shared) -> Result<Vec<u8>, Failed> {
+    if framing == Framing::Empty {
+        return Ok(Vec::new());
+    }
+    io.waits_anew().map_err(|_| Failed::Closed)?;
+    let body = arrive(io, framing, shared).await;
+    shared.arrives(&io.live, 0);
+    body
+}
+
+async fn arrive(io: &mut Io, framing: Framing, shared: &Shared) -> Result<Vec<u8>, Failed> {
+    let limits = shared.limits();
     let deadline = Instant::now() + limits.body_time_max;
     match framing {
         Framing::Empty => Ok(Vec::new()),
@@ -32,6 +44,7 @@ pub(super) async fn read(io: &mut Io, framing: Framing, limits: Limits) -> Resul
             let n = usize::try_from(n).unwrap_or(usize::MAX);
             while io.pending.len() < n {
                 more(io, deadline).await?;
+                shared.arrives(&io.live, io.pending.len());
             }
             let rest = io.pending.split_off(n);
             Ok(std::mem::replace(&mut io.pending, rest))
@@ -50,6 +63,7 @@ pub(super) async fn read(io: &mut Io, framing: Framing, limits: Limits) -> Resul
                     return Ok(body);
                 }
                 more(io, deadline).await?;
+                shared.arrives(&io.live, body.len() + io.pending.len());
             }
         }
     }

@@ -126,7 +126,7 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>)
     if awaits_word && io.write(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
         return Next::Drop;
     }
-    let body = match body::read(io, head.framing, shared.limits()).await {
+    let body = match body::read(io, head.framing, shared).await {
         Ok(body) => body,
         Err(Failed::Refused(problem)) => return respond(io, problem.into(), Wire { close: true, ..wire }).await,
         Err(Failed::Closed) => return Next::Drop,

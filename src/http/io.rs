@@ -15,7 +15,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,8 @@ pub(super) struct Live {
     pub(super) idle: AtomicBool,
     /// Since when it waits for its client, as a number that grows with time; [`WORKING`] or [`GIVEN_UP`] if it does not.
     waiting: AtomicU64,
+    /// Bytes of a body that is arriving.
+    pub(super) arriving: AtomicUsize,
 }
 
 /// It is the client that waits.
@@ -54,7 +56,12 @@ const GIVEN_UP: u64 = u64::MAX;
 
 impl Live {
     pub(super) fn new(socket: Socket) -> Arc<Self> {
-        let live = Self { socket, idle: AtomicBool::new(true), waiting: AtomicU64::new(WORKING) };
+        let live = Self {
+            socket,
+            idle: AtomicBool::new(true),
+            waiting: AtomicU64::new(WORKING),
+            arriving: AtomicUsize::new(0),
+        };
         live.waits();
         Arc::new(live)
     }
@@ -167,6 +174,13 @@ impl Io {
     /// From here on the connection waits for its client: see [`Live::waiting`].
     pub(super) fn waits(&self) {
         self.live.waits();
+    }
+
+    /// The head is whole: from here on the connection waits for the body, and not since before.
+    pub(super) fn waits_anew(&self) -> Result<(), Lost> {
+        self.works()?;
+        self.waits();
+        Ok(())
     }
 
     /// The request is whole, and it is up to us.

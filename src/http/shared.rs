@@ -13,7 +13,7 @@ use async_io::Async;
 use duragent_platform::process::release_memory;
 use smol::channel::{Receiver, Sender, bounded};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections over the limit that are being told so. Those over this one as well are closed without a word.
@@ -47,6 +47,8 @@ pub struct Shared {
     pub(super) draining: AtomicBool,
     pub(super) accept_errors: AtomicU64,
     requests: AtomicU64,
+    /// Bytes of the bodies that are arriving: the sum of what the connections say.
+    arriving: AtomicUsize,
     /// Closed when somebody asks for the end over HTTP.
     stop: (Sender<()>, Receiver<()>),
     /// A word here whenever a connection has ended.
@@ -78,6 +80,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             accept_errors: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            arriving: AtomicUsize::new(0),
             stop: bounded(1),
             ended: bounded(1),
         })
@@ -128,7 +131,7 @@ impl Shared {
     /// Takes a place for the connection, if there is one or one can be made.
     fn admit(self: &Arc<Self>, live: Arc<Live>) -> Admission {
         let mut connections = self.connections();
-        if connections.open.len() < self.limits.connections_max || connections.make_room() {
+        if connections.open.len() < self.limits.connections_max || connections.give_up(|_| true).is_some() {
             connections.accepted += 1;
             let number = connections.accepted;
             connections.open.push((number, live));
@@ -159,6 +162,19 @@ impl Shared {
         connections.lasting += 1;
         Some(Place { shared: Arc::clone(self), kind: Kind::Lasting })
     }
+
+    /// Notes how much of the body of a connection there is. If that is too much in all, who has waited longest with a part
+    /// of one is given up, and it may be this one.
+    pub(super) fn arrives(&self, live: &Live, bytes: usize) {
+        let before = live.arriving.swap(bytes, Ordering::Relaxed);
+        let more = bytes.wrapping_sub(before);
+        let all = self.arriving.fetch_add(more, Ordering::Relaxed).wrapping_add(more);
+        if bytes > before && all > self.limits.arriving_bytes_max() {
+            let given_up = self.connections().give_up(|live| live.arriving.load(Ordering::Relaxed) > 0);
+            let freed = given_up.map_or(0, |live| live.arriving.swap(0, Ordering::Relaxed));
+            self.arriving.fetch_sub(freed, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Connections {
@@ -171,17 +187,16 @@ impl Connections {
         ebb
     }
 
-    /// Gives up the connection that has waited longest for its client. False if all of them are at work: then it is we who
-    /// are slow.
-    fn make_room(&mut self) -> bool {
+    /// Gives up the connection that has waited longest for its client, among those that `may` go. `None` if all of them are at
+    /// work: then it is we who are slow.
+    fn give_up(&mut self, may: fn(&Live) -> bool) -> Option<Arc<Live>> {
         loop {
-            let waiting = self.open.iter().enumerate().filter_map(|(at, (_, live))| Some((live.waiting()?, at)));
-            let Some((since, at)) = waiting.min() else { return false };
+            let candidates = self.open.iter().enumerate().filter(|(_, (_, live))| may(live));
+            let (since, at) = candidates.filter_map(|(at, (_, live))| Some((live.waiting()?, at))).min()?;
             // A failure means that its request became whole just now: there may be another.
             if self.open.get(at).is_some_and(|(_, live)| live.give_up(since)) {
-                self.open.swap_remove(at);
                 self.given_up += 1;
-                return true;
+                return Some(self.open.swap_remove(at).1);
             }
         }
     }

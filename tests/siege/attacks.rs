@@ -11,13 +11,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long somebody else is watched while an attack goes on.
-const WATCHED: Duration = Duration::from_millis(1000);
+const WATCHED: Duration = Duration::from_millis(500);
 
 /// Slow clients at a time; eight times as many as there are places.
 const SLOW: usize = 2000;
 
 /// Most new connections of [`Slow`] in one pass over all of them: who is thrown out comes back, but not all at once.
-const AGAIN_MAX: usize = 50;
+const AGAIN_MAX: usize = 100;
 
 /// KiB that the server may have more after the second round of all attacks than after the first. What the first took for
 /// good is what it needs to work; what the second takes as well is lost.
@@ -295,7 +295,7 @@ fn a_client_that_freezes() {
 
 type Begin = fn(&Server) -> Attack;
 
-const ATTACKS: [(&str, Begin); 13] = [
+const ATTACKS: [(&str, Begin); 12] = [
     ("silence", silence),
     ("slow-heads", slow_heads),
     ("slow-bodies", slow_bodies),
@@ -308,7 +308,6 @@ const ATTACKS: [(&str, Begin); 13] = [
     ("resets", resets),
     ("flood", flood),
     ("frozen", frozen),
-    ("nothing", |_| Attack::new()),
 ];
 
 /// A session of some hundred KiB.
@@ -325,9 +324,9 @@ fn whatever_clients_do_others_are_served_and_nothing_is_lost() {
     let _alone = alone();
     allow_many();
     let server = Server::start();
+    let idle = server.usage();
     fill(&server);
     let answer_max = server.answer_max();
-    let idle = server.settle(crate::house::Usage { threads: 4, descriptors: 16, ..server.usage() });
     let mut rounds = Vec::new();
     for round in 0..2 {
         for (name, begin) in ATTACKS {
@@ -345,10 +344,7 @@ fn whatever_clients_do_others_are_served_and_nothing_is_lost() {
                 "{session}: begun in {begun:?}, slowest answer {worst:?}, {before:?} before, {after:?} at the end"
             );
             let most = after.peak.saturating_sub(before.peak);
-            if most > PEAK_KIB_MAX {
-                println!("PEAK {most}");
-            }
-            assert!(most < u64::MAX, "{session}: {most} KiB more were resident");
+            assert!(most <= PEAK_KIB_MAX, "{session}: {most} KiB more were resident");
         }
         rounds.push(server.settle(idle));
     }
