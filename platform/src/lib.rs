@@ -11,7 +11,6 @@ compile_error!("duragent needs a Unix: processes, signals and durable renames ar
 pub mod cancel;
 pub mod clock;
 pub mod file;
-pub mod listen;
 pub mod log;
 mod poll;
 pub mod process;

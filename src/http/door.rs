@@ -8,7 +8,7 @@
 use super::guard::Peer;
 use super::shared::Shared;
 use async_io::Async;
-use duragent_platform::{listen, process, socket};
+use duragent_platform::{process, socket};
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -126,7 +126,7 @@ impl Door {
                 // Connections inherit it. Where it cannot be had, the kernel is only slower to notice.
                 let _ = socket::fail_when_gone(listener.as_fd(), SILENCE_MAX);
 
-                listen::queue(&listener, QUEUE_MAX).map_err(failed)?;
+                socket::queue(listener.as_fd(), QUEUE_MAX).map_err(failed)?;
                 let address = listener.local_addr().map_err(failed)?;
                 (Listener::Tcp(listener), Listen::Tcp(address))
             }

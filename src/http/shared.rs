@@ -27,6 +27,10 @@ const LASTING_SPARE_MAX: usize = 32;
 /// Connections at a time that make it worth the while to give memory back when they have gone.
 const FLOOD: usize = 32;
 
+/// Connections that were given up and may still be there while others are accepted: beyond that their descriptors would
+/// count.
+const LEAVING_MAX: usize = 8;
+
 /// Numbers for `/metrics`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traffic {
@@ -64,6 +68,8 @@ pub(super) struct Connections {
     accepted: u64,
     refused: u64,
     given_up: u64,
+    /// Given up, and not gone yet: their descriptors are still taken.
+    leaving: usize,
     /// Most open ones since memory was last given back.
     most: usize,
 }
@@ -148,7 +154,12 @@ impl Shared {
 
     /// Gives up the connection that has waited longest for its client, if one waits.
     pub(super) fn make_room(&self) {
-        self.connections().make_room();
+        self.connections().give_up(|_| true);
+    }
+
+    /// True while as many as [`LEAVING_MAX`] have been given up and are not gone.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.connections().leaving >= LEAVING_MAX
     }
 
     /// Takes a place for an answer that lasts: a stream of events, or the wait for a turn. `None` if only those are left that
@@ -196,6 +207,7 @@ impl Connections {
             // A failure means that its request became whole just now: there may be another.
             if self.open.get(at).is_some_and(|(_, live)| live.give_up(since)) {
                 self.given_up += 1;
+                self.leaving += 1;
                 return Some(self.open.swap_remove(at).1);
             }
         }
@@ -229,8 +241,9 @@ impl Drop for Place {
         match self.kind {
             Kind::Open(number) => {
                 // One that was given up is not there any more.
-                if let Some(at) = connections.open.iter().position(|(open, _)| *open == number) {
-                    connections.open.swap_remove(at);
+                match connections.open.iter().position(|(open, _)| *open == number) {
+                    Some(at) => drop(connections.open.swap_remove(at)),
+                    None => connections.leaving -= 1,
                 }
             }
             Kind::Refused => connections.refusals -= 1,
