@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long somebody else is watched while an attack goes on.
-const WATCHED: Duration = Duration::from_millis(500);
+const WATCHED: Duration = Duration::from_millis(400);
 
 /// Slow clients at a time; eight times as many as there are places.
 const SLOW: usize = 2000;
@@ -337,12 +337,11 @@ fn whatever_clients_do_others_are_served_and_nothing_is_lost() {
     let server = Server::start();
     let idle = server.usage();
     fill(&server);
-    let answer_max = server.answer_max();
     let mut rounds = Vec::new();
     for round in 0..2 {
         for (name, begin) in ATTACKS {
             let session = format!("{name}-{round}");
-            server.session(&session);
+            let answer_max = server.calm(&session);
             server.forget_peak();
             let before = server.usage();
             let start = Instant::now();

@@ -19,6 +19,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// On a machine that is slow without any attack, so many times what it took before is allowed.
 const SLOWER_MAX: u32 = 5;
 
+/// How long the bystander is watched before an attack.
+const CALM: Duration = Duration::from_millis(100);
+
 /// Pause between two rounds of requests of the bystander.
 const PROBE_PAUSE: Duration = Duration::from_millis(10);
 
@@ -173,7 +176,9 @@ impl Server {
     /// Asks for health and the session, and sends it a message, over and over for `time`. All of it has to be answered, and
     /// soon. How long the slowest took.
     pub fn bystander(&self, session: &str, time: Duration, answer_max: Duration) -> Duration {
-        let (start, mut worst, mut said) = (Instant::now(), Duration::ZERO, 0);
+        let path = self.folder().join(format!(".duragent/sessions/{session}/events.jsonl"));
+        let taken = || fs::read_to_string(&path).expect("a log").matches("\"type\":\"message_received\"").count();
+        let (start, mut worst, mut said) = (Instant::now(), Duration::ZERO, taken());
         let session_path = format!("/api/v1/sessions/{session}");
         let messages = format!("{session_path}/messages");
         while start.elapsed() < time {
@@ -193,16 +198,14 @@ impl Server {
             said += 1;
             std::thread::sleep(PROBE_PAUSE);
         }
-        let path = self.folder().join(format!(".duragent/sessions/{session}/events.jsonl"));
-        let log = fs::read_to_string(&path).expect("a log");
-        assert_eq!(log.matches("\"type\":\"message_received\"").count(), said, "each that was taken is on disk, once");
+        assert_eq!(taken(), said, "each that was taken is on disk, once");
         worst
     }
 
-    /// How long answers may take under attack, from how long they take without.
-    pub fn answer_max(&self) -> Duration {
-        self.session("calm");
-        let calm = self.bystander("calm", Duration::from_millis(500), PATIENCE);
+    /// Makes the session, and says how long answers to the bystander may take under attack, from how long they take just now.
+    pub fn calm(&self, session: &str) -> Duration {
+        self.session(session);
+        let calm = self.bystander(session, CALM, PATIENCE);
         ANSWER_MAX.max(calm * SLOWER_MAX)
     }
 }

@@ -25,8 +25,7 @@ fn with_few_descriptors_others_are_served_all_the_same() {
     let _alone = alone();
     allow_many();
     let server = Server::start_in(Workspace::new(), &["prlimit", "--nofile=80:80"]);
-    let answer_max = server.answer_max();
-    server.session("a");
+    let answer_max = server.calm("a");
     let before = server.usage();
     let attack = slow_heads(&server);
     assert!(server.usage().descriptors > 40, "most descriptors are taken");
@@ -45,8 +44,8 @@ fn failing_to_accept_keeps_nobody_out() {
         let inject = format!("inject=accept4:error={error}:when=2+2");
         let strace = ["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=accept4", "-e", &inject];
         let server = Server::start_in(Workspace::new(), &strace);
-        server.session("a");
-        server.bystander("a", WATCHED, AT_ONCE);
+        let answer_max = server.calm("a");
+        server.bystander("a", WATCHED, answer_max);
         assert!(server.metric("http_accept_errors_total") > 0, "{error}: accepting did fail");
     }
 }
