@@ -2,11 +2,16 @@
 //!
 //! Absent: coverage guidance; that is `cargo xtask fuzz`.
 
+#[path = "http/corpus.rs"]
+mod corpus;
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
 
 /// Mutants per seed input; some seconds of an unoptimized build altogether.
 const MUTANTS: u32 = 2_000;
+
+/// Mutants per request vector, of which there are hundreds.
+const VECTOR_MUTANTS: u32 = 30;
 
 /// Most changes in one mutant.
 const CHANGES_MAX: u64 = 8;
@@ -74,12 +79,35 @@ fn smoke(target: fn(&[u8]), seeds: &[&[u8]]) {
         for end in 0..=seed.len() {
             target(&seed[..end]);
         }
-        for _ in 0..MUTANTS {
-            let mut bytes = seed.to_vec();
-            mutate(&mut bytes, &mut random);
-            target(&bytes);
+        mutants(target, seed, MUTANTS, &mut random);
+    }
+}
+
+fn mutants(target: fn(&[u8]), seed: &[u8], count: u32, random: &mut Random) {
+    for _ in 0..count {
+        let mut bytes = seed.to_vec();
+        mutate(&mut bytes, random);
+        target(&bytes);
+    }
+}
+
+/// Runs `target` on what `part` takes out of each request vector, and on mutants of it.
+fn smoke_vectors(target: fn(&[u8]), part: fn(&[u8]) -> &[u8]) {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for vector in corpus::vectors() {
+        let seed = part(&vector.raw);
+        target(seed);
+        // The long ones are long by repetition.
+        if seed.len() < 2048 {
+            mutants(target, seed, VECTOR_MUTANTS, &mut random);
         }
     }
+}
+
+/// What follows the first head.
+fn body(raw: &[u8]) -> &[u8] {
+    let end = raw.windows(4).position(|w| w == b"\r\n\r\n");
+    end.map_or(raw, |end| &raw[end + 4..])
 }
 
 #[test]
@@ -138,6 +166,19 @@ fn http_head() {
             b"OPTIONS * HTTP/1.0\r\nConnection: keep-alive\r\nX-A: \xe4\r\n\r\n",
         ],
     );
+    smoke_vectors(targets::http_head, |raw| raw);
+}
+
+#[test]
+fn chunked() {
+    smoke(
+        targets::chunked,
+        &[
+            b"5\r\nhello\r\nA \t;x=\"y\"\r\n0123456789\r\n000\r\nT: x\r\nU:\r\n\r\nGET / HTTP/1.1\r\n",
+            b"2\r\n\r\n\r\n0\r\n\r\n",
+        ],
+    );
+    smoke_vectors(targets::chunked, body);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! `fuzz_targets/` runs them under libFuzzer, and `tests/fuzz_smoke.rs` on seeded mutations in plain `cargo test`.
 
-use duragent_core::{http_head, json, line, ndjson, sse};
+use duragent_core::{chunked, http_head, json, line, ndjson, sse};
 
 /// JSON: what is read is written back as something that reads the same; `raw` takes every text that `parse` takes; an
 /// error is inside the text.
@@ -108,8 +108,8 @@ fn same_however_it_arrives<T: PartialEq + std::fmt::Debug>(data: &[u8], read: im
     assert_eq!(read(&data.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
 }
 
-/// HTTP heads: the end is found at the same place however the bytes arrive, and what `parse` takes says one thing only: no
-/// control character in it, one host, one framing.
+/// HTTP heads: the end is found at the same place however the bytes arrive, no shorter piece is a head, and what `parse`
+/// takes says one thing only, to a reader that knows nothing but lines and colons as well.
 pub fn http_head(data: &[u8]) {
     let whole = http_head::Finder::default().find(data);
     let mut finder = http_head::Finder::default();
@@ -118,20 +118,101 @@ pub fn http_head(data: &[u8]) {
     let Ok(Some(length)) = whole else { return };
     let bytes = &data[..length];
     assert!(length <= http_head::HEAD_BYTES_MAX && bytes.ends_with(b"\r\n\r\n"), "not a head: {bytes:?}");
-    let head = match http_head::parse(bytes) {
-        Ok(head) => head,
-        Err(refusal) => return assert!((400..=599).contains(&refusal.status()), "{refusal}"),
-    };
+    for end in (0..length).filter(|&end| bytes[..end].ends_with(b"\n")) {
+        assert!(http_head::parse(&bytes[..end]).is_err(), "shorter than it was found to be: {bytes:?}");
+    }
+    match http_head::parse(bytes) {
+        Ok(head) => one_meaning(&head, bytes),
+        Err(refusal) => assert!((400..=599).contains(&refusal.status()), "{refusal}"),
+    }
+}
+
+fn one_meaning(head: &http_head::Head<'_>, bytes: &[u8]) {
+    use http_head::Framing;
     assert!(head.path.starts_with('/') || head.path == "*", "{head:?}");
     assert!([head.method, head.path, head.query].iter().all(|t| t.bytes().all(|b| b.is_ascii_graphic())), "{head:?}");
     assert!(head.host.is_some() || head.minor == 0, "{head:?}");
-    let (lengths, codings) = (head.all("content-length").count(), head.all("transfer-encoding").count());
-    assert!(lengths + codings <= 1 && head.all("host").count() <= 1, "more than one meaning: {head:?}");
-    assert_eq!(head.framing == http_head::Framing::Chunked, codings == 1, "{head:?}");
-    let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
-    let names = |name: &str| {
-        text.split(['\r', '\n']).filter(|line| line.split(':').next().map(str::trim) == Some(name)).count()
+    let delimiter = |b: u8| b.is_ascii_control() || b" ,/@?#\\\"<>".contains(&b);
+    assert!(head.host.is_none_or(|host| !host.is_empty() && !host.bytes().any(delimiter)), "{head:?}");
+    // Latin-1, so that every byte is a character.
+    let text: String = bytes.iter().copied().map(char::from).collect();
+    let mut lines = text.trim_start_matches("\r\n").split("\r\n");
+    let line = lines.next().unwrap_or_default();
+    let parts: Vec<&str> = line.split(' ').collect();
+    assert!(
+        matches!(parts[..], [method, _, version] if method == head.method && version == format!("HTTP/1.{}", head.minor))
+    );
+    assert!(parts[1].ends_with(head.query) && (parts[1].contains(head.path) || head.path == "/"), "{head:?} of {line}");
+    let (mut lengths, mut codings, mut hosts) = (Vec::new(), Vec::new(), 0);
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line:?}"));
+        assert!(
+            name.bytes().all(http_head::is_token_byte) && !value.contains(['\r', '\n', '\0']),
+            "no field: {line:?}"
+        );
+        let value = value.trim_matches([' ', '\t']);
+        let same = |found: &[u8]| found.iter().copied().map(char::from).eq(value.chars());
+        assert!(head.all(name).any(same), "{name}: {value:?} is not seen: {head:?}");
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => lengths.push(value),
+            "transfer-encoding" => codings.push(value.to_ascii_lowercase()),
+            "host" => hosts += 1,
+            _ => {}
+        }
+    }
+    assert!(hosts <= 1 && lengths.len() + codings.len() <= 1, "more than one meaning: {head:?}");
+    match head.framing {
+        Framing::Chunked => assert_eq!(codings, ["chunked"]),
+        Framing::Length(n) => assert!(lengths[0].parse().is_ok_and(|m: u64| m == n) || n == u64::MAX, "{head:?}"),
+        Framing::Empty => {
+            assert!(codings.is_empty() && lengths.iter().all(|n| n.bytes().all(|b| b == b'0')), "{head:?}")
+        }
+    }
+}
+
+/// Chunked bodies: the same body, the same end and the same verdict however the bytes arrive; and what is accepted is what
+/// a reader finds who has all of it before him and takes line for line.
+pub fn chunked(data: &[u8]) {
+    let read = |pieces: &[&[u8]]| {
+        let (mut decoder, mut body, mut taken) = (chunked::Decoder::new(), Vec::new(), 0);
+        for piece in pieces {
+            match decoder.decode(piece, &mut body) {
+                Ok(n) => taken += n,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((body, taken, decoder.is_done()))
     };
-    assert_eq!(names("content-length"), lengths, "a length that some would see: {text}");
-    assert_eq!(names("transfer-encoding"), codings, "a coding that some would see: {text}");
+    same_however_it_arrives(data, read);
+    let Ok((body, taken, done)) = read(&[data]) else { return };
+    assert!(taken <= data.len() && (done || taken == data.len()) && body.len() <= taken);
+    if done {
+        assert_eq!(line_for_line(&data[..taken]), Some(body.clone()), "{:?}", String::from_utf8_lossy(data));
+        assert!(!read(&[&data[..taken - 1]]).is_ok_and(|r| r.2), "done before the end");
+    }
+}
+
+/// The body of exactly these chunks.
+fn line_for_line(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = String::from_utf8_lossy(take_line(&mut rest)?).into_owned();
+        let size = line.split(';').next()?.trim_end_matches([' ', '\t']);
+        let size = usize::from_str_radix(size, 16).ok().filter(|_| !size.starts_with('+'))?;
+        if size == 0 {
+            while let Some([_, ..]) =
+                take_line(&mut rest).filter(|line| !line.starts_with(b":") && line.contains(&b':'))
+            {}
+            return rest.is_empty().then_some(body);
+        }
+        body.extend_from_slice(rest.get(..size)?);
+        rest = rest.get(size..)?.strip_prefix(b"\r\n")?;
+    }
+}
+
+fn take_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let end = rest.windows(2).position(|w| w == b"\r\n")?;
+    let line = &rest[..end];
+    *rest = &rest[end + 2..];
+    if line.iter().any(|b| b"\r\n\0".contains(b)) { None } else { Some(line) }
 }

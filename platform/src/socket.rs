@@ -1,4 +1,5 @@
-//! TCP connections whose other end is gone without a word: a pulled cable, a router that forgot.
+//! What the standard library does not ask of sockets: to notice an other end that is gone without a word (a pulled cable, a
+//! router that forgot), and to keep more connections that nobody has accepted yet.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -25,6 +26,19 @@ pub fn fail_when_gone(socket: BorrowedFd<'_>, silence: Duration) -> io::Result<(
     Ok(())
 }
 
+/// Asks for a queue of `connections_max` that nobody has accepted yet, of which the kernel grants at most its own limit
+/// (`net.core.somaxconn`). The standard library has asked for 128: a hundred clients that come at once fill that, and the
+/// kernel then drops what comes next, which its sender tries again a second later.
+///
+/// # Errors
+/// As listen(2): `listener` does not listen.
+pub fn queue(listener: BorrowedFd<'_>, connections_max: u16) -> io::Result<()> {
+    // SAFETY: takes numbers only; the descriptor is open while it is borrowed. Of a socket that listens already it changes
+    // the length of the queue and nothing else.
+    let result = unsafe { libc::listen(listener.as_raw_fd(), libc::c_int::from(connections_max)) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(not(target_vendor = "apple"))]
 const KEEPIDLE: libc::c_int = libc::TCP_KEEPIDLE;
 #[cfg(target_vendor = "apple")]
@@ -39,8 +53,8 @@ fn set(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: lib
 
 #[cfg(test)]
 mod tests {
-    use super::fail_when_gone;
-    use std::net::TcpListener;
+    use super::{fail_when_gone, queue};
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
@@ -51,5 +65,19 @@ mod tests {
         assert!(fail_when_gone(listener.as_fd(), Duration::from_secs(60)).is_ok());
         let (one, _other) = UnixStream::pair().expect("a pair");
         assert!(fail_when_gone(one.as_fd(), Duration::from_secs(60)).is_err());
+    }
+
+    #[test]
+    fn a_longer_queue_takes_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = listener.local_addr().expect("an address");
+        queue(listener.as_fd(), 1024).expect("it listens");
+        // A connection that found no room would not be made before somebody accepts.
+        let waiting: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(address).expect("room")).collect();
+        for _ in &waiting {
+            listener.accept().expect("a connection");
+        }
+        let file = std::fs::File::open("/dev/null").expect("a file");
+        assert!(queue(file.as_fd(), 1).is_err(), "what does not listen has no queue");
     }
 }

@@ -1,9 +1,9 @@
 //! Reads a request body, never more of it than allowed.
 
-use super::chunked::Decoder;
 use super::io::{Io, Lost};
-use super::limits::Limits;
 use super::problem::{self, Problem};
+use super::shared::Shared;
+use duragent_core::chunked::{Decoder, Malformed};
 use duragent_core::http_head::Framing;
 use std::time::Instant;
 
@@ -23,8 +23,20 @@ pub(super) fn admit(framing: Framing, bytes_max: usize) -> Result<(), Problem> {
     }
 }
 
-/// Reads the body. Memory is taken as bytes arrive, not as they are announced.
-pub(super) async fn read(io: &mut Io, framing: Framing, limits: Limits) -> Result<Vec<u8>, Failed> {
+/// Reads the body. Memory is taken as bytes arrive, not as they are announced, and by all connections together no more than
+/// [`super::Limits`] has.
+pub(super) async fn read(io: &mut Io, framing: Framing, shared: &Shared) -> Result<Vec<u8>, Failed> {
+    if framing == Framing::Empty {
+        return Ok(Vec::new());
+    }
+    io.waits_anew().map_err(|_| Failed::Closed)?;
+    let body = arrive(io, framing, shared).await;
+    shared.arrives(&io.live, 0);
+    body
+}
+
+async fn arrive(io: &mut Io, framing: Framing, shared: &Shared) -> Result<Vec<u8>, Failed> {
+    let limits = shared.limits();
     let deadline = Instant::now() + limits.body_time_max;
     match framing {
         Framing::Empty => Ok(Vec::new()),
@@ -32,6 +44,7 @@ pub(super) async fn read(io: &mut Io, framing: Framing, limits: Limits) -> Resul
             let n = usize::try_from(n).unwrap_or(usize::MAX);
             while io.pending.len() < n {
                 more(io, deadline).await?;
+                shared.arrives(&io.live, io.pending.len());
             }
             let rest = io.pending.split_off(n);
             Ok(std::mem::replace(&mut io.pending, rest))
@@ -39,17 +52,18 @@ pub(super) async fn read(io: &mut Io, framing: Framing, limits: Limits) -> Resul
         Framing::Chunked => {
             let (mut decoder, mut body) = (Decoder::new(), Vec::new());
             loop {
-                let taken = decoder.decode(&io.pending, &mut body).map_err(|e| {
-                    Failed::Refused(Problem::new(problem::BAD_REQUEST, format!("malformed chunked body: {}", e.0)))
-                })?;
+                let malformed = |e: Malformed| Failed::Refused(Problem::new(problem::BAD_REQUEST, e.to_string()));
+                let taken = decoder.decode(&io.pending, &mut body).map_err(malformed)?;
                 io.pending.drain(..taken);
-                if body.len() > limits.body_bytes_max {
+                // Of a chunk that says it is too long, the rest is not awaited.
+                if decoder.left().saturating_add(body.len() as u64) > limits.body_bytes_max as u64 {
                     return Err(Failed::Refused(too_large(limits.body_bytes_max)));
                 }
                 if decoder.is_done() {
                     return Ok(body);
                 }
                 more(io, deadline).await?;
+                shared.arrives(&io.live, body.len() + io.pending.len());
             }
         }
     }

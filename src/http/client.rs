@@ -5,7 +5,7 @@
 //! Absent: TLS, redirects, proxies, and TCP: a TCP stream can be handed over as `UnixStream::from(OwnedFd)`, since all
 //! that is done to it is read, write and shut down.
 
-use super::chunked::Decoder;
+use duragent_core::chunked::Decoder;
 use duragent_core::sse;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;

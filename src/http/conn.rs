@@ -44,7 +44,10 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
             // Boxed, so that an idle connection does not carry the size of the largest handler.
             Ok(Some(bytes)) => Box::pin(exchange(io, peer, shared, bytes)).await,
             Ok(None) => Next::Drop,
-            Err(problem) => Box::pin(end(io, peer, shared, problem)).await,
+            Err(problem) => {
+                let wire = final_wire(&io.pending);
+                Box::pin(end(io, peer, shared, problem, wire)).await
+            }
         };
         if let Next::Last(answer, wire) = next {
             next = Box::pin(last(io, peer, shared, answer, wire)).await;
@@ -61,18 +64,21 @@ pub(super) async fn serve(io: &mut Io, peer: Peer, shared: &Arc<Shared>) {
 /// Answers 503 to a connection that is one too many.
 pub(super) async fn refuse(io: &mut Io, peer: Peer, shared: &Shared) {
     let problem = Problem::new(problem::BUSY, "too many connections are open");
-    if matches!(Box::pin(end(io, peer, shared, problem)).await, Next::Close) {
+    if matches!(Box::pin(end(io, peer, shared, problem, final_wire(b""))).await, Next::Close) {
         io.linger().await;
     }
 }
 
 /// Gives the last answer, to a request of which nothing is known.
-async fn end(io: &mut Io, peer: Peer, shared: &Shared, problem: Problem) -> Next {
-    respond(io, &Asked::new(shared, peer), problem.into(), LAST).await
+async fn end(io: &mut Io, peer: Peer, shared: &Shared, problem: Problem, wire: Wire) -> Next {
+    respond(io, &Asked::new(shared, peer), problem.into(), wire).await
 }
 
-/// For an answer after which nothing can follow, to a request of which nothing is known.
-const LAST: Wire = Wire { minor: 1, head_only: false, close: true };
+/// For an answer after which nothing can follow, to a request of which only the first bytes are understood: HEAD is answered
+/// without a body even then (RFC 9110 section 9.3.2).
+fn final_wire(request: &[u8]) -> Wire {
+    Wire { minor: 1, head_only: request.starts_with(b"HEAD "), close: true }
+}
 
 /// Reads one head off the connection. `None` if the client has nothing more to ask.
 async fn head(io: &mut Io, shared: &Shared, silence_max: Duration) -> Result<Option<Vec<u8>>, Problem> {
@@ -111,7 +117,7 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>)
     let mut asked = Asked::new(shared, peer);
     let head = match http_head::parse(&bytes) {
         Ok(head) => head,
-        Err(refusal) => return respond(io, &asked, Problem::from(refusal).into(), LAST).await,
+        Err(refusal) => return respond(io, &asked, Problem::from(refusal).into(), final_wire(&bytes)).await,
     };
     asked.read(&head);
     let mut wire = Wire { minor: head.minor, head_only: head.method == "HEAD", close: !head.keep_alive };
@@ -129,7 +135,7 @@ async fn exchange(io: &mut Io, peer: Peer, shared: &Arc<Shared>, bytes: Vec<u8>)
     if awaits_word && io.write(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
         return Next::Drop;
     }
-    let body = match body::read(io, head.framing, shared.limits()).await {
+    let body = match body::read(io, head.framing, shared).await {
         Ok(body) => body,
         Err(Failed::Refused(problem)) => {
             return respond(io, &asked, problem.into(), Wire { close: true, ..wire }).await;
@@ -163,7 +169,7 @@ async fn last(io: &mut Io, peer: Peer, shared: &Shared, answer: Answer, wire: Wi
             asked.answered((200, ""));
             sse::stream(io, stream, shared, wire).await
         }
-        Answer::Pages { content_type, mut pages } => match pages.next().await {
+        Answer::Pages { content_type, mut pages, place: _place } => match pages.next().await {
             Err(error) => return respond(io, asked, Problem::from(error).into(), wire).await,
             Ok(page) if pages.is_done() => {
                 return respond(io, asked, Response::new(200, content_type, page), wire).await;
@@ -228,7 +234,10 @@ async fn turn(io: &mut Io, asked: &Asked<'_>, wait: &Wait, wire: Wire) -> Next {
 /// Sends a whole response in one write.
 async fn respond(io: &mut Io, asked: &Asked<'_>, response: Response, wire: Wire) -> Next {
     asked.answered(response.outcome());
-    match io.write(&response.encode(wire)).await {
+    let bytes = response.encode(wire);
+    // Not kept twice for a client that reads slowly.
+    drop(response);
+    match io.write(&bytes).await {
         Ok(()) if wire.close => Next::Close,
         Ok(()) => Next::Keep,
         Err(_) => Next::Drop,

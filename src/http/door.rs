@@ -26,6 +26,9 @@ const SOCKET_MODE: u32 = 0o600;
 /// take to read.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// Connections that the kernel keeps for a TCP listener while we take others; it takes some hundred bytes for each.
+const QUEUE_MAX: u16 = 1024;
+
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -122,6 +125,8 @@ impl Door {
                 let listener = TcpListener::bind(address).map_err(failed)?;
                 // Connections inherit it. Where it cannot be had, the kernel is only slower to notice.
                 let _ = socket::fail_when_gone(listener.as_fd(), SILENCE_MAX);
+
+                socket::queue(listener.as_fd(), QUEUE_MAX).map_err(failed)?;
                 let address = listener.local_addr().map_err(failed)?;
                 (Listener::Tcp(listener), Listen::Tcp(address))
             }

@@ -161,6 +161,10 @@ impl Access {
 /// Refuses what changes something and has a body that does not call itself JSON: a form that a foreign page makes a browser
 /// send cannot say so. What says nothing about a body has none.
 pub(super) fn check_media(head: &Head<'_>) -> Result<(), Problem> {
+    if let Some(coding) = head.one("content-encoding")?.filter(|text| !text.eq_ignore_ascii_case("identity")) {
+        let detail = format!("expected no Content-Encoding, found {coding:?}");
+        return Err(Problem::new(problem::MEDIA_TYPE, detail));
+    }
     let found = head.one("content-type")?;
     if found.is_none() && head.framing == Framing::Empty {
         return Ok(());

@@ -8,19 +8,23 @@
 //! Absent: anything about HTTP.
 
 use async_io::{Async, Timer};
-use smol::future::poll_fn;
+use smol::future::{poll_fn, yield_now};
 use smol::io::{AsyncRead, AsyncWrite};
 use std::io::IoSlice;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// Bytes that one read asks for; lives on the stack during the system call only.
 const READ_BYTES_MAX: usize = 4096;
+
+/// Reads and writes that a connection does in a row before the others get their turn: all share one thread, and a client
+/// that sends or takes as fast as we do would otherwise keep it.
+const ROW_MAX: u32 = 16;
 
 /// Bytes a client may send ahead (pipelining) while it is being answered. More is not a client we know.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
@@ -41,6 +45,8 @@ pub(super) struct Live {
     pub(super) idle: AtomicBool,
     /// Since when it waits for its client, as a number that grows with time; [`WORKING`] or [`GIVEN_UP`] if it does not.
     waiting: AtomicU64,
+    /// Bytes of a body that is arriving.
+    pub(super) arriving: AtomicUsize,
 }
 
 /// It is the client that waits.
@@ -50,7 +56,12 @@ const GIVEN_UP: u64 = u64::MAX;
 
 impl Live {
     pub(super) fn new(socket: Socket) -> Arc<Self> {
-        let live = Self { socket, idle: AtomicBool::new(true), waiting: AtomicU64::new(WORKING) };
+        let live = Self {
+            socket,
+            idle: AtomicBool::new(true),
+            waiting: AtomicU64::new(WORKING),
+            arriving: AtomicUsize::new(0),
+        };
         live.waits();
         Arc::new(live)
     }
@@ -131,15 +142,18 @@ pub(super) struct Io {
     clock: Clock,
     /// Longest time without progress while we write.
     write_time_max: Duration,
+    /// Reads and writes since others had their turn.
+    row: u32,
 }
 
 impl Io {
     pub(super) fn new(live: Arc<Live>, write_time_max: Duration) -> Self {
-        Self { live, pending: Vec::new(), clock: Clock { timer: Timer::never(), armed: None }, write_time_max }
+        Self { live, pending: Vec::new(), clock: Clock { timer: Timer::never(), armed: None }, write_time_max, row: 0 }
     }
 
     /// Waits for more bytes and appends them to `pending`.
     pub(super) async fn fill(&mut self, deadline: Instant) -> Result<(), Lost> {
+        self.take_turn().await;
         let Self { live, pending, clock, .. } = self;
         poll_fn(|cx| match poll_read(&live.socket, cx, pending) {
             Poll::Ready(result) => Poll::Ready(result),
@@ -148,9 +162,25 @@ impl Io {
         .await
     }
 
+    /// Lets the other connections have their turn every now and then.
+    async fn take_turn(&mut self) {
+        self.row += 1;
+        if self.row == ROW_MAX {
+            self.row = 0;
+            yield_now().await;
+        }
+    }
+
     /// From here on the connection waits for its client: see [`Live::waiting`].
     pub(super) fn waits(&self) {
         self.live.waits();
+    }
+
+    /// The head is whole: from here on the connection waits for the body, and not since before.
+    pub(super) fn waits_anew(&self) -> Result<(), Lost> {
+        self.works()?;
+        self.waits();
+        Ok(())
     }
 
     /// The request is whole, and it is up to us.
@@ -168,6 +198,7 @@ impl Io {
         // Takes empty parts away.
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
+            self.take_turn().await;
             let mut deadline = None;
             let Self { live, clock, write_time_max, .. } = self;
             let written = poll_fn(|cx| match Pin::new(&mut &live.socket).poll_write_vectored(cx, parts) {
@@ -219,6 +250,8 @@ impl Io {
 
     /// Says that no more will come, then listens a little so that what was said arrives.
     pub(super) async fn linger(&mut self) {
+        // Its place may go to somebody who has something to ask.
+        self.waits();
         self.live.shut(Shutdown::Write);
         let deadline = Instant::now() + LINGER_TIME_MAX;
         let mut left = LINGER_BYTES_MAX;

@@ -8,6 +8,10 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// Body bytes, unless configured otherwise: far above any message a person writes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of the bodies that are arriving, over all connections: each may be large, but not all of them at once. A board with
+/// 512 MiB of memory would not survive that.
+const ARRIVING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Longest time from the first byte of a head, or from the connection's start, to the head's end.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -45,6 +49,13 @@ pub struct Limits {
     pub ping_time_max: Duration,
     /// From the end of the runtime to the end of requests under way.
     pub last_time_max: Duration,
+}
+
+impl Limits {
+    /// Bytes of the bodies that are arriving, over all connections; two of the largest fit in any case.
+    pub(super) fn arriving_bytes_max(&self) -> usize {
+        ARRIVING_BYTES_MAX.max(self.body_bytes_max.saturating_mul(2))
+    }
 }
 
 impl Default for Limits {

@@ -18,6 +18,14 @@ use std::time::{Duration, Instant};
 /// its client is gone.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Connections that are taken in a row before those that are open get their turn. Whoever connects fast enough would
+/// otherwise keep everybody else waiting.
+const ROW_MAX: u32 = 8;
+
+/// How often, and how long each time, those that were given up are waited for before the next is accepted.
+const LEAVING_PAUSES_MAX: u32 = 10;
+const LEAVING_PAUSE: Duration = Duration::from_millis(1);
+
 /// Listeners that are being served.
 pub struct Server {
     shared: Arc<Shared>,
@@ -74,7 +82,19 @@ impl Server {
 }
 
 async fn accept(door: Door, shared: Arc<Shared>) {
+    let mut row = 0;
     loop {
+        row += 1;
+        if row == ROW_MAX {
+            row = 0;
+            smol::future::yield_now().await;
+            for _ in 0..LEAVING_PAUSES_MAX {
+                if !shared.is_crowded() {
+                    break;
+                }
+                Timer::after(LEAVING_PAUSE).await;
+            }
+        }
         match door.accept().await {
             Ok((stream, peer)) => {
                 let served = serve_stream(stream, peer, Arc::clone(&shared));

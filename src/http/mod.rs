@@ -12,7 +12,6 @@
 mod accept;
 mod api;
 mod body;
-mod chunked;
 pub mod client;
 mod conn;
 mod door;

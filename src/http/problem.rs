@@ -129,7 +129,6 @@ impl From<Refusal> for Problem {
             Refusal::Malformed(_) => BAD_REQUEST,
             Refusal::TargetTooLong => TARGET,
             Refusal::HeadTooLarge | Refusal::TooManyHeaders => HEAD,
-            Refusal::UnknownCoding => NOT_IMPLEMENTED,
             Refusal::UnknownExpectation => EXPECTATION,
             Refusal::UnknownVersion => VERSION,
         };

@@ -14,7 +14,7 @@ use async_io::Async;
 use duragent_platform::process::release_memory;
 use smol::channel::{Receiver, Sender, bounded};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Connections over the limit that are being told so. Those over this one as well are closed without a word.
@@ -27,6 +27,10 @@ const LASTING_SPARE_MAX: usize = 32;
 
 /// Connections at a time that make it worth the while to give memory back when they have gone.
 const FLOOD: usize = 32;
+
+/// Connections that were given up and may still be there while others are accepted: beyond that their descriptors would
+/// count.
+const LEAVING_MAX: usize = 8;
 
 /// Numbers for `/metrics`.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +51,8 @@ pub struct Shared {
     pub(super) live: Mutex<Connections>,
     pub(super) draining: AtomicBool,
     pub(super) meter: Meter,
+    /// Bytes of the bodies that are arriving: the sum of what the connections say.
+    arriving: AtomicUsize,
     /// Closed when somebody asks for the end over HTTP.
     stop: (Sender<()>, Receiver<()>),
     /// A word here whenever a connection has ended.
@@ -62,6 +68,8 @@ pub(super) struct Connections {
     accepted: u64,
     refused: u64,
     given_up: u64,
+    /// Given up, and not gone yet: their descriptors are still taken.
+    leaving: usize,
     /// Most open ones since memory was last given back.
     most: usize,
 }
@@ -77,6 +85,7 @@ impl Shared {
             live: Mutex::default(),
             draining: AtomicBool::new(false),
             meter: Meter::default(),
+            arriving: AtomicUsize::new(0),
             stop: bounded(1),
             ended: bounded(1),
         })
@@ -125,7 +134,7 @@ impl Shared {
     /// Takes a place for the connection, if there is one or one can be made.
     fn admit(self: &Arc<Self>, live: Arc<Live>) -> Admission {
         let mut connections = self.connections();
-        if connections.open.len() < self.limits.connections_max || connections.make_room() {
+        if connections.open.len() < self.limits.connections_max || connections.give_up(|_| true).is_some() {
             connections.accepted += 1;
             let number = connections.accepted;
             connections.open.push((number, live));
@@ -142,7 +151,12 @@ impl Shared {
 
     /// Gives up the connection that has waited longest for its client, if one waits.
     pub(super) fn make_room(&self) {
-        self.connections().make_room();
+        self.connections().give_up(|_| true);
+    }
+
+    /// True while as many as [`LEAVING_MAX`] have been given up and are not gone.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.connections().leaving >= LEAVING_MAX
     }
 
     /// Takes a place for an answer that lasts: a stream of events, or the wait for a turn. `None` if only those are left that
@@ -156,6 +170,19 @@ impl Shared {
         connections.lasting += 1;
         Some(Place { shared: Arc::clone(self), kind: Kind::Lasting })
     }
+
+    /// Notes how much of the body of a connection there is. If that is too much in all, who has waited longest with a part
+    /// of one is given up, and it may be this one.
+    pub(super) fn arrives(&self, live: &Live, bytes: usize) {
+        let before = live.arriving.swap(bytes, Ordering::Relaxed);
+        let more = bytes.wrapping_sub(before);
+        let all = self.arriving.fetch_add(more, Ordering::Relaxed).wrapping_add(more);
+        if bytes > before && all > self.limits.arriving_bytes_max() {
+            let given_up = self.connections().give_up(|live| live.arriving.load(Ordering::Relaxed) > 0);
+            let freed = given_up.map_or(0, |live| live.arriving.swap(0, Ordering::Relaxed));
+            self.arriving.fetch_sub(freed, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Connections {
@@ -168,17 +195,17 @@ impl Connections {
         ebb
     }
 
-    /// Gives up the connection that has waited longest for its client. False if all of them are at work: then it is we who
-    /// are slow.
-    fn make_room(&mut self) -> bool {
+    /// Gives up the connection that has waited longest for its client, among those that `may` go. `None` if all of them are at
+    /// work: then it is we who are slow.
+    fn give_up(&mut self, may: fn(&Live) -> bool) -> Option<Arc<Live>> {
         loop {
-            let waiting = self.open.iter().enumerate().filter_map(|(at, (_, live))| Some((live.waiting()?, at)));
-            let Some((since, at)) = waiting.min() else { return false };
+            let candidates = self.open.iter().enumerate().filter(|(_, (_, live))| may(live));
+            let (since, at) = candidates.filter_map(|(at, (_, live))| Some((live.waiting()?, at))).min()?;
             // A failure means that its request became whole just now: there may be another.
             if self.open.get(at).is_some_and(|(_, live)| live.give_up(since)) {
-                self.open.swap_remove(at);
                 self.given_up += 1;
-                return true;
+                self.leaving += 1;
+                return Some(self.open.swap_remove(at).1);
             }
         }
     }
@@ -211,8 +238,9 @@ impl Drop for Place {
         match self.kind {
             Kind::Open(number) => {
                 // One that was given up is not there any more.
-                if let Some(at) = connections.open.iter().position(|(open, _)| *open == number) {
-                    connections.open.swap_remove(at);
+                match connections.open.iter().position(|(open, _)| *open == number) {
+                    Some(at) => drop(connections.open.swap_remove(at)),
+                    None => connections.leaving -= 1,
                 }
             }
             Kind::Refused => connections.refusals -= 1,

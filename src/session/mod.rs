@@ -46,7 +46,7 @@ pub struct Gauges {
     /// Commands that wait in the mailboxes of sessions.
     pub commands: u64,
     /// Jobs that wait and threads there are, by pool.
-    pub pools: [(&'static str, Depth); 2],
+    pub pools: [(&'static str, Depth); 3],
 }
 
 #[cfg(test)]

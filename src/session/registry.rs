@@ -130,7 +130,11 @@ impl Runtime {
             sessions_live: handles.len() as u64,
             sessions: [Status::Idle, Status::Running, Status::Waiting, Status::Paused, Status::Closed].map(with),
             commands: handles.iter().map(|h| h.mailbox.len() as u64).sum(),
-            pools: [("writer", self.shared.writers.depth()), ("worker", self.shared.workers.depth())],
+            pools: [
+                ("writer", self.shared.writers.depth()),
+                ("worker", self.shared.workers.depth()),
+                ("reader", self.shared.readers.depth()),
+            ],
         }
     }
 

@@ -22,6 +22,8 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+/// Bytes of log lines after which a page of events ends; it is longer by at most one line.
+const EVENTS_BYTES_MAX: usize = 64 * 1024;
 /// Longest title in characters: a line of a list.
 const TITLE_CHARS_MAX: usize = 256;
 /// Longest idempotency key in bytes.
@@ -40,6 +42,7 @@ pub(super) struct Shared {
     pub(super) limits: Arc<DeviceLimits>,
     pub(super) writers: Pool,
     pub(super) workers: Pool,
+    readers: Pool,
     pub(super) slots: Mutex<HashMap<String, Slot>>,
     pub(super) hubs: Mutex<HashMap<String, Arc<Hub>>>,
     pub(super) counters: Arc<Tally>,
@@ -59,6 +62,7 @@ impl Runtime {
             writers: Pool::new("writer", limits.writers_max),
             workers: Pool::new("worker", limits.workers_max),
             counters: Arc::new(Tally::new(limits.slow)),
+            readers: Pool::new("reader", limits.readers_max),
             limits: Arc::new(limits),
             slots: Mutex::default(),
             hubs: Mutex::default(),
@@ -287,7 +291,7 @@ impl Runtime {
         Ok(Follow::new(self.clone(), id.to_owned(), heard, after, through))
     }
 
-    /// At most `limit` events after seq `after`.
+    /// At most `limit` events after seq `after`, and no more once they come to [`EVENTS_BYTES_MAX`].
     ///
     /// # Errors
     /// [`ApiError::NotFound`], or if it cannot be read.
@@ -296,14 +300,15 @@ impl Runtime {
         let (store, id) = (self.shared.store.clone(), id.to_owned());
         self.read(move || {
             let through = through.map_or_else(|| store.settle(&id), Ok)?;
-            let (mut lines, mut last) = (Vec::new(), after);
+            let (mut lines, mut last, mut bytes) = (Vec::new(), after, 0);
             store.read(&id, after, through, &mut |seq, line| {
                 lines.push(Arc::from(line));
                 last = seq;
-                lines.len() < limit
+                bytes += line.len();
+                lines.len() < limit && bytes < EVENTS_BYTES_MAX
             })?;
             // A page that is not full ends at the end, or at damage: asked again, it would end there for ever.
-            let more = lines.len() >= limit && last < through;
+            let more = (lines.len() >= limit || bytes >= EVENTS_BYTES_MAX) && last < through;
             Ok(EventPage { lines, next: more.then_some(last) })
         })
         .await
@@ -409,7 +414,7 @@ impl Runtime {
         &self,
         job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        finished(self.shared.workers.run(job).await)
+        finished(self.shared.readers.run(job).await)
     }
 }
 

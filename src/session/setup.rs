@@ -50,8 +50,10 @@ pub struct DeviceLimits {
     pub tool_time_max: Duration,
     /// Threads that write logs: as many syncs run side by side, which the file system merges. Made when needed.
     pub writers_max: usize,
-    /// Threads that wait for models, tools and file reads.
+    /// Threads that wait for models and tools.
     pub workers_max: usize,
+    /// Threads that read logs for clients.
+    pub readers_max: usize,
     /// What is reported as slow; `None` if nobody operates the runtime, and nothing is reported at all.
     pub slow: Option<Slow>,
 }
@@ -68,6 +70,8 @@ impl Default for DeviceLimits {
             tool_time_max: Duration::from_secs(300),
             writers_max: 64,
             workers_max: 64,
+            // Reading is work for the processor: more threads take it from whoever has to answer meanwhile.
+            readers_max: 4,
             slow: None,
         }
     }

@@ -2,6 +2,7 @@
 
 mod api;
 mod client;
+mod corpus;
 mod events;
 mod house;
 mod limits;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 15] = [
+const TOOLS: [(&str, &str); 16] = [
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
@@ -18,8 +18,9 @@ const TOOLS: [(&str, &str); 15] = [
     ("su", "util-linux"),
     ("unshare", "util-linux"),
     ("setsid", "util-linux"),
-    ("python3", "python3 python3-venv"),
     ("setpriv", "util-linux"),
+    ("prlimit", "util-linux"),
+    ("python3", "python3 python3-venv"),
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("nginx", "nginx-light"),

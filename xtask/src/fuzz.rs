@@ -3,6 +3,9 @@
 //! The same functions run on seeded mutations in plain `cargo test` (tests/fuzz_smoke.rs); this is the long run, which
 //! needs a nightly compiler and cargo-fuzz, and is therefore no part of `check`.
 
+#[path = "../../tests/http/corpus.rs"]
+mod corpus;
+
 use crate::repo::{Repo, run as execute};
 use crate::{Failure, Result, Tally};
 use std::process::{Command, Stdio};
@@ -29,10 +32,31 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
     };
     require_tools()?;
     for target in &targets {
+        seed(repo, target)?;
         let limit = format!("-max_total_time={seconds}");
         execute(cargo_nightly().current_dir(&repo.root).args(["fuzz", "run", target, "--", &limit, "-timeout=10"]))?;
     }
     Ok(Tally { passed: targets.len() as u64, failed: 0 })
+}
+
+/// Puts the request vectors into the corpus of the targets that read HTTP, so that the fuzzer starts from all of them. What
+/// it has found before stays.
+fn seed(repo: &Repo, target: &str) -> Result<()> {
+    let part = match target {
+        "http_head" => |raw: &[u8]| raw.to_vec(),
+        "chunked" => |raw: &[u8]| {
+            let end = raw.windows(4).position(|w| w == b"\r\n\r\n").map_or(0, |end| end + 4);
+            raw.get(end..).unwrap_or_default().to_vec()
+        },
+        _ => return Ok(()),
+    };
+    let folder = repo.root.join("fuzz/corpus").join(target);
+    let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", folder.display()));
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    for vector in corpus::vectors() {
+        std::fs::write(folder.join(vector.name.replace('/', "-")), part(&vector.raw)).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn known<'a>(all: &[&'a str], target: &str) -> Result<&'a str> {

@@ -11,6 +11,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::Ipv6Addr;
 
 /// Longest head in bytes, request line and final empty line included. Browsers send 1–2 KiB; cookies may double that.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -32,8 +33,6 @@ pub enum Refusal {
     HeadTooLarge,
     /// More than [`HEADERS_MAX`] header fields.
     TooManyHeaders,
-    /// A transfer coding other than `chunked`.
-    UnknownCoding,
     /// An `Expect` other than `100-continue`.
     UnknownExpectation,
     /// Neither HTTP/1.0 nor HTTP/1.1.
@@ -49,7 +48,6 @@ impl Refusal {
             Self::TargetTooLong => 414,
             Self::UnknownExpectation => 417,
             Self::HeadTooLarge | Self::TooManyHeaders => 431,
-            Self::UnknownCoding => 501,
             Self::UnknownVersion => 505,
         }
     }
@@ -62,7 +60,6 @@ impl fmt::Display for Refusal {
             Self::TargetTooLong => write!(f, "request target longer than {TARGET_BYTES_MAX} bytes"),
             Self::HeadTooLarge => write!(f, "request head longer than {HEAD_BYTES_MAX} bytes"),
             Self::TooManyHeaders => write!(f, "more than {HEADERS_MAX} header fields"),
-            Self::UnknownCoding => f.write_str("expected the transfer coding chunked and no other"),
             Self::UnknownExpectation => f.write_str("expected no expectation but 100-continue"),
             Self::UnknownVersion => f.write_str("expected HTTP/1.0 or HTTP/1.1"),
         }
@@ -132,7 +129,8 @@ impl Finder {
 }
 
 /// `tchar` of RFC 9110 section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
+#[must_use]
+pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -234,11 +232,15 @@ fn grammar(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// True if the request line ends in `HTTP/` and a digit: a version, only not ours.
+/// True if the request line ends in a version (RFC 9112 section 2.3), only not in one of ours.
 fn names_a_version(bytes: &[u8]) -> bool {
     let line = bytes.split(|&b| b == b'\r').find(|l| !l.is_empty() && *l != b"\n").unwrap_or_default();
-    let version = line.rsplit(|&b| b == b' ').next().and_then(|v| v.strip_prefix(b"HTTP/"));
-    version.and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)
+    let mut parts = line.split(|&b| b == b' ');
+    let version = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some(_), Some(version), None) => version,
+        _ => return false,
+    };
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 /// Splits a target into authority, path and query (RFC 9112 section 3.2: origin, absolute and asterisk form).
@@ -246,11 +248,13 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(Option<&'a str>, &
     if target.len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
-    if !target.is_ascii() || target.contains('#') {
+    if !target.bytes().all(is_uri_byte) {
         return Err(Refusal::Malformed("character in the request target that has to be percent-encoded"));
     }
-    if target == "*" && method == "OPTIONS" {
-        return Ok((None, target, ""));
+    match (method, target) {
+        ("OPTIONS", "*") => return Ok((None, target, "")),
+        ("CONNECT", _) => return Err(Refusal::Malformed("CONNECT, which only a proxy understands")),
+        _ => {}
     }
     let (authority, rest) = match target.get(..7) {
         Some(scheme) if scheme.eq_ignore_ascii_case("http://") => {
@@ -261,6 +265,9 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(Option<&'a str>, &
         }
         _ => (None, target),
     };
+    if rest.contains(['[', ']']) {
+        return Err(Refusal::Malformed("character in the request target that has to be percent-encoded"));
+    }
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     match (authority, path) {
         (Some(_), "") => Ok((authority, "/", query)),
@@ -269,26 +276,50 @@ fn split_target<'a>(method: &str, target: &'a str) -> Result<(Option<&'a str>, &
     }
 }
 
-/// The host, from the target if that names one (RFC 9112 section 3.2.2), else from the one `Host` field.
+/// Characters of a URI (RFC 3986 section 2), except for `#`, whose part is never sent, and for brackets, which stand around
+/// IPv6 addresses only. What other servers make of the rest differs.
+fn is_uri_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%[]".contains(&byte)
+}
+
+/// The host, from the target if that names one (RFC 9112 section 3.2.2), else from the one `Host` field. That field has to be
+/// there and well-formed in either case.
 fn host<'a>(head: &Head<'a>, authority: Option<&'a str>) -> Result<Option<&'a str>, Refusal> {
-    let field = match head.one("host") {
-        Ok(field) => field,
-        Err(_) => return Err(Refusal::Malformed("expected one Host field")),
-    };
+    let Ok(field) = head.one("host") else { return Err(Refusal::Malformed("expected one Host field")) };
     if field.is_none() && head.minor >= 1 {
         return Err(Refusal::Malformed("expected a Host field"));
     }
-    let host = authority.or(field);
-    let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || b".-_[]:%~".contains(&b);
-    match host {
-        Some(text) if text.is_empty() || !text.bytes().all(is_host_byte) => {
-            Err(Refusal::Malformed("malformed Host field"))
-        }
-        host => Ok(host),
+    if field.is_some_and(|text| !is_host_and_port(text)) {
+        return Err(Refusal::Malformed("malformed Host field"));
     }
+    if authority.is_some_and(|text| !is_host_and_port(text)) {
+        return Err(Refusal::Malformed("malformed host in the request target"));
+    }
+    Ok(authority.or(field))
 }
 
-/// RFC 9112 section 6.3, without its leniencies.
+/// `uri-host [ ":" port ]` (RFC 9110 section 7.2): a name, an IPv4 address, or an IPv6 address in brackets. An empty host is
+/// not valid in the scheme `http`.
+fn is_host_and_port(text: &str) -> bool {
+    let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+        None => {
+            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let is_name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._~%".contains(&b);
+            (!name.is_empty() && name.bytes().all(is_name_byte), port)
+        }
+    };
+    is_host
+        && match port.strip_prefix(':') {
+            Some(digits) => {
+                digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+            }
+            None => port.is_empty(),
+        }
+}
+
+/// RFC 9112 section 6.3, without its leniencies. It would have 501 for codings that nobody knows if `chunked` is the last of
+/// them; 400 is for all that leave the end of the body in doubt, and we do not tell these apart.
 fn framing(head: &Head<'_>) -> Result<Framing, Refusal> {
     let mut lengths = head.all("content-length");
     let (length, second) = (lengths.next(), lengths.next());
@@ -298,7 +329,7 @@ fn framing(head: &Head<'_>) -> Result<Framing, Refusal> {
         (Some(_), None) if head.minor == 0 => Err(Refusal::Malformed("Transfer-Encoding in HTTP/1.0")),
         (Some(_), None) if codings.next().is_some() => Err(Refusal::Malformed("more than one Transfer-Encoding")),
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-        (Some(_), None) => Err(Refusal::UnknownCoding),
+        (Some(_), None) => Err(Refusal::Malformed("expected the transfer coding chunked and no other")),
         (None, Some(_)) if second.is_some() => Err(Refusal::Malformed("more than one Content-Length")),
         (None, Some(digits)) => match content_length(digits)? {
             0 => Ok(Framing::Empty),

@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod agent;
+pub mod chunked;
 pub mod crc;
 pub mod event;
 pub mod http_head;

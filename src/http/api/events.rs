@@ -24,6 +24,8 @@ pub(super) async fn get(shared: &Arc<Shared>, request: &Request<'_>, id: &str) -
         let _place = lasting(shared)?;
         return Ok(Answer::Stream(Stream { follow: shared.runtime.follow(id, after).await?, until: None, _place }));
     }
+    // Until the page is made.
+    let _place = lasting(shared)?;
     let page = shared.runtime.events(id, after, limit).await?;
     let body = object(|json| {
         json.raw("events", &array(&page.lines));

@@ -71,9 +71,9 @@ fn idempotency_key(request: &Request<'_>) -> Result<Option<String>, Problem> {
     }
 }
 
-pub(super) fn list(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
+pub(super) fn list(shared: &Arc<Shared>, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     request.wants_json()?;
-    Ok(Answer::Pages { content_type: JSON, pages: shared.runtime.messages(id) })
+    Ok(Answer::Pages { content_type: JSON, pages: shared.runtime.messages(id), place: lasting(shared)? })
 }
 
 /// `{seq, turn}`: the message is durable.

@@ -49,7 +49,7 @@ pub(super) enum Answer {
     /// Stream events.
     Stream(Stream),
     /// Send a body that may be long, a page at a time.
-    Pages { content_type: &'static str, pages: Pages },
+    Pages { content_type: &'static str, pages: Pages, place: Place },
 }
 
 /// Events to be streamed: up to the end of the turn `until`, or for good.
@@ -110,7 +110,9 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<'_>) -> Resul
 
 /// A place for an answer that lasts.
 fn lasting(shared: &Arc<Shared>) -> Result<Place, Problem> {
-    shared.admit_lasting().ok_or_else(|| Problem::new(problem::BUSY, "too many clients follow sessions already"))
+    shared
+        .admit_lasting()
+        .ok_or_else(|| Problem::new(problem::BUSY, "too many clients follow or read sessions already"))
 }
 
 impl Request<'_> {

@@ -1,6 +1,6 @@
 //! Sessions: list, show, make, close, cancel, fork, export.
 
-use super::{Answer, LINES, Request};
+use super::{Answer, LINES, Request, lasting};
 use crate::http::json::{array, missing, object, read_object, string, whole};
 use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
@@ -8,6 +8,7 @@ use crate::http::shared::Shared;
 use crate::session::api::{Filter, NewSession, Status, Summary};
 use duragent_core::event::Usage;
 use duragent_core::time::rfc3339;
+use std::sync::Arc;
 
 /// `{agent, id?, title?}`.
 pub(super) async fn create(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
@@ -92,9 +93,9 @@ pub(super) async fn fork(shared: &Shared, request: &Request<'_>, id: &str) -> Re
 }
 
 /// The log as it is on disk.
-pub(super) fn export(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
+pub(super) fn export(shared: &Arc<Shared>, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     request.wants(&[LINES])?;
-    Ok(Answer::Pages { content_type: LINES, pages: shared.runtime.export(id) })
+    Ok(Answer::Pages { content_type: LINES, pages: shared.runtime.export(id), place: lasting(shared)? })
 }
 
 fn summary_json(summary: &Summary) -> String {

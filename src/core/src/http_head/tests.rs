@@ -124,11 +124,22 @@ fn refused_heads_get_the_expected_status() {
         (400, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n"),
         (400, "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
         (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
-        (501, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
-        (501, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n"),
-        (501, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n"),
-        (501, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n"),
+        (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
+        (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n"),
+        (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n"),
+        (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n"),
         (417, "POST / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n"),
+        (400, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n"),
+        (400, "GET / HTTP/1.10\r\nHost: a\r\n\r\n"),
+        (400, "GET / HTTP/1,1\r\nHost: a\r\n\r\n"),
+        (400, "GET /  HTTP/2.0\r\nHost: a\r\n\r\n"),
+        (400, "GET /a b HTTP/2.0\r\nHost: a\r\n\r\n"),
+        (400, "GET /\\a HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, "GET /[a] HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, "GET http://[::1]/?[a] HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, "GET http://b/ HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+        (400, "GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n"),
         (505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
         (505, "GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
         (505, "PRI * HTTP/2.0\r\n\r\n"),
@@ -202,4 +213,56 @@ fn mutated_heads_neither_panic_nor_differ_by_arrival() {
         }
     }
     assert!(accepted > 100 && refused > 100, "the mutations reach both sides: {accepted} accepted, {refused} refused");
+}
+
+#[test]
+fn a_host_is_a_name_or_an_address_and_a_port() {
+    let read = |host: &str| check(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_ok();
+    for host in [
+        "a",
+        "a.b-c_d~e",
+        "%41",
+        "a:",
+        "a:0",
+        "a:65535",
+        "1.2.3.4",
+        "[::1]",
+        "[::ffff:1.2.3.4]:80",
+        "[1:2:3:4:5:6:7:8]:",
+    ] {
+        assert!(read(host), "{host}");
+        assert_eq!(
+            check(&format!("GET http://{host}/a HTTP/1.1\r\nHost: x\r\n\r\n")).map(|h| h.path.len()),
+            Ok(2),
+            "{host}"
+        );
+    }
+    for host in [
+        "",
+        ":80",
+        "a:b",
+        "a:65536",
+        "a:99999999999999999999",
+        "a:+1",
+        "a:80:80",
+        "::1",
+        "[::1",
+        "::1]",
+        "[]",
+        "[a]",
+        "[::1]a",
+        "[::1%25eth0]",
+        "[1.2.3.4]",
+        "a@b",
+        "a/b",
+        "a?b",
+        "a#b",
+        "a,b",
+        "a b",
+        "a\\b",
+        "[[::1]]",
+        "a[::1]",
+    ] {
+        assert!(!read(host), "{host}");
+    }
 }
