@@ -1,6 +1,6 @@
 //! Keeps `docs/formats.md` honest: what the code defines has to be there, as the code has it.
 
-use duragent::config::Limits;
+use duragent::config::{Limits, ServerLimits};
 use duragent_core::{event::Body, line};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -67,9 +67,11 @@ fn the_first_two_example_lines_are_chained_as_the_page_says() {
 
 #[test]
 fn every_limit_has_a_row_with_its_default_and_range() {
-    check("limits", 11, Limits::TABLE, |(name, default, range)| {
-        format!("\n| `{name}` | {default} | {} to {} | ", range.start(), range.end())
-    });
+    for (what, count, table) in [("limits", 11, Limits::TABLE), ("limits of the server", 7, ServerLimits::TABLE)] {
+        check(what, count, table, |(name, default, range)| {
+            format!("\n| `{name}` | {default} | {} to {} | ", range.start(), range.end())
+        });
+    }
 }
 
 #[test]

@@ -298,7 +298,7 @@ impl Throttle {
         Self(Mutex::new(Window { began: None, lines: 0, held_back: 0 }))
     }
 
-    /// As [`line`], if there is room in this minute.
+    /// As [`line()`], if there is room in this minute.
     pub fn line(&self, level: Level, text: &str, fields: &[Field<'_>], about: &[Field<'_>]) {
         if !writes(level) {
             return;

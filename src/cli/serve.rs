@@ -157,7 +157,7 @@ fn connections_max(configured: usize, sessions_live_max: u64) -> usize {
     configured.min(most)
 }
 
-/// Who may ask. Only hashes of the tokens are kept.
+/// Who may ask.
 fn access(config: &config::Server) -> Access {
     let token = |secret: &Option<config::Secret>| secret.as_ref().and_then(|secret| Token::new(secret.expose()));
     Access {

@@ -29,7 +29,7 @@ const LATER: [&str; 4] =
     ["max_connections", "request_timeout_seconds", "idle_timeout_seconds", "keep_alive_interval_seconds"];
 
 /// First parts of the paths that the server has itself: below them nobody could tell what is meant.
-const OWN_PATHS: [&str; 5] = ["api", "livez", "metrics", "readyz", "version"];
+const OWN_PATHS: [&str; 6] = ["api", "livez", "metrics", "openapi.yaml", "readyz", "version"];
 
 /// Mode of a unix socket unless configured otherwise: who may connect is who may read the workspace.
 const SOCKET_MODE: u32 = 0o600;

@@ -112,7 +112,7 @@ impl Shared {
         self.stop.0.close();
     }
 
-    /// Resolves once `POST /api/admin/v1/shutdown` was asked for. What follows is [`Server::drain`].
+    /// Resolves once `POST /api/admin/v1/shutdown` was asked for. What follows is [`super::Server::drain`].
     pub async fn shutdown_requested(&self) {
         // Nothing is ever sent: the only answer is that the channel is closed.
         let _ = self.stop.1.recv().await;

@@ -16,7 +16,7 @@ pub struct Family {
     pub help: &'static str,
     /// Name of the label; empty for a single number.
     pub label: &'static str,
-    /// Values of the label, at most [`VALUES_MAX`]; a single empty one for a single number.
+    /// Values of the label, at most 24; a single empty one for a single number.
     pub values: &'static [&'static str],
 }
 

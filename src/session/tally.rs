@@ -130,7 +130,7 @@ impl Slow {
 
 /// What is counted.
 pub struct Tally {
-    /// Of [`FAMILIES`].
+    /// Of all families.
     pub counts: Counts,
     /// Time of fdatasync in commits.
     pub fsync: Histogram,

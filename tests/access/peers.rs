@@ -15,8 +15,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).expect("there is a socket").permissions().mode() & 0o777
 }
 
-/// What another user gets at a socket: a status, or 0 if there is no way in. Only root can become another user; whoever else
-/// runs the tests is answered as themselves.
+/// What another user gets at a socket: a status, or 0 if there is no way in. Only root can become another user.
 fn as_another(socket: &Path, header: &str) -> u16 {
     let curl = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket"];
     let mut command = Command::new("setpriv");
@@ -64,7 +63,9 @@ fn at_a_unix_socket_the_kernel_says_who_asks() {
     // Without a token the mode is the guard.
     let house = House::new("address: 'unix:../open.sock', socket_mode: '0666'", &polite());
     let _served = house.serve();
-    assert_eq!(as_another(&house.root.join("open.sock"), "X: y"), 200);
+    if is_root() {
+        assert_eq!(as_another(&house.root.join("open.sock"), "X: y"), 200);
+    }
 }
 
 #[test]

@@ -7,11 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 /// Generated requests for each operation and phase, unless the variable `DURAGENT_OPENAPI_EXAMPLES` says otherwise: the
-/// slice takes about half a minute. `cargo xtask openapi` makes a longer campaign.
-const EXAMPLES: &str = "30";
+/// slice takes less than a minute. `cargo xtask openapi` makes a longer campaign.
+const EXAMPLES: &str = "50";
 
 /// A whole number, printed by schemathesis too; the variable `DURAGENT_OPENAPI_SEED` says otherwise.
 const SEED: &str = "1";
+
+/// The agents of the scenario.
+const EVERYBODY: [&str; 4] = ["assistant", "asker", "slow", "broken"];
 
 const CONFIG: &str = include_str!("schemathesis.toml");
 
@@ -45,17 +48,36 @@ fn the_description_is_valid() {
     told.unwrap_or_else(|text| panic!("docs/openapi.yaml is not OpenAPI 3.1: {text}"));
 }
 
-#[test]
-fn every_answer_that_is_described_is_given_as_described() {
-    let stage = Stage::new("scenario", &["assistant", "asker", "slow", "broken"], 600);
-    let description = stage.write("openapi.yaml", DESCRIPTION);
+/// Runs the scenario with the description in the file `path`. It ends the server.
+fn scenario(stage: &Stage, path: &Path) -> Result<String, String> {
     stage.write("hooks.py", include_str!("hooks.py"));
     let script = stage.write("scenario.py", include_str!("scenario.py"));
     let mut command = Command::new(python::programs().join("python"));
-    command.arg(script).arg(&description).args([&stage.url, TOKEN, ADMIN_TOKEN]);
-    let told = outcome(command.current_dir(stage.folder.join(".duragent")));
-    let told = told.unwrap_or_else(|text| panic!("{text}"));
+    command.arg(script).arg(path).args([&stage.url, TOKEN, ADMIN_TOKEN]);
+    outcome(command.current_dir(stage.folder.join(".duragent")))
+}
+
+#[test]
+fn every_answer_that_is_described_is_given_as_described() {
+    let stage = Stage::new("scenario", &EVERYBODY, 600);
+    let told = scenario(&stage, &stage.write("openapi.yaml", DESCRIPTION)).unwrap_or_else(|text| panic!("{text}"));
     assert!(told.contains(" answers are as described"), "{told}");
+}
+
+/// The control of the scenario: what is described and never answered, and what is answered otherwise.
+#[test]
+fn an_answer_that_is_not_given_is_found_out() {
+    let tea = "\"404\": { $ref: \"#/components/responses/Problem\" }\n        \"418\": { description: Tea }\n";
+    for (right, wrong, expected) in [
+        ("\"404\": { $ref: \"#/components/responses/Problem\" }\n", tea, "described, and never answered: [('"),
+        ("exit_code: { type: integer }", "exit_code: { type: string }", "is not of type \"string\""),
+    ] {
+        let stage = Stage::new("tea", &EVERYBODY, 600);
+        assert!(DESCRIPTION.contains(right), "{right:?} is in the description no more");
+        let told = scenario(&stage, &stage.write("wrong.yaml", &DESCRIPTION.replace(right, wrong)));
+        let told = told.err().unwrap_or_else(|| panic!("{wrong:?} was not found out"));
+        assert!(told.contains(expected), "{wrong:?}: no {expected:?} in {told}");
+    }
 }
 
 #[test]
@@ -102,9 +124,12 @@ fn a_wrong_description_is_found_out() {
         ),
         ("maximum: 1000,", "maximum: 900,", "listSessions", "Schema-violating request accepted"),
     ];
-    for (right, wrong, operation, expected) in bent {
+    let bend = |right: &str, wrong: &str| {
         assert!(DESCRIPTION.contains(right), "{right:?} is in the description no more");
-        let path = stage.write("wrong.yaml", &DESCRIPTION.replace(right, wrong));
+        stage.write("wrong.yaml", &DESCRIPTION.replace(right, wrong))
+    };
+    for (right, wrong, operation, expected) in bent {
+        let path = bend(right, wrong);
         let told =
             campaign(&stage, &path, &["--include-operation-id", operation, "--max-examples", "20", "--seed", SEED]);
         let told = told.err().unwrap_or_else(|| panic!("{wrong:?} was not found out"));

@@ -19,7 +19,8 @@ pub struct Stage {
 
 impl Stage {
     /// `assistant` answers at once, `asker` asks for a call first, which counts as denied after so many seconds, `slow` takes a
-    /// minute, `broken` cannot be used. The session `damaged` is, and `lost` belongs to `broken`.
+    /// minute, `broken` cannot be used. The session `damaged` is, and `lost` belongs to `broken`; `s0` to
+    /// `s9` are new.
     pub fn new(name: &str, agents: &[&str], approval_seconds: u64) -> Self {
         let folder = std::env::temp_dir().join(format!("duragent-openapi-{name}-{}", std::process::id()));
         std::fs::remove_dir_all(&folder).ok();
@@ -85,9 +86,13 @@ fn furnish(workspace: &Path, agents: &[&str], approval_seconds: u64) {
     }
     write(workspace, "duragent.yaml", &config);
     if agents.contains(&"broken") {
-        write(workspace, "sessions/lost/events.jsonl", &log("lost", "broken"));
+        write(workspace, "sessions/lost/events.jsonl", &log("lost", "broken", usize::MAX));
     }
-    let damaged = log("damaged", "assistant").replacen("content\":\"x", "content\":\"y", 1);
+    for (number, agent) in (0..10).zip(agents.iter().cycle()) {
+        let session = format!("s{number}");
+        write(workspace, &format!("sessions/{session}/events.jsonl"), &log(&session, agent, 1));
+    }
+    let damaged = log("damaged", "assistant", usize::MAX).replacen("content\":\"x", "content\":\"y", 1);
     write(workspace, "sessions/damaged/events.jsonl", &damaged);
 }
 
@@ -100,8 +105,8 @@ fn spec(name: &str) -> String {
     )
 }
 
-/// The log of a session that waits for an approval.
-fn log(session: &str, agent: &str) -> String {
+/// The first lines of the log of a session that waits for an approval.
+fn log(session: &str, agent: &str, lines: usize) -> String {
     let (agent, session) = (agent.to_owned(), session.to_owned());
     let call = ToolCall { call_id: "c1-1-1".into(), name: "bash".into(), arguments: r#"{"command":"true"}"#.into() };
     let (turn, step) = (1, 1);
@@ -134,7 +139,7 @@ fn log(session: &str, agent: &str) -> String {
         },
     ];
     let (mut out, mut crc) = (String::new(), line::CRC_START);
-    for (seq, body) in (1..).zip(bodies) {
+    for (seq, body) in (1..).zip(bodies).take(lines) {
         crc = line::encode(&Event { seq, at_ms: 1_795_338_074_801, body }, crc, &mut out);
     }
     out

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 15] = [
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
@@ -19,6 +19,11 @@ const TOOLS: [(&str, &str); 10] = [
     ("unshare", "util-linux"),
     ("setsid", "util-linux"),
     ("python3", "python3 python3-venv"),
+    ("setpriv", "util-linux"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("nginx", "nginx-light"),
+    ("caddy", "caddy"),
 ];
 
 /// Parts of the Rust toolchain, and how rustup names them.

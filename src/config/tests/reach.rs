@@ -265,7 +265,7 @@ fn the_servers_own_door_asks_for_a_token_before_tools_reach_it() {
 #[test]
 fn secrets_never_pass() {
     let house = House::new();
-    let config = "server: {api_token: '${TOKEN_PART:-x}'}\nproviders:\n  mine: {kind: openai, base_url: 'https://h/v1', api_key_env: \
+    let config = "server: {api_token: '${TOKEN_PART:-x}', admin_token: '${ADMIN_PART:-y}'}\nproviders:\n  mine: {kind: openai, base_url: 'https://h/v1', api_key_env: \
                   MY_KEY, headers: {X-A: 'a $${NOT_ME} ${HEADER:-x}'}}\n  two: {kind: openai, base_url: '${URL}', api_key_env: \
                   KEY}\n  three: {kind: openai, base_url: '${PLAIN_URL}'}\n";
     let secret = "holds a secret, and secrets never pass";
@@ -281,6 +281,7 @@ fn secrets_never_pass() {
         // The same key under another name.
         ("OTHER_KEY", format!("\"OTHER_KEY\" cannot pass: it {secret}")),
         ("TOKEN_PART", format!("\"TOKEN_PART\" cannot pass: it {secret}")),
+        ("ADMIN_PART", format!("\"ADMIN_PART\" cannot pass: it {secret}")),
         ("HEADER", format!("\"HEADER\" cannot pass: it {secret}")),
         ("URL", format!("\"URL\" cannot pass: it {secret}")),
         ("LD_PRELOAD", format!("\"LD_PRELOAD\" cannot pass: it {code}")),

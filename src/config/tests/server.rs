@@ -139,7 +139,12 @@ fn base_paths() {
         );
         after_trust(&[(&text, &[&line])]);
     }
-    for own in ["/api", "/api/v1", "/livez/x", "/metrics"] {
+    // What the page has a row for, a base path cannot begin with.
+    let rows = include_str!("../../../docs/formats.md").lines().filter_map(|line| line.strip_prefix("| `GET /"));
+    let mut routes: Vec<&str> = rows.filter_map(|row| row.split(['/', '`']).next()).collect();
+    routes.dedup();
+    assert!(routes.contains(&"api") && routes.contains(&"livez"), "{routes:?}");
+    for own in routes.iter().flat_map(|name| [format!("/{name}"), format!("/{name}/x")]) {
         let line =
             format!("duragent.yaml:2:21: server.base_path: {own:?} is a path of the server itself; choose another");
         after_trust(&[(&format!("server: {{base_path: '{own}'}}\n"), &[&line])]);
@@ -160,4 +165,16 @@ fn socket_modes_are_octal_text() {
         "server: {socket_mode: 660}\n",
         &["duragent.yaml:2:23: server.socket_mode: expected text, found 660 (put it in quotes)"],
     )]);
+}
+
+#[test]
+fn the_dump_has_all_of_it_and_can_be_read_again() {
+    let text = "server:\n  address: \"0.0.0.0:80\"\n  api_token: \"***\"\n  admin_token: \"***\"\n  allowed_hosts: [\"a\", \
+                \"b:1\"]\n  allowed_origins: [\"https://a\"]\n  trusted_proxies: [\"10.0.0.0/8\", \"unix\"]\n  base_path: \
+                \"/x\"\n  socket_mode: \"0060\"\n  body_bytes_max: 1024\n  connections_max: 1\n  head_seconds_max: 2\n  \
+                body_seconds_max: 3\n  write_seconds_max: 4\n  idle_seconds_max: 5\n  ping_seconds: 6\n";
+    let folder = Folder::with(&[("duragent.yaml", format!("{TRUST}{text}").as_bytes())]);
+    let dump = report(&folder.0).dump.expect("a dump");
+    assert!(dump.contains(text), "{dump}");
+    assert!(!dump.contains("sk-secret"));
 }

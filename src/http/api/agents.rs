@@ -6,7 +6,8 @@ use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
 use crate::http::shared::Shared;
 use crate::session::api::AgentInfo;
-use crate::session::{Agent, Workdir};
+use crate::session::{About, Agent, Workdir};
+use duragent_core::event::SandboxReport;
 use duragent_core::json::ObjectWriter;
 use duragent_platform::sandbox::policy::{Endpoint, Network};
 use std::path::PathBuf;
@@ -62,13 +63,15 @@ fn spec(agent: &Agent) -> String {
         if let Workdir::Shared(path) = &agent.workdir {
             json.str("workdir", &path.to_string_lossy());
         }
-        json.raw("sandbox", &sandbox(agent));
+        let wall = agent.tool_time_max.map(|time| time.as_secs());
+        let output = agent.output_bytes_max.map(|bytes| bytes as u64);
+        json.raw("sandbox", &sandbox(&rules.sandbox, about, wall, output));
     })
 }
 
 /// What the tools may do. Behind no wall only what the runtime itself sees to.
-fn sandbox(agent: &Agent) -> String {
-    let (report, policy) = (&agent.rules.sandbox, &agent.about.policy);
+fn sandbox(report: &SandboxReport, about: &About, wall_seconds: Option<u64>, output_bytes: Option<u64>) -> String {
+    let policy = &about.policy;
     let walled = !matches!(report.backend.as_str(), "trust" | "none");
     let limits = object(|json| {
         if walled {
@@ -76,8 +79,8 @@ fn sandbox(agent: &Agent) -> String {
             json.u64("cpu_seconds", l.cpu_seconds).u64("memory_bytes", l.memory_bytes).u64("processes", l.processes);
             json.u64("file_bytes", l.file_bytes).u64("open_files", l.open_files).u64("tmp_bytes", l.tmp_bytes);
         }
-        u64_opt(json, "wall_seconds", agent.tool_time_max.map(|time| time.as_secs()));
-        u64_opt(json, "output_bytes", agent.output_bytes_max.map(|bytes| bytes as u64));
+        u64_opt(json, "wall_seconds", wall_seconds);
+        u64_opt(json, "output_bytes", output_bytes);
     });
     object(|json| {
         json.str("backend", &report.backend).str("enforcement", &report.enforcement);
@@ -91,7 +94,7 @@ fn sandbox(agent: &Agent) -> String {
                 Network::Hosts(hosts) => json.raw("network", &array(hosts.iter().map(|host| string(&endpoint(host))))),
             };
         }
-        json.raw("env", &texts(&agent.about.env)).raw("limits", &limits);
+        json.raw("env", &texts(&about.env)).raw("limits", &limits);
     })
 }
 
@@ -125,5 +128,42 @@ fn paths(list: &[PathBuf]) -> String {
 fn u64_opt(json: &mut ObjectWriter<'_>, key: &str, value: Option<u64>) {
     if let Some(value) = value {
         json.u64(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Endpoint, Network, sandbox};
+    use crate::session::About;
+    use duragent_core::event::SandboxReport;
+    use duragent_platform::sandbox::Policy;
+
+    #[test]
+    fn a_sandbox_tells_what_it_keeps_to_and_no_more() {
+        let host = |host: &str, port| Endpoint { host: host.into(), port };
+        let mut about = About { env: vec!["PATH".into()], ..About::default() };
+        about.policy = Policy { read: vec!["/srv/\"a\"".into()], hidden: vec!["/secret".into()], ..Policy::default() };
+        let shown = |about: &About, backend: &str, abi| {
+            let report = SandboxReport { backend: backend.into(), enforcement: "full".into(), landlock_abi: abi };
+            sandbox(&report, about, Some(5), None)
+        };
+        let networks = [
+            (Network::None, r#""none""#),
+            (Network::Loopback, r#""loopback""#),
+            (Network::All, r#""all""#),
+            (Network::Hosts(vec![host("*.a.example", 443), host("::1", 80)]), r#"["*.a.example:443","[::1]:80"]"#),
+        ];
+        for (network, expected) in networks {
+            about.policy.network = network;
+            let found = shown(&about, "landlock", Some(7));
+            let start = r#"{"backend":"landlock","enforcement":"full","landlock_abi":7,"read":["/srv/\"a\""],"write":[],"network":"#;
+            assert!(
+                found.starts_with(&[start, expected, r#","env":["PATH"],"limits":{"cpu_seconds":"#].concat()),
+                "{found}"
+            );
+            assert!(found.ends_with(r#","wall_seconds":5}}"#) && !found.contains("secret"), "{found}");
+        }
+        let trusted = r#"{"backend":"trust","enforcement":"full","env":["PATH"],"limits":{"wall_seconds":5}}"#;
+        assert_eq!(shown(&about, "trust", None), trusted);
     }
 }
