@@ -1,9 +1,12 @@
 //! The log: two forms, levels, and what cannot be done to it from outside.
 
-use crate::house::{House, Served, until};
+use crate::house::{House, Served, require, until};
 use duragent_core::json::{self, Value};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
 
 fn in_json(line: &str) -> Value {
     json::parse(line).unwrap_or_else(|e| panic!("{e}: {line}"))
@@ -156,6 +159,31 @@ fn who_knocks_for_hours_does_not_fill_the_log() {
     // Ten a minute; the knocking may have taken more than one on a busy machine.
     assert!((10..KNOCKS).contains(&told), "{told}");
     assert!(log.text().contains("problem=unauthorized") && log.text().contains("peer=loopback"));
+}
+
+#[test]
+fn a_server_without_descriptors_says_so_and_not_for_ever() {
+    require("prlimit", "util-linux");
+    let house = House::new("");
+    let server = house.serve(&[]);
+    let pid = server.child.id();
+    let limit = |to: usize| {
+        let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={to}:")]).status();
+        assert!(status.expect("prlimit of util-linux").success());
+    };
+    let errors = || server.metrics().get("http_accept_errors_total");
+    assert_eq!(errors(), 0.0, "the control");
+    until("connections of before to be gone", || (server.metrics().get("http_connections") == 1.0).then_some(()));
+    limit(3);
+    let waiting = UnixStream::connect(house.socket()).expect("the kernel takes it");
+    let told = || server.log.lines_with("cannot take a connection");
+    until("the first ten lines", || (told().len() == 10).then_some(()));
+    // Ten failures a second: what is told no longer is counted.
+    std::thread::sleep(Duration::from_secs(1));
+    limit(1024);
+    let counted = until("an answer", || Some(errors()).filter(|n| *n > 10.0));
+    assert!((10..counted as usize).contains(&told().len()), "{counted} {:?}", told());
+    drop(waiting);
 }
 
 #[test]

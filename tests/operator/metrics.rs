@@ -202,6 +202,7 @@ fn a_quarantined_turn_is_counted_and_told() {
         Some(server.metrics()).filter(|page| page.get("turns_finished_total{reason=\"quarantined\"}") == 1.0)
     });
     assert_eq!(page.get("model_calls_total"), 0.0);
+    server.log.wait_for("unfinished sessions are taken up count=1");
     let line = server.log.wait_for("quarantined");
     assert!(line.contains("session=a") && line.contains("turn=1"), "{line}");
 }
