@@ -42,7 +42,7 @@ pub(super) struct Shared {
     pub(super) limits: Arc<DeviceLimits>,
     pub(super) writers: Pool,
     pub(super) workers: Pool,
-    readers: Pool,
+    pub(super) readers: Pool,
     pub(super) slots: Mutex<HashMap<String, Slot>>,
     pub(super) hubs: Mutex<HashMap<String, Arc<Hub>>>,
     pub(super) counters: Arc<Tally>,
