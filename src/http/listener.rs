@@ -22,8 +22,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// otherwise keep everybody else waiting.
 const ROW_MAX: u32 = 8;
 
-/// How often, and how long each time, those that were given up are waited for before the next is accepted.
-const LEAVING_PAUSES_MAX: u32 = 10;
+/// How many turns those that were given up get to go before the next is accepted, and how many pauses if that was not enough:
+/// a pause is long for those who wait to be accepted.
+const LEAVING_TURNS_MAX: u32 = 64;
+const LEAVING_PAUSES_MAX: u32 = 4;
 const LEAVING_PAUSE: Duration = Duration::from_millis(1);
 
 /// Listeners that are being served.
@@ -88,11 +90,14 @@ async fn accept(door: Door, shared: Arc<Shared>) {
         if row == ROW_MAX {
             row = 0;
             smol::future::yield_now().await;
-            for _ in 0..LEAVING_PAUSES_MAX {
-                if !shared.is_crowded() {
-                    break;
+            let mut turns = 0;
+            while shared.is_crowded() && turns < LEAVING_TURNS_MAX + LEAVING_PAUSES_MAX {
+                turns += 1;
+                if turns <= LEAVING_TURNS_MAX {
+                    smol::future::yield_now().await;
+                } else {
+                    Timer::after(LEAVING_PAUSE).await;
                 }
-                Timer::after(LEAVING_PAUSE).await;
             }
         }
         match door.accept().await {

@@ -65,7 +65,7 @@ fn without_threads_it_refuses_and_recovers() {
     };
     server.session("a");
     // Threads that have nothing to do end after some seconds.
-    eventually("all spare threads have ended", || server.usage().threads <= 4);
+    eventually("all spare threads have ended", || server.threads() <= 4);
     limit_processes(server.pid, "1");
     let mut refused = 0;
     for _ in 0..20 {
