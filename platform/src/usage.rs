@@ -55,13 +55,16 @@ mod tests {
         let now_s = clock::wall_ms() / 1000;
         assert!(before.started_s <= now_s + 1 && before.started_s + 86_400 > now_s, "{before:?} at {now_s}");
         assert!(before.resident_bytes > 100_000 && before.threads > 0, "{before:?}");
-        // Other tests open and close some meanwhile, but not so many.
-        let files: Vec<_> = (0..500).map(|_| std::fs::File::open("/dev/null").expect("a descriptor")).collect();
-        let touched = vec![1_u8; 64 << 20];
-        let held = touched.iter().map(|b| usize::from(*b)).sum::<usize>();
-        let after = of_this_process().expect("there is a /proc");
-        assert!(after.descriptors >= before.descriptors + 400, "{before:?} {after:?}");
-        assert!(after.resident_bytes >= before.resident_bytes + (32 << 20), "{before:?} {after:?} {held}");
-        drop(files);
+        // Other tests of this process open and close many at the same time, but not every time.
+        let moves = || {
+            let before = of_this_process().expect("there is a /proc");
+            let files: Vec<_> = (0..300).map(|_| std::fs::File::open("/dev/null").expect("a descriptor")).collect();
+            let touched = vec![1_u8; 64 << 20];
+            let held = touched.iter().map(|b| usize::from(*b)).sum::<usize>();
+            let after = of_this_process().expect("there is a /proc");
+            after.descriptors >= before.descriptors + files.len() as u64
+                && after.resident_bytes >= before.resident_bytes + (held as u64) / 2
+        };
+        assert!((0..50).any(|_| moves()), "what is opened and touched is counted");
     }
 }

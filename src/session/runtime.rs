@@ -291,7 +291,7 @@ impl Runtime {
         Ok(Follow::new(self.clone(), id.to_owned(), heard, after, through))
     }
 
-    /// At most `limit` events after seq `after`, and no more once they come to [`EVENTS_BYTES_MAX`].
+    /// At most `limit` events after seq `after`, and no more once they come to 64 KiB.
     ///
     /// # Errors
     /// [`ApiError::NotFound`], or if it cannot be read.

