@@ -189,6 +189,12 @@ pub fn allow_descriptors(wanted: u64) -> u64 {
     allowed
 }
 
+/// True if what failed was for want of descriptors or memory: later it may work.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
 /// What most systems allow.
 const DESCRIPTORS_DEFAULT: u64 = 256;
 

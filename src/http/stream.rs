@@ -4,6 +4,8 @@
 use super::io::{Io, Lost};
 use super::response::Wire;
 use crate::session::Pages;
+use duragent_core::time::imf_fixdate;
+use duragent_platform::clock;
 use std::io::IoSlice;
 
 /// Hex digits of the size of a chunk, CR LF and what goes before its data.
@@ -21,10 +23,10 @@ impl<'a> Body<'a> {
         let chunked = wire.minor >= 1;
         let (version, coding) = if chunked { ("1", "Transfer-Encoding: chunked\r\n") } else { ("0", "") };
         let end = if wire.close || !chunked { "Connection: close\r\n\r\n" } else { "\r\n" };
-        let parts = ["HTTP/1.", version, " 200 OK\r\nServer: duragent\r\nContent-Type: ", content_type, "\r\n", fields];
-        let mut head = parts.concat();
-        head.push_str(coding);
-        head.push_str(end);
+        let date = imf_fixdate(clock::wall_ms());
+        let status =
+            ["HTTP/1.", version, " 200 OK\r\nServer: duragent\r\nDate: ", &date, "\r\nContent-Type: "].concat();
+        let head = [&status, content_type, "\r\n", fields, coding, end].concat();
         io.write(head.as_bytes()).await?;
         Ok(Self { io, chunked })
     }

@@ -168,6 +168,7 @@ impl From<&StoreError> for ApiError {
             StoreError::Leased { .. } => Self::Leased(text),
             StoreError::Damaged(_) | StoreError::TooNew { .. } => Self::Damaged(text),
             StoreError::Io { .. } if error.is_disk_full() => Self::DiskFull(text),
+            StoreError::Io { .. } if error.is_shortage() => Self::Busy(text),
             StoreError::Poisoned(_) | StoreError::Io { .. } => Self::Internal(text),
         }
     }

@@ -13,6 +13,7 @@ pub use durable::Durable;
 
 use duragent_core::event::Event;
 use duragent_core::session::Effect;
+use duragent_platform::process::is_shortage;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -156,5 +157,11 @@ impl StoreError {
     pub fn is_disk_full(&self) -> bool {
         let full = |e: &io::Error| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         matches!(self, Self::Io { error, .. } if full(error))
+    }
+
+    /// True if there were no descriptors or no memory left, which may pass.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if is_shortage(error))
     }
 }

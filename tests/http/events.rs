@@ -25,6 +25,8 @@ fn begin(wire: &mut Wire) {
     ] {
         assert!(head.contains(&format!("\r\n{field}\r\n")), "{field}: {head}");
     }
+    let date = head.lines().find_map(|line| line.strip_prefix("Date: ")).expect("a date");
+    assert!(date.len() == 29 && date.ends_with(" GMT"), "{date}");
     assert_eq!(wire.event().as_deref(), Some("retry: 1000"));
 }
 

@@ -237,6 +237,7 @@ fn running_out_of_descriptors_ends_nothing() {
 
 fn without_descriptors() {
     let house = house();
+    house.session("a");
     let mut watch = house.wire();
     assert_eq!(watch.ask("GET", "/livez", "", "").status, 200);
     let mut hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(100).collect();
@@ -249,7 +250,10 @@ fn without_descriptors() {
     assert!(metric(&reply, "http_accept_errors_total") > 0);
     assert_eq!(metric(&reply, "http_connections_given_up_total"), 1);
     assert!(watch.is_closed());
+    let reply = late.ask("GET", "/api/v1/sessions/a/export", "", "");
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{reply:?}");
     drop(hoard);
+    assert_eq!(late.ask("GET", "/api/v1/sessions/a/export", "", "").status, 200);
     assert_eq!(house.ask("GET", "/livez", "", "").status, 200);
     assert_eq!(late.ask("GET", "/livez", "", "").status, 200, "and nobody else");
 }

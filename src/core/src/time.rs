@@ -40,6 +40,24 @@ pub fn rfc3339(ms: u64) -> String {
     out
 }
 
+/// The date of HTTP (RFC 9110 section 5.6.7, IMF-fixdate) for `ms` since the Unix epoch, clamped to [`MS_MAX`]:
+/// `Sun, 22 Nov 2026 10:00:00 GMT`.
+#[must_use]
+pub fn imf_fixdate(ms: u64) -> String {
+    const DAYS: &str = "ThuFriSatSunMonTueWed";
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let name = |names: &'static str, at: u64| {
+        let at = usize::try_from(at).unwrap_or(0) * 3;
+        names.get(at..at + 3).unwrap_or_default()
+    };
+    let stamp = rfc3339(ms);
+    let days = ms.min(MS_MAX) / DAY_MS;
+    let (_, month, _) = civil(days);
+    let part = |from: usize, to: usize| stamp.get(from..to).unwrap_or_default();
+    let (weekday, month) = (name(DAYS, days % 7), name(MONTHS, month - 1));
+    [weekday, ", ", part(8, 10), " ", month, " ", part(0, 4), " ", part(11, 19), " GMT"].concat()
+}
+
 /// Reads exactly the form that [`write_rfc3339`] writes; anything else is `None`.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<u64> {
@@ -111,6 +129,19 @@ mod tests {
             assert_eq!(parse_rfc3339(text), Some(ms));
         }
         assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn dates_of_http() {
+        for (ms, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777_000, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400_000, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_795_341_600_123, "Sun, 22 Nov 2026 10:00:00 GMT"),
+            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(imf_fixdate(ms), text);
+        }
     }
 
     #[test]
