@@ -198,6 +198,17 @@ pub fn is_shortage(error: &io::Error) -> bool {
 /// What most systems allow.
 const DESCRIPTORS_DEFAULT: u64 = 256;
 
+/// Makes large buffers (64 KiB and more) go back to the system when they are freed, for good. glibc begins that way, and
+/// stops after the first one of up to 32 MiB was freed (mallopt(3), `M_MMAP_THRESHOLD`): from then on a flood of bodies or
+/// exports stays in memory. Elsewhere allocators do so by themselves.
+pub fn return_large_buffers() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: takes two integers; called before there are other threads.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 * 1024);
+    }
+}
+
 /// Gives memory that is free inside this process back to the system, where the allocator keeps it (glibc, malloc_trim(3));
 /// elsewhere it does so by itself. Takes about a millisecond for some megabytes.
 pub fn release_memory() {

@@ -1,4 +1,4 @@
-//! Server-sent events (WHATWG HTML section 9.2): one event, one write, from where the event is in memory.
+//! Server-sent events (WHATWG HTML section 9.2): those that are there at a moment in one write, from where they are in memory.
 //!
 //! A durable event is `id:` its seq, `event:` its type, `data:` its log line. Tokens carry no id, so that a client that
 //! comes back with its last id misses nothing and gets nothing twice.
@@ -11,10 +11,16 @@ use super::stream::Body;
 use crate::session::api::Published;
 use duragent_core::json::Reader;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Proxies neither keep events back nor change them.
 const FIELDS: &str = "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n";
+
+/// Events of one write, and bytes after which there are no more in it: enough to make system calls cheap, little enough for
+/// other connections to have their turn.
+const BATCH_ITEMS_MAX: usize = 16;
+const BATCH_BYTES_MAX: usize = 16 * 1024;
 
 /// Streams events, with a comment after so much silence: until their end, the end of the turn that is asked for, or until
 /// the client goes, which is an error.
@@ -24,30 +30,58 @@ pub(super) async fn stream(io: &mut Io, stream: Stream, shared: &Shared, wire: W
     if wire.head_only {
         return Ok(());
     }
-    body.send(&["retry: 1000\n\n"], "", "").await?;
+    body.send(&["retry: 1000\n\n"]).await?;
+    let is_last = |item: &Published| until.is_some_and(|turn| finishes(item, turn));
     loop {
-        let mut next = pin!(follow.next());
-        let item = loop {
-            match body.io().attend(next.as_mut(), Instant::now() + shared.limits().ping_time_max).await {
-                Ok(item) => break item,
-                Err(Lost::Late) => body.send(&[": ping\n\n"], "", "").await?,
-                Err(Lost::Closed) => return Err(Lost::Closed),
+        let first = {
+            let mut next = pin!(follow.next());
+            loop {
+                match body.io().attend(next.as_mut(), Instant::now() + shared.limits().ping_time_max).await {
+                    Ok(item) => break item,
+                    Err(Lost::Late) => body.send(&[": ping\n\n"]).await?,
+                    Err(Lost::Closed) => return Err(Lost::Closed),
+                }
             }
         };
-        let Some(item) = item else { return body.end().await };
-        shared.meter.event();
-        match &*item {
-            Published::Event { seq, kind, line } => {
-                body.send(&["id: ", &seq.to_string(), "\nevent: ", kind, "\ndata: "], line, "\n\n").await?;
-            }
-            Published::Token { data } => body.send(&["event: token\ndata: "], data, "\n\n").await?,
-            // Browsers drop events without data.
-            Published::Lagged => body.send(&["event: lagged\ndata: {}\n\n"], "", "").await?,
-            Published::Shutdown => body.send(&["event: shutdown\ndata: {}\n\n"], "", "").await?,
+        let Some(first) = first else { return body.end().await };
+        let mut last = is_last(&first);
+        let (mut bytes, mut batch) = (first.size(), vec![first]);
+        while !last && batch.len() < BATCH_ITEMS_MAX && bytes < BATCH_BYTES_MAX {
+            let Some(item) = follow.ready() else { break };
+            last = is_last(&item);
+            bytes += item.size();
+            batch.push(item);
         }
-        if until.is_some_and(|turn| finishes(&item, turn)) {
+        send(&mut body, &batch).await?;
+        batch.iter().for_each(|_| shared.meter.event());
+        if last {
             return body.end().await;
         }
+    }
+}
+
+async fn send(body: &mut Body<'_>, batch: &[Arc<Published>]) -> Result<(), Lost> {
+    let heads: Vec<String> = batch.iter().map(|item| head(item)).collect();
+    let parts = batch.iter().zip(&heads).flat_map(|(item, head)| [head.as_str(), data(item), "\n\n"]);
+    let parts: Vec<&str> = parts.collect();
+    body.send(&parts).await
+}
+
+fn head(item: &Published) -> String {
+    match item {
+        Published::Event { seq, kind, .. } => ["id: ", &seq.to_string(), "\nevent: ", kind, "\ndata: "].concat(),
+        Published::Token { .. } => "event: token\ndata: ".into(),
+        Published::Lagged => "event: lagged\ndata: ".into(),
+        Published::Shutdown => "event: shutdown\ndata: ".into(),
+    }
+}
+
+fn data(item: &Published) -> &str {
+    match item {
+        Published::Event { line, .. } => line,
+        Published::Token { data } => data,
+        // Browsers drop events without data.
+        Published::Lagged | Published::Shutdown => "{}",
     }
 }
 

@@ -8,8 +8,8 @@ use duragent_core::time::imf_fixdate;
 use duragent_platform::clock;
 use std::io::IoSlice;
 
-/// Hex digits of the size of a chunk, CR LF and what goes before its data.
-const CHUNK_HEAD_BYTES: usize = 256;
+/// Hex digits of the size of a chunk, CR and LF.
+const CHUNK_HEAD_BYTES: usize = 2 * size_of::<usize>() + 2;
 
 /// A body that is being sent.
 pub(super) struct Body<'a> {
@@ -36,21 +36,25 @@ impl<'a> Body<'a> {
         self.io
     }
 
-    /// Sends a piece: `start`, which is short, then `long` from where it is, then `end`.
-    pub(super) async fn send(&mut self, start: &[&str], long: &str, end: &str) -> Result<(), Lost> {
-        let size = start.iter().map(|part| part.len()).sum::<usize>() + long.len() + end.len();
+    /// Sends `parts` one after the other, from where they are, in one piece and mostly one write.
+    pub(super) async fn send(&mut self, parts: &[&str]) -> Result<(), Lost> {
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        // A chunk of no bytes would be the last.
         if size == 0 {
             return Ok(());
         }
         let mut head = Vec::with_capacity(CHUNK_HEAD_BYTES);
+        let mut slices = Vec::with_capacity(parts.len() + 2);
         if self.chunked {
             push_hex(&mut head, size);
             head.extend_from_slice(b"\r\n");
+            slices.push(IoSlice::new(&head));
         }
-        start.iter().for_each(|part| head.extend_from_slice(part.as_bytes()));
-        let after: &[u8] = if self.chunked { b"\r\n" } else { b"" };
-        let parts = [&head, long.as_bytes(), end.as_bytes(), after];
-        self.io.write_all(&mut parts.map(IoSlice::new)).await
+        slices.extend(parts.iter().map(|part| IoSlice::new(part.as_bytes())));
+        if self.chunked {
+            slices.push(IoSlice::new(b"\r\n"));
+        }
+        self.io.write_all(&mut slices).await
     }
 
     /// Says that this was all.
@@ -83,7 +87,7 @@ pub(super) async fn pages(
     }
     let mut page = first;
     loop {
-        body.send(&[], &page, "").await?;
+        body.send(&[&page]).await?;
         if pages.is_done() {
             return body.end().await;
         }

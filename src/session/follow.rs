@@ -65,22 +65,36 @@ impl Follow {
                     return self.end(Published::Lagged);
                 }
             };
-            match &*item {
-                Published::Event { seq, .. } if *seq <= self.after => {}
-                Published::Event { seq, .. } => {
-                    (self.after, self.catching_up) = (*seq, false);
-                    return Some(item);
-                }
-                Published::Token { .. } => {
-                    self.catching_up = false;
-                    return Some(item);
-                }
-                Published::Lagged | Published::Shutdown => {
-                    self.ended = true;
-                    return Some(item);
-                }
+            if let Some(item) = self.heard(item) {
+                return Some(item);
             }
         }
+    }
+
+    /// The next item, if nothing has to be waited for.
+    pub fn ready(&mut self) -> Option<Arc<Published>> {
+        if let Some(item) = self.page.pop_front() {
+            return Some(item);
+        }
+        // What is in the log comes first, and has to be read.
+        while !self.ended && self.after >= self.through {
+            let item = self.live.ready()?;
+            if let Some(item) = self.heard(item) {
+                return Some(item);
+            }
+        }
+        None
+    }
+
+    /// Moves on to `item`, which was published. `None` if it was read from the log already.
+    fn heard(&mut self, item: Arc<Published>) -> Option<Arc<Published>> {
+        match &*item {
+            Published::Event { seq, .. } if *seq <= self.after => return None,
+            Published::Event { seq, .. } => (self.after, self.catching_up) = (*seq, false),
+            Published::Token { .. } => self.catching_up = false,
+            Published::Lagged | Published::Shutdown => self.ended = true,
+        }
+        Some(item)
     }
 
     fn end(&mut self, last: Published) -> Option<Arc<Published>> {

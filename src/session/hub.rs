@@ -125,17 +125,18 @@ impl Backlog {
         }
     }
 
-    /// Index of the item at `position`. `None` at the end, or if it is gone.
-    fn index(&self, position: u64) -> Option<usize> {
-        usize::try_from(position.checked_sub(self.first)?).ok().filter(|index| *index < self.items.len())
-    }
-
-    fn take(&mut self, position: u64) -> Option<Arc<Published>> {
-        let waiting = self.index(position).and_then(|index| self.items.get_mut(index))?;
+    /// Takes the item at `position` and moves on. `None` at the end.
+    fn take(&mut self, position: &mut u64) -> Option<Result<Arc<Published>, Lost>> {
+        if *position < self.first {
+            return Some(Err(Lost));
+        }
+        let index = usize::try_from(*position - self.first).ok()?;
+        let waiting = self.items.get_mut(index)?;
         waiting.left = waiting.left.saturating_sub(1);
         let item = Arc::clone(&waiting.item);
+        *position += 1;
         self.drop_taken();
-        Some(item)
+        Some(Ok(item))
     }
 
     fn drop_taken(&mut self) {
@@ -172,12 +173,8 @@ impl Subscription {
     /// [`Lost`], again and again until [`Subscription::renew`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Published>, Lost>> {
         let mut backlog = self.hub.lock();
-        if self.position < backlog.first {
-            return Poll::Ready(Err(Lost));
-        }
-        if let Some(item) = backlog.take(self.position) {
-            self.position += 1;
-            return Poll::Ready(Ok(item));
+        if let Some(item) = backlog.take(&mut self.position) {
+            return Poll::Ready(item);
         }
         if let Some(slot) = backlog.wakers.get_mut(self.place) {
             match slot {
@@ -186,6 +183,11 @@ impl Subscription {
             }
         }
         Poll::Pending
+    }
+
+    /// The next item, if it is there already.
+    pub fn ready(&mut self) -> Option<Arc<Published>> {
+        self.hub.lock().take(&mut self.position)?.ok()
     }
 
     /// Forgets what was published so far.

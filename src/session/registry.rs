@@ -18,6 +18,7 @@ use duragent_core::event::Event;
 use duragent_core::session::{InputKind, State};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::log::{self, Level, Value};
+use duragent_platform::process::release_memory;
 use smol::channel;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -339,6 +340,8 @@ impl Runtime {
         let (runtime, session, failed) = (self.clone(), id.to_owned(), Arc::clone(&failures));
         let task = async move {
             match actor.run(first).await {
+                // What sessions took is not needed again soon.
+                End::Rest if runtime.handles().is_empty() => release_memory(),
                 End::Rest => {}
                 End::Again => {
                     let waiting = runtime.take_up(vec![session]).await;

@@ -8,6 +8,7 @@ use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Policy, Verdict};
 use duragent_core::session::{Limits as TurnLimits, Rules};
 use duragent_core::tool::{EffectClass, PolicyArgument, ToolDecl};
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -144,6 +145,8 @@ impl Reply {
 pub struct Wire {
     pub stream: TcpStream,
     pending: Vec<u8>,
+    /// Events of a chunk that were not asked for yet.
+    events: VecDeque<String>,
 }
 
 impl House {
@@ -151,7 +154,7 @@ impl House {
         let stream = TcpStream::connect(self.address).expect("the server accepts");
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
-        Wire { stream, pending: Vec::new() }
+        Wire { stream, pending: Vec::new(), events: VecDeque::new() }
     }
 
     /// One request on a connection of its own.
@@ -263,11 +266,16 @@ impl Wire {
 
     /// The next server-sent event or comment, as it stands, out of a chunked stream. `None` at its end.
     pub fn event(&mut self) -> Option<String> {
-        let size = self.take_until(b"\r\n").expect("a chunk size");
-        let size = usize::from_str_radix(size.trim_end(), 16).expect("hex");
-        let chunk = self.take(size + 2).expect("a whole chunk");
-        let event = chunk.strip_suffix("\r\n").expect("CR LF after a chunk");
-        if size == 0 { None } else { Some(event.strip_suffix("\n\n").expect("a whole event in a chunk").into()) }
+        if self.events.is_empty() {
+            let size = self.take_until(b"\r\n").expect("a chunk size");
+            let size = usize::from_str_radix(size.trim_end(), 16).expect("hex");
+            let chunk = self.take(size + 2).expect("a whole chunk");
+            let events = chunk.strip_suffix("\r\n").expect("CR LF after a chunk");
+            let whole = events.is_empty() || events.ends_with("\n\n");
+            assert!(whole, "whole events in a chunk: {events:?}");
+            self.events.extend(events.split_terminator("\n\n").map(String::from));
+        }
+        self.events.pop_front()
     }
 
     /// True once the server has closed, with nothing more to say.
