@@ -35,7 +35,7 @@ pub fn subscribers(place: &Place) -> Result<Vec<Row>> {
     let ours = memory(&server, &mut ours(&server)?)?;
     drop(server);
     let server = peers::axum(place, 300)?;
-    let theirs = memory(&server, &mut Axum { client: server.client()?, published: 0 })?;
+    let theirs = memory(&server, &mut Axum::new(&server)?)?;
     let shown = |name: &str, value: f64, unit: &str| Row::one(name, value, unit, Aim::Shown);
     let mut rows = Vec::new();
     for (memory, when) in [
@@ -201,18 +201,17 @@ fn last_seq(client: &mut Client, session: &str) -> Result<u64> {
 struct Axum {
     client: Client,
     published: u64,
+    /// Bytes of an event's data.
+    bytes: usize,
 }
 
-/// What a turn of ours tells a subscriber: five events of the log and eight tokens.
+/// What a turn of ours tells a subscriber: five events of the log and eight tokens, of so many bytes without what goes around.
 const TURN_EVENTS: usize = 13;
+const AXUM_BYTES: usize = 100;
 
 impl Axum {
-    /// Publishes so many events of this length.
-    fn publish(&mut self, count: usize, bytes: usize) -> Result<()> {
-        let body = format!("{{\"data\":\"{}\",\"count\":{count}}}", "x".repeat(bytes));
-        self.client.expect(204, "POST", "/publish", &body)?;
-        self.published += count as u64;
-        Ok(())
+    fn new(server: &Server) -> Result<Self> {
+        Ok(Self { client: server.client()?, published: 0, bytes: AXUM_BYTES })
     }
 }
 
@@ -222,8 +221,12 @@ impl Source for Axum {
     }
 
     fn turns(&mut self, count: usize) -> Result<()> {
-        // As many events as a subscriber of ours is told, no more at a time than ours.
-        (0..count).try_for_each(|_| self.publish(TURN_EVENTS, 150))
+        let body = format!("{{\"data\":\"{}\",\"count\":{TURN_EVENTS}}}", "x".repeat(self.bytes));
+        for _ in 0..count {
+            self.client.expect(204, "POST", "/publish", &body)?;
+            self.published += TURN_EVENTS as u64;
+        }
+        Ok(())
     }
 
     fn told(&self, _: usize) -> u64 {
@@ -243,20 +246,19 @@ pub fn fan_out(place: &Place) -> Result<Vec<Row>> {
     let mut ours = Ours { client: server.client()?, sessions: vec![("busy".to_owned(), 0)] };
     ours.client.create("instant", "busy")?;
     ours.turns(1)?;
-    let mut theirs = Axum { client: axum.client()?, published: 0 };
+    let mut theirs = Axum::new(&axum)?;
     let (crowd, other) = (gather(&server, &ours)?, gather(&axum, &theirs)?);
     let mut rates = Pairs { peer: AXUM, ours: Vec::new(), theirs: Vec::new() };
     let mut costs = rates.clone();
     let mut bytes = 0.0;
     for _ in 0..ROUNDS {
-        let found = tell(&server, &crowd, &mut ours, &mut |ours| ours.turns(BURST))?;
+        let found = tell(&server, &crowd, &mut ours)?;
         rates.ours.push(found.rate);
         costs.ours.push(found.cost);
         bytes = found.bytes;
         // Events of the same length, with what goes around the data.
-        let data = (bytes as usize).saturating_sub("5b\r\nid: 12345\nevent: token\ndata: \n\n\r\n".len());
-        let burst = BURST * TURN_EVENTS;
-        let found = tell(&axum, &other, &mut theirs, &mut |axum| axum.publish(burst, data))?;
+        theirs.bytes = (bytes as usize).saturating_sub("id: 12345\nevent: token\ndata: \n\n".len());
+        let found = tell(&axum, &other, &mut theirs)?;
         rates.theirs.push(found.rate);
         costs.theirs.push(found.cost);
     }
@@ -284,15 +286,11 @@ struct Told {
     bytes: f64,
 }
 
-fn tell<S: Source>(
-    server: &Server,
-    crowd: &Crowd,
-    source: &mut S,
-    burst: &mut dyn FnMut(&mut S) -> Result<()>,
-) -> Result<Told> {
+/// Lets turns happen, some at a time, and everybody hear of them.
+fn tell(server: &Server, crowd: &Crowd, source: &mut dyn Source) -> Result<Told> {
     let (before, ticks, start) = (crowd.heard()?, proc::ticks(server.pid)?, Instant::now());
     while start.elapsed() < FAN_OUT_TIME {
-        burst(source)?;
+        source.turns(BURST)?;
         crowd.until(told(source, MANY))?;
     }
     let seconds = start.elapsed().as_secs_f64();
