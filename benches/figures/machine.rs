@@ -1,10 +1,12 @@
 //! On what all of it was measured.
 
-use crate::failure::{Result, at, fail};
+use crate::failure::{Result, at, doing, fail};
 use crate::proc;
 use crate::scene::Place;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 /// Share of the processors, in percent, that others may have while rates and times still say something. The kernel's
@@ -21,7 +23,9 @@ pub fn facts(place: &Place) -> Result<Vec<String>> {
         format!("processor {processor}, {cores} cores, {}; memory {memory}", std::env::consts::ARCH),
         format!("kernel {}; file system {}", kernel.trim(), file_system(&place.root)?),
         (if place.is_release() { "release build" } else { "a debug build: these figures say nothing" }).to_owned(),
-        "peer: giosakti/duragent 0.5.4 as others measured it on a two-core x86_64 machine".to_owned(),
+        "peers: giosakti/duragent 0.5.4 as others measured it on a two-core x86_64 machine; others by name, measured in this \
+         run, in turns"
+            .to_owned(),
     ])
 }
 
@@ -89,4 +93,27 @@ fn file_system(path: &Path) -> Result<String> {
     let holding = mounts.filter(|(_, point, ..)| path.starts_with(point));
     let longest = holding.max_by_key(|(_, point, ..)| point.len());
     Ok(longest.map_or_else(|| "unknown".into(), |(from, _, kind, options)| format!("{kind} on {from} ({options})")))
+}
+
+/// Open files that a run with a thousand subscribers takes in this process, and in a server: one each and some to spare.
+const DESCRIPTORS_MIN: f64 = 2048.0;
+/// Says that the limit was raised already.
+const RAISED: &str = "DURAGENT_FIGURES_RAISED";
+
+/// Starts this program anew with as many open files as it may have, if it has too few: children inherit that. A shell does
+/// it, which needs no call of ours that the compiler cannot check.
+pub fn raise_descriptors(args: &[String]) -> Result<()> {
+    if proc::descriptors()? >= DESCRIPTORS_MIN {
+        return Ok(());
+    }
+    if std::env::var_os(RAISED).is_some() {
+        return fail(format!(
+            "expected at least {DESCRIPTORS_MIN} open files, as `ulimit -Hn` has it: raise that limit"
+        ));
+    }
+    let own = std::env::current_exe().map_err(doing("finding this program"))?;
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn \"$(ulimit -Hn)\" && exec \"$@\"", "sh"]).arg(own).args(args).env(RAISED, "1");
+    // Comes back only if it does not work.
+    Err(doing("starting sh")(command.exec()))
 }

@@ -1,7 +1,7 @@
 //! The figures of the project, measured on the machine at hand and printed as one Markdown table.
 //!
 //! Job: what a release binary costs (bytes, start, memory, idle processor time), what a turn costs (rate, delay, bytes
-//! and syncs), and what the store costs over the bare disk. The binary is a black box: a process, its sockets, `/proc`. The
+//! and syncs), what the store costs over the bare disk, and what the front door bears beside an axum server and nginx. The binary is a black box: a process, its sockets, `/proc`. The
 //! store is measured as a library. A figure has an aim, and where others have measured the peer (giosakti/duragent 0.5.4,
 //! on a two-core x86_64 machine) its number is cited beside ours: another machine, so a ratio to it is an order of
 //! magnitude. What counts on any machine are the ratios to the bare disk and to the bare model, measured in the same run,
@@ -19,6 +19,7 @@ mod client;
 mod cost;
 mod enclosed;
 mod failure;
+mod front;
 mod machine;
 mod made;
 mod ollama;
@@ -43,7 +44,7 @@ use table::Row;
 type Measure = fn(&Place) -> Result<Vec<Row>>;
 
 /// The figures by number, in the order in which they are measured.
-const FIGURES: [(u32, &str, Measure); 11] = [
+const FIGURES: [(u32, &str, Measure); 14] = [
     (1, "size of the binary", start::size),
     (2, "start to first answer", start::start),
     (3, "idle memory", rest::memory),
@@ -55,14 +56,18 @@ const FIGURES: [(u32, &str, Measure); 11] = [
     (9, "commits per second", store::commits),
     (10, "replay of a long log", replay::replay),
     (11, "cost of a sandbox", enclosed::cost),
+    (12, "requests per second", front::requests),
+    (13, "memory of subscribers", front::subscribers),
+    (14, "fan-out", front::fan_out),
 ];
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--only N]… [--write FILE]
-       figures [--only N]… [--binary FILE] [--dir FOLDER]
+       figures [--only N]… [--binary FILE] [--peer FILE] [--dir FOLDER]
 
   --only N       measure this figure; may be given several times
   --binary FILE  the duragent binary; without it the release binary that cargo built beside this
+  --peer FILE    the axum server of benches/peers/axum; without it where `cargo xtask bench` builds it
   --dir FOLDER   where temporary files go, and with them what disk is measured
 ";
 
@@ -70,6 +75,7 @@ usage: cargo xtask bench [--only N]… [--write FILE]
 struct Options {
     only: Vec<u32>,
     binary: PathBuf,
+    peer: PathBuf,
     dir: PathBuf,
 }
 
@@ -81,6 +87,10 @@ fn main() -> ExitCode {
         [child] if child == start::NOTHING => return ExitCode::SUCCESS,
         [child, folder, session] if child == replay::CHILD => return replay::child(folder, session),
         _ => {}
+    }
+    if let Err(Failure(text)) = machine::raise_descriptors(&args) {
+        eprintln!("error: {text}");
+        return ExitCode::FAILURE;
     }
     let options = match options(&args) {
         Ok(options) => options,
@@ -103,6 +113,7 @@ fn options(args: &[String]) -> Result<Options> {
     let mut options = Options {
         only: Vec::new(),
         binary: env!("CARGO_BIN_EXE_duragent").into(),
+        peer: concat!(env!("CARGO_TARGET_TMPDIR"), "/../peers/release/duragent-peer-axum").into(),
         dir: env!("CARGO_TARGET_TMPDIR").into(),
     };
     let mut args = args.iter();
@@ -120,6 +131,7 @@ fn options(args: &[String]) -> Result<Options> {
                 })?);
             }
             "--binary" => options.binary = value()?.into(),
+            "--peer" => options.peer = value()?.into(),
             "--dir" => options.dir = value()?.into(),
             other => return Err(Failure(format!("unknown argument {other:?}"))),
         }
@@ -130,7 +142,7 @@ fn options(args: &[String]) -> Result<Options> {
 /// Measures what is asked for and prints it. False if something could not be measured.
 fn run(options: &Options) -> Result<bool> {
     scene::clean_up_on_signals()?;
-    let place = Place::new(&options.binary, &options.dir)?;
+    let place = Place::new(&options.binary, &options.peer, &options.dir)?;
     let begin = machine::Begin::now()?;
     let (mut rows, mut complete) = (Vec::new(), true);
     for (number, name, measure) in FIGURES {

@@ -11,13 +11,19 @@ pub struct Resident {
     pub rss: f64,
     /// The same with shared pages divided among those that share them.
     pub pss: f64,
+    /// Of these, what belongs to no file: heap and stacks.
+    pub anon: f64,
 }
 
 /// Memory of a process now.
 pub fn resident(pid: u32) -> Result<Resident> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = read(&path)?;
-    Ok(Resident { rss: kib(&text, "Rss:", &path)?, pss: kib(&text, "Pss:", &path)? })
+    Ok(Resident {
+        rss: kib(&text, "Rss:", &path)?,
+        pss: kib(&text, "Pss:", &path)?,
+        anon: kib(&text, "Pss_Anon:", &path)?,
+    })
 }
 
 /// The most memory a process has ever had, in bytes.
@@ -78,6 +84,14 @@ pub fn switches(pid: u32) -> Result<f64> {
 pub fn threads(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/status");
     field(&read(&path)?, "Threads:", &path)
+}
+
+/// How many files a process of ours may have open at a time (getrlimit(2), the soft limit).
+pub fn descriptors() -> Result<f64> {
+    let path = "/proc/self/limits";
+    let text = read(path)?;
+    let name = "Max open files";
+    if text.contains("Max open files            unlimited") { Ok(f64::INFINITY) } else { field(&text, name, path) }
 }
 
 fn read(path: &str) -> Result<String> {

@@ -26,8 +26,11 @@ pub const MESSAGE: &str = "The pump in the north shed stopped twice this morning
 const CONFIG: &str = "\
 sandbox:
   mode: trust
+server:
+  connections_max: 4096
 limits:
   session_idle_seconds: IDLE
+  sessions_live_max: LIVE
 providers:
   instant:
     kind: replay
@@ -65,24 +68,29 @@ const SMALL_TOOL: &str =
 const LARGE_TOOL: &str =
     r#"{"tool_calls":[{"name":"bash","arguments":{"command":"head -c 400000000 /dev/zero | tr '\\0' x"}}]}"#;
 
-/// The folder of this run, and the binary.
+/// Sessions in memory at a time, where nothing else is said: what the configuration has as its default.
+const SESSIONS_LIVE_MAX: usize = 64;
+
+/// The folder of this run, and the binaries.
 pub struct Place {
     /// Everything temporary is in here.
     pub root: PathBuf,
     /// What is measured.
     pub binary: PathBuf,
+    /// The axum server that it is measured beside; only whoever starts it minds if it is not there.
+    pub peer: PathBuf,
     next: AtomicU64,
 }
 
 impl Place {
     /// Makes the folder below `dir`.
-    pub fn new(binary: &Path, dir: &Path) -> Result<Self> {
+    pub fn new(binary: &Path, peer: &Path, dir: &Path) -> Result<Self> {
         let root = dir.join(format!("figures-{}", std::process::id()));
         fs::create_dir_all(&root).map_err(at(&root))?;
         let root = root.canonicalize().map_err(at(&root))?;
         FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(root.clone());
         let binary = binary.canonicalize().map_err(at(binary))?;
-        Ok(Self { root, binary, next: AtomicU64::new(1) })
+        Ok(Self { root, binary, peer: peer.to_owned(), next: AtomicU64::new(1) })
     }
 
     /// A new folder in it.
@@ -116,15 +124,10 @@ impl Scene {
     pub fn new(place: &Place, idle: u64, model: Option<SocketAddr>) -> Result<Self> {
         let scene = Self { folder: place.folder()?, binary: place.binary.clone() };
         let model = model.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 1).into());
-        let config = CONFIG.replace("IDLE", &idle.to_string()).replace("MODEL", &model.to_string());
-        scene.put(".duragent/duragent.yaml", &config)?;
+        scene.configure(idle, model, SESSIONS_LIVE_MAX)?;
         scene.put(".duragent/policy.yaml", "apiVersion: duragent/v1alpha1\nkind: Policy\nmode: allow\n")?;
         for (name, tools) in AGENTS {
-            let text = format!(
-                "apiVersion: duragent/v1alpha1\nkind: Agent\nmetadata:\n  name: {name}\nspec:\n  model:\n    provider: {name}\n    \
-                 name: m\n  tools: [{tools}]\n"
-            );
-            scene.put(&format!(".duragent/agents/{name}/agent.yaml"), &text)?;
+            scene.agent(name, name, tools)?;
         }
         let answer = format!("{{\"deltas\":{PIECES:?},\"usage\":{{\"input_tokens\":40,\"output_tokens\":25}}}}");
         let repeat = "{\"repeat\":true}";
@@ -133,6 +136,29 @@ impl Scene {
         scene.put(".duragent/flood.jsonl", &[SMALL_TOOL, &answer, LARGE_TOOL, &answer].join("\n"))?;
         scene.put("notes.txt", "midnight 3.1 bar, one 3.0 bar, two 1.9 bar, stopped, three 3.1 bar\n")?;
         Ok(scene)
+    }
+
+    /// A workspace for `sessions` sessions in memory at a time, with one agent more: `asking` waits in its first turn for an
+    /// approval that nobody gives, so that what is said to it from then on is written down and no more.
+    pub fn asking(place: &Place, sessions: usize) -> Result<Self> {
+        let scene = Self::new(place, 600, None)?;
+        scene.configure(600, (Ipv4Addr::LOCALHOST, 1).into(), sessions)?;
+        scene.agent("asking", "one_tool", "read_file")?;
+        scene.put(".duragent/agents/asking/policy.yaml", "ask: [read_file]\n")?;
+        Ok(scene)
+    }
+
+    fn configure(&self, idle: u64, model: SocketAddr, live: usize) -> Result<()> {
+        let config = CONFIG.replace("IDLE", &idle.to_string()).replace("MODEL", &model.to_string());
+        self.put(".duragent/duragent.yaml", &config.replace("LIVE", &live.to_string()))
+    }
+
+    fn agent(&self, name: &str, provider: &str, tools: &str) -> Result<()> {
+        let text = format!(
+            "apiVersion: duragent/v1alpha1\nkind: Agent\nmetadata:\n  name: {name}\nspec:\n  model:\n    provider: {provider}\n    \
+             name: m\n  tools: [{tools}]\n"
+        );
+        self.put(&format!(".duragent/agents/{name}/agent.yaml"), &text)
     }
 
     /// The folder that holds the sessions.
@@ -149,23 +175,10 @@ impl Scene {
 
     /// Starts a server, no more.
     pub fn spawn(&self) -> Result<Server> {
-        // Asked for and given back: nobody connected, so the port is free at once.
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr());
-        let address = free.map_err(doing("looking for a free port"))?;
-        let log = self.folder.join("server.log");
-        let errors = File::create(&log).map_err(at(&log))?;
+        let address = free_address()?;
         let mut command = Command::new(&self.binary);
         command.arg("--dir").arg(self.folder.join(".duragent")).args(["serve", "--listen", &address.to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-        // Held over the start, so that no server escapes whoever ends them all.
-        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
-        go_on()?;
-        let started = Instant::now();
-        let child = command.spawn().map_err(at(&self.binary))?;
-        let pid = child.id();
-        let child = Arc::new(Mutex::new(child));
-        servers.push(Arc::downgrade(&child));
-        Ok(Server { child, pid, address, started, log })
+        Server::spawn(&mut command, address, &self.folder.join("server.log"))
     }
 
     fn put(&self, name: &str, text: &str) -> Result<()> {
@@ -189,7 +202,29 @@ pub struct Server {
     log: PathBuf,
 }
 
+/// A loopback address that nobody listens on.
+pub fn free_address() -> Result<SocketAddr> {
+    // Asked for and given back: nobody connected, so the port is free at once.
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr());
+    free.map_err(doing("looking for a free port"))
+}
+
 impl Server {
+    /// Starts any program that will listen on `address`; what it has to say goes to `log`.
+    pub fn spawn(command: &mut Command, address: SocketAddr, log: &Path) -> Result<Self> {
+        let errors = File::create(log).map_err(at(log))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        // Held over the start, so that no server escapes whoever ends them all.
+        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        go_on()?;
+        let started = Instant::now();
+        let child = command.spawn().map_err(at(Path::new(command.get_program())))?;
+        let pid = child.id();
+        let child = Arc::new(Mutex::new(child));
+        servers.push(Arc::downgrade(&child));
+        Ok(Self { child, pid, address, started, log: log.to_owned() })
+    }
+
     /// Polls `path` until it answers 200; returns how long that took since the process was asked for.
     pub fn until(&self, path: &str) -> Result<Duration> {
         // Connecting costs some 30 µs when nobody listens: the pause keeps this loop from taking a core from the server.

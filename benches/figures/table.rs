@@ -14,6 +14,30 @@ pub enum Aim {
     Shown,
 }
 
+/// What a figure is held against that is measured beside that of somebody else.
+#[derive(Debug, Clone, Copy)]
+pub enum Beside {
+    /// At most so many times the other's.
+    AtMost(f64),
+    /// At least so many times the other's.
+    AtLeast(f64),
+    /// Shown for its own sake; higher is better.
+    More,
+    /// Shown for its own sake; lower is better.
+    Less,
+}
+
+/// What we and somebody else came to, round by round.
+#[derive(Debug, Clone)]
+pub struct Pairs {
+    /// Who it is.
+    pub peer: &'static str,
+    /// Ours.
+    pub ours: Vec<f64>,
+    /// Theirs, in the same order.
+    pub theirs: Vec<f64>,
+}
+
 /// One line.
 #[derive(Debug)]
 pub struct Row {
@@ -49,6 +73,24 @@ impl Row {
     pub fn failed(name: &str, why: &str) -> Self {
         let why = why.replace('|', "\\|").replace('\n', " ");
         Self { measured: format!("not measured: {why}"), met: "no", ..Self::one(name, f64::NAN, "", Aim::Shown) }
+    }
+
+    /// A figure beside that of somebody who was measured in the same run, in turns with us: medians, and the median of the
+    /// ratios within a round.
+    pub fn beside(name: &str, unit: &str, pairs: &Pairs, aim: Beside) -> Self {
+        let (ours, theirs) = (Sample::new(pairs.ours.clone()), Sample::new(pairs.theirs.clone()));
+        let over = |a: &[f64], b: &[f64]| Sample::new(a.iter().zip(b).map(|(a, b)| a / b)).median();
+        let (more, less) = (over(&pairs.ours, &pairs.theirs), over(&pairs.theirs, &pairs.ours));
+        let (aim, met, factor) = match aim {
+            Beside::AtLeast(limit) => (format!("≥ {} × {}", number(limit), pairs.peer), verdict(more >= limit), more),
+            Beside::AtMost(limit) => {
+                (format!("≤ {} × {}", number(limit), pairs.peer), verdict(less >= 1.0 / limit), less)
+            }
+            Beside::More => (String::new(), "", more),
+            Beside::Less => (String::new(), "", less),
+        };
+        let (peer, ratio) = (with_unit(theirs.median(), unit), format!("{} ×", number(factor)));
+        Self { aim, met, peer: format!("{}: {peer}", pairs.peer), ratio, ..Self::median(name, &ours, unit, Aim::Shown) }
     }
 
     /// Adds the spread of a figure that is not a median.
@@ -107,7 +149,7 @@ pub fn markdown(facts: &[String], rows: &[(u32, Row)]) -> String {
     for fact in facts {
         writeln!(out, "- {fact}").ok();
     }
-    out.push_str("\n| # | figure | measured | min–max | aim | met | peer (cited) | better than peer |\n");
+    out.push_str("\n| # | figure | measured | min–max | aim | met | peer | better than peer |\n");
     out.push_str("|--:|---|--:|--:|--:|---|--:|--:|\n");
     for (n, row) in rows {
         let Row { name, measured, spread, aim, met, peer, ratio } = row;

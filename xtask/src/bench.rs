@@ -3,8 +3,20 @@
 //! Prints a Markdown table and writes nothing, unless told to put it into a document, where lines with [`BEGIN`] and
 //! [`END`] keep a place for it.
 
-use crate::repo::{Repo, tee};
+use crate::repo::{self, Repo, tee};
 use crate::{Failure, Result, Tally};
+use std::path::{Path, PathBuf};
+
+/// The axum server that the front door is measured beside: a workspace of its own, which nothing else builds.
+const PEER: &str = "benches/peers/axum/Cargo.toml";
+/// Its program.
+const PEER_NAME: &str = "duragent-peer-axum";
+/// The figures that need it.
+const BESIDE_PEERS: [&str; 3] = ["12", "13", "14"];
+/// Programs that some figures run, and the Debian packages that have them.
+const TOOLS: [(&str, &str); 2] = [("wrk", "wrk"), ("nginx", "nginx-light")];
+/// Where administrators' programs are, which need not be in `PATH`.
+const SYSTEM_PROGRAMS: &str = "/usr/sbin";
 
 /// Stands before the table in a document.
 const BEGIN: &str = "<!-- bench -->";
@@ -30,8 +42,12 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
     if let Some((path, text)) = &document {
         replace(path, text, "")?;
     }
+    let peer = if options.needs_peers() { Some(peer(repo)?) } else { None };
     // Cargo builds the release binary beside the benchmark, and tells it where that is.
     let mut command = repo.cargo(["bench", "--quiet", "--package", "duragent", "--bench", "figures", "--"]);
+    if let Some(peer) = peer {
+        command.arg("--peer").arg(peer);
+    }
     for number in &options.only {
         command.args(["--only", number]);
     }
@@ -47,6 +63,26 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
         repo.write(path, &replace(path, &text, &table)?)?;
     }
     Ok(Tally { passed: 1, failed: 0 })
+}
+
+/// What other servers take to be measured: looked for before minutes of work, and named if it is missing.
+fn peer(repo: &Repo) -> Result<PathBuf> {
+    let is_missing = |program: &str| !repo::in_path(program) && !Path::new(SYSTEM_PROGRAMS).join(program).is_file();
+    let missing: Vec<_> =
+        TOOLS.iter().filter(|(program, _)| is_missing(program)).map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        repo::install_packages(&missing.join(" "), repo::is_ci())?;
+    }
+    let target = repo.target_dir()?.join("peers");
+    let mut command = repo.cargo(["build", "--quiet", "--release", "--locked", "--manifest-path", PEER]);
+    repo::run(command.arg("--target-dir").arg(&target))?;
+    Ok(target.join("release").join(PEER_NAME))
+}
+
+impl Options {
+    fn needs_peers(&self) -> bool {
+        self.only.is_empty() || self.only.iter().any(|number| BESIDE_PEERS.contains(&number.as_str()))
+    }
 }
 
 fn parse(args: &[String]) -> Result<Options> {
@@ -96,6 +132,13 @@ mod tests {
         assert_eq!(parse(&args("--write README.md")), Ok(Options { only: only(&[]), write: Some("README.md".into()) }));
         for wrong in ["--only 1 --write README.md", "--only", "--write", "1"] {
             assert!(matches!(parse(&args(wrong)), Err(Failure::Usage(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_peers_are_built_for_what_is_measured_beside_them() {
+        for (words, needed) in [("", true), ("--only 12", true), ("--only 1 --only 14", true), ("--only 1", false)] {
+            assert_eq!(parse(&args(words)).map(|o| o.needs_peers()), Ok(needed), "{words}");
         }
     }
 

@@ -65,7 +65,8 @@ usage: cargo xtask COMMAND
   crash [--slice] [--seed N] [--jobs N] [--keep] [FAMILY…]
                                               the fault campaign on the release binary; a slice takes less than a minute
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
-                                              it between <!-- bench --> and <!-- /bench --> in FILE
+                                              it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
+                                              builds an axum server to measure beside)
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
   openapi [--examples N] [--seed N]           a long campaign of schemathesis against the server (needs python3 and PyPI)
