@@ -1,10 +1,15 @@
-//! A response that is known whole, and its encoding by `tiny_http`.
+//! A response that is known whole, and its encoding (RFC 9112): text into one buffer, since every request pays for it.
 //!
-//! What `tiny_http` does not do is done here: it lets CR and LF through in header values, it switches to chunked coding
-//! above 32 KiB, and it drops `Connection`.
+//! Invariant: nothing that comes from outside ends a header early.
 
 use super::problem::Problem;
-use tiny_http::{HTTPVersion, Header, StatusCode};
+use duragent_core::json::write_u64;
+use duragent_core::time::imf_fixdate;
+use duragent_platform::clock;
+use tiny_http::StatusCode;
+
+/// Bytes of an ordinary head.
+const HEAD_BYTES: usize = 256;
 
 /// JSON of the API.
 pub(super) const JSON: &str = "application/json";
@@ -67,24 +72,32 @@ impl Response {
 
     /// The bytes to send: head and body in one buffer, so that they leave in one segment.
     pub(super) fn encode(&self, wire: Wire) -> Vec<u8> {
-        let fields = [("Server", "duragent"), ("Content-Type", self.content_type), ("Cache-Control", "no-store")];
-        let extra = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
-        let headers = fields.into_iter().chain(extra).filter_map(|(name, value)| header(name, value)).collect();
-        let body = self.body.as_bytes();
-        let response = tiny_http::Response::new(StatusCode(self.status), headers, body, Some(body.len()), None);
-        let mut out = Vec::with_capacity(256 + body.len());
-        let version = HTTPVersion(1, wire.minor);
-        // Writing to a vector cannot fail.
-        let _ = response.with_chunked_threshold(usize::MAX).raw_print(&mut out, version, &[], wire.head_only, None);
-        let connection: &[u8] = match (wire.close, wire.minor) {
-            (true, _) => b"\r\nConnection: close",
-            (false, 0) => b"\r\nConnection: keep-alive",
-            (false, _) => b"",
-        };
-        if let Some(end) = out.iter().position(|&b| b == b'\r') {
-            out.splice(end..end, connection.iter().copied());
+        let mut out = String::with_capacity(HEAD_BYTES + self.body.len());
+        out.push_str(if wire.minor == 0 { "HTTP/1.0 " } else { "HTTP/1.1 " });
+        write_u64(&mut out, u64::from(self.status));
+        out.push(' ');
+        out.push_str(StatusCode(self.status).default_reason_phrase());
+        out.push_str(match (wire.close, wire.minor) {
+            (true, _) => "\r\nConnection: close",
+            (false, 0) => "\r\nConnection: keep-alive",
+            (false, _) => "",
+        });
+        out.push_str("\r\nServer: duragent\r\nDate: ");
+        out.push_str(&imf_fixdate(clock::wall_ms()));
+        out.push_str("\r\nCache-Control: no-store");
+        let fields = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        for (name, value) in fields.chain([("Content-Type", self.content_type)]).filter(|(_, value)| is_plain(value)) {
+            for part in ["\r\n", name, ": ", value] {
+                out.push_str(part);
+            }
         }
-        out
+        out.push_str("\r\nContent-Length: ");
+        write_u64(&mut out, self.body.len() as u64);
+        out.push_str("\r\n\r\n");
+        if !wire.head_only {
+            out.push_str(&self.body);
+        }
+        out.into_bytes()
     }
 }
 
@@ -94,10 +107,9 @@ impl From<Problem> for Response {
     }
 }
 
-/// A header, unless its value could end it early: then it is left out.
-fn header(name: &'static str, value: &str) -> Option<Header> {
-    let plain = value.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
-    if plain { Header::from_bytes(name, value).ok() } else { None }
+/// True for what cannot end a header early; a header with anything else is left out.
+fn is_plain(value: &str) -> bool {
+    value.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'))
 }
 
 #[cfg(test)]
