@@ -130,7 +130,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     process::conceal();
-    process::return_large_buffers();
+    process::keep_little_memory();
     match dispatch(args) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

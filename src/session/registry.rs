@@ -203,8 +203,7 @@ impl Runtime {
         if let Some(slot) = slots.get(id) {
             return Arc::clone(slot);
         }
-        // What nobody holds and nobody lives in is forgotten here, so that the table does not grow with the workspace.
-        slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_none_or(|h| is_open(&h)));
+        sweep(&mut slots);
         Arc::clone(slots.entry(id.to_owned()).or_default())
     }
 
@@ -340,9 +339,7 @@ impl Runtime {
         let (runtime, session, failed) = (self.clone(), id.to_owned(), Arc::clone(&failures));
         let task = async move {
             match actor.run(first).await {
-                // What sessions took is not needed again soon.
-                End::Rest if runtime.handles().is_empty() => release_memory(),
-                End::Rest => {}
+                End::Rest => runtime.forget(slot, &failed),
                 End::Again => {
                     let waiting = runtime.take_up(vec![session]).await;
                     runtime.take_up_in_time(waiting).await;
@@ -352,6 +349,21 @@ impl Runtime {
         };
         smol::spawn(task).detach();
         Arc::new(Handle { mailbox: sender, busy, status, gone, failures, pause_on_disconnect })
+    }
+
+    /// Gives back what a session that has left memory in good order kept in the table.
+    fn forget(&self, slot: Slot, failures: &Arc<AtomicUsize>) {
+        // Locked, it is being opened again, and gets another handle by itself.
+        if let Some(mut handle) = slot.try_lock()
+            && handle.as_ref().is_some_and(|last| Arc::ptr_eq(&last.failures, failures))
+        {
+            *handle = None;
+        }
+        drop(slot);
+        sweep(&mut self.shared.slots());
+        if self.handles().is_empty() {
+            release_memory();
+        }
     }
 
     /// Opens a session again whose log failed, for as long as it takes: a full disk gets space, a card comes back. Ends when
@@ -394,6 +406,11 @@ impl Runtime {
             smol::Timer::after(left.min(PAUSE_LOOK)).await;
         }
     }
+}
+
+/// Forgets slots that nobody holds and nobody lives in, so that the table does not grow with the workspace.
+fn sweep(slots: &mut HashMap<String, Slot>) {
+    slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_none_or(|h| is_open(&h)));
 }
 
 /// How long to wait after so many failures in a row, at least one.

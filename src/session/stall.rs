@@ -1,10 +1,11 @@
 //! Watching the executor: a task that is due and does not get to run says that another one holds the thread.
 //!
 //! Invariant: a server with nothing to do is not woken. The watch begins when something happens, and rests when nothing has
-//! happened for a while.
+//! happened for a while; then free memory goes back to the system.
 
 use super::runtime::Runtime;
 use super::tally::{Operation, Tally};
+use duragent_platform::process::release_memory;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -67,6 +68,8 @@ impl Runtime {
                 smol::Timer::at(due).await;
                 tally.took(Operation::Stall, due.elapsed(), &[]);
             }
+            // What it took is not needed again soon.
+            release_memory();
         }
     }
 }
