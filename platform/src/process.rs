@@ -200,14 +200,14 @@ const DESCRIPTORS_DEFAULT: u64 = 256;
 
 /// Makes the allocator keep little, where it would keep much (glibc, mallopt(3)); elsewhere allocators do so by themselves.
 ///
-/// Buffers of 64 KiB and more go back to the system when they are freed, for good: glibc begins that way, and stops after the
+/// Buffers of 128 KiB and more go back to the system when they are freed, for good: glibc begins that way, and stops after the
 /// first one of up to 32 MiB was freed, so that a flood of bodies or exports would stay in memory. And threads share two
 /// arenas: of its own, each thread that ever worked at the same time as others leaves some 80 KiB behind.
 pub fn keep_little_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: takes integers only; called before there are other threads.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 * 1024);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
         libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }
