@@ -98,6 +98,18 @@ fn who_reads_no_answer_makes_room() {
 }
 
 #[test]
+fn who_reads_no_answer_for_too_long_is_given_up() {
+    let house = bounded(Limits { write_time_max: Duration::from_millis(200), ..Limits::default() });
+    house.session("a");
+    house.say_and_wait("a", &"x".repeat(900_000));
+    let mut deaf = house.wire();
+    deaf.send("GET /api/v1/sessions/a/export HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(16).as_bytes());
+    assert_eq!(deaf.head().map(|h| h.0), Some(200));
+    eventually("its place is free", || house.metric("http_connections") == 1);
+    assert_eq!(house.metric("http_connections_given_up_total"), 0, "and not because somebody needed it");
+}
+
+#[test]
 fn some_places_are_kept_for_short_answers() {
     let house = bounded(Limits { connections_max: 16, ..Limits::default() });
     house.session("a");
