@@ -5,6 +5,7 @@ use crate::house::eventually;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 /// The way to a proxy.
 pub struct Way {
@@ -73,13 +74,13 @@ impl Way {
         let mut out = child.stdout.take().expect("a pipe");
         let said = Arc::new(Mutex::new(String::new()));
         let more = Arc::clone(&said);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = out.read(&mut buffer) {
                 more.lock().expect("text").push_str(&String::from_utf8_lossy(&buffer[..n]));
             }
         });
-        Stream { child, said }
+        Stream { child, said, reader: Some(reader) }
     }
 }
 
@@ -87,6 +88,7 @@ impl Way {
 pub struct Stream {
     child: Child,
     said: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Stream {
@@ -102,8 +104,8 @@ impl Stream {
     /// Waits for the end.
     pub fn end(mut self) -> String {
         assert!(self.child.wait().expect("curl ends").success());
-        let whole = |said: &str| said.ends_with("\n\n");
-        eventually("the last event", || whole(&self.said()));
+        // Until then some of it may be in the pipe.
+        self.reader.take().map(JoinHandle::join).expect("asked once").expect("no panic");
         self.said()
     }
 }
