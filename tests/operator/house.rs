@@ -6,6 +6,7 @@ use duragent_core::json::{self, Value};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,7 +109,7 @@ impl House {
 
     /// Starts a server whose standard error is a pipe to us.
     pub fn start(&self, command: &mut Command) -> Served {
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("{:?}: {e}", command.get_program()));
+        let mut child = command.process_group(0).spawn().unwrap_or_else(|e| panic!("{:?}: {e}", command.get_program()));
         let log = child.stderr.take().map(Log::of).unwrap_or_default();
         let served = Served { child, client: self.client(), log };
         until("the server to be ready", || {
@@ -254,6 +255,9 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
+        // Its group: strace that is killed leaves what it traced behind.
+        let group = format!("-{}", self.child.id());
+        Command::new("kill").args(["-s", "KILL", "--", &group]).stderr(Stdio::null()).status().ok();
         self.child.kill().ok();
         self.child.wait().ok();
     }

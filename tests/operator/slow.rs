@@ -67,7 +67,6 @@ fn a_slow_sync_is_told_and_the_request_that_waits_for_it() {
     assert!(slow(&server, "fsync") >= 2.0 && slow(&server, "request") >= 2.0);
     let page = server.metrics();
     assert!(page.get("fsync_seconds_bucket{le=\"1\"}") < page.get("fsync_seconds_bucket{le=\"3\"}"), "{page:?}");
-    server.signal("KILL");
 }
 
 #[test]
