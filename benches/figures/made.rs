@@ -5,7 +5,7 @@ use crate::scene::{MESSAGE, PIECES, go_on};
 use duragent::store::file::{Cached, FileStore, LOG_NAME};
 use duragent_core::event::{Body, Event, LOG_VERSION, SandboxReport, ToolOutcome, TurnReason, Usage};
 use duragent_core::line::{self, CRC_START};
-use duragent_core::tool::{EffectClass, ToolCall};
+use duragent_core::tool::{EffectClass, Tags, ToolCall};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -78,14 +78,22 @@ pub fn message(turn: u64, content: String) -> Body {
 
 /// A turn with one tool call; texts have about 300 bytes each.
 fn turn_bodies(turn: u64) -> [Body; TURN_EVENTS as usize] {
-    let usage = Usage { input_tokens: 900, output_tokens: 60 };
+    let usage = Usage { input_tokens: 900, output_tokens: 60, ..Usage::default() };
     let call_id = format!("t{turn}s1c1");
     let arguments = "{\"path\":\"readings/pump-north.csv\"}".to_owned();
-    let requested =
-        |step| Body::ModelRequested { turn, step, attempt: 1, provider: "ollama".into(), model: "qwen3:1.7b".into() };
+    let requested = |step| Body::ModelRequested {
+        turn,
+        step,
+        attempt: 1,
+        provider: "ollama".into(),
+        model: "qwen3:1.7b".into(),
+        reserved: Usage { input_tokens: 1100, output_tokens: 1024, ..Usage::default() },
+        summary: false,
+    };
     let responded = |step, text: String, tool_calls: Vec<ToolCall>| {
         let finish_reason = "stop".into();
-        Body::ModelResponded { turn, step, text, thinking: None, tool_calls, usage, finish_reason }
+        let (thinking, blocks, duration_ms) = (None, None, 900);
+        Body::ModelResponded { turn, step, text, thinking, blocks, tool_calls, usage, finish_reason, duration_ms }
     };
     let call = ToolCall { call_id: call_id.clone(), name: "read_file".into(), arguments: arguments.clone() };
     let sandbox = SandboxReport { backend: "trust".into(), enforcement: "none".into(), landlock_abi: None };
@@ -102,6 +110,7 @@ fn turn_bodies(turn: u64) -> [Body; TURN_EVENTS as usize] {
             arguments,
             effect: EffectClass::Pure,
             sandbox,
+            tags: Tags::default(),
         },
         Body::ToolFinished {
             call_id,

@@ -92,7 +92,7 @@ impl Model {
         for _ in 0..WINDOW_TURNS {
             messages.push(Message::User { content: MESSAGE.into() });
             let content = PIECES.concat();
-            messages.push(Message::Assistant { content, thinking: None, tool_calls: Vec::new() });
+            messages.push(Message::Assistant { content, thinking: None, blocks: None, tool_calls: Vec::new() });
         }
         messages.push(Message::User { content: MESSAGE.into() });
         let request = Request {

@@ -138,6 +138,9 @@ impl Render {
                 let again = again.map_or_else(String::new, |s| format!("; asked again in {s} s"));
                 self.note(&format!("[model] {detail}{again}"))
             }
+            Body::ModelSwitched { provider, model, .. } => {
+                self.note(&format!("[model] {provider}/{model} is asked instead"))
+            }
             Body::ToolStarted { name, arguments, .. } => {
                 let name = clean_line(name, SUMMARY_CHARS_MAX);
                 self.note(&format!("[{name}] {}", summary(arguments, SUMMARY_CHARS_MAX)))
@@ -162,7 +165,7 @@ impl Render {
             Body::SessionCompacted { through_seq, .. } => {
                 self.note(&format!("[session] the model sees a summary of everything up to {through_seq} from here on"))
             }
-            Body::SessionPaused { reason } => self.note(&format!("[session] paused ({reason})")),
+            Body::SessionPaused { reason, .. } => self.note(&format!("[session] paused ({reason})")),
             Body::SessionResumed { reason } => self.note(&format!("[session] goes on ({reason})")),
             Body::SessionClosed { reason } => self.note(&format!("[session] {reason}")),
             Body::TurnFinished { .. } => self.fresh_line(),

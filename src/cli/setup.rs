@@ -5,12 +5,12 @@ use crate::config::{self, Workspace, env, policy};
 use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::Timeouts;
 use crate::provider::{self, Provider};
-use crate::session::{self, About, DeviceLimits, Setup, Workdir};
+use crate::session::{self, About, DeviceLimits, Endpoint, Setup, Workdir};
 use crate::tool::Registry;
 use duragent_core::agent::OnDisconnect;
 use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Rule, argument};
-use duragent_core::session::{Limits, Rules};
+use duragent_core::session::{Budgets, Compaction, Limits, Model, Rules};
 use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
@@ -179,8 +179,16 @@ fn agent(
         landlock_abi: report.landlock_abi.map(u64::from),
     };
     let rules = Rules {
-        provider: spec.model.provider.clone(),
-        model: spec.model.name.clone(),
+        model: Model {
+            provider: spec.model.provider.clone(),
+            name: spec.model.name.clone(),
+            context_tokens: spec.model.context_tokens.unwrap_or(endpoint.context_tokens),
+            ..Model::default()
+        },
+        fallbacks: Vec::new(),
+        prefix_bytes: 0,
+        compaction: Compaction::default(),
+        budgets: Budgets::default(),
         tools: tools.decls().cloned().collect(),
         policies: workspace.policy.iter().chain(&read.policy).cloned().collect(),
         workdir: workdir.to_string_lossy().into_owned(),
@@ -190,6 +198,8 @@ fn agent(
             turn_ms_max: limits.turn_seconds_max.saturating_mul(1000),
             attempts_max: limits.model_attempts_max,
             approval_ms_max: limits.approval_seconds_max.saturating_mul(1000),
+            repeats_max: 5,
+            offline_ms_max: 86_400_000,
         },
     };
     Ok(session::Agent {
@@ -205,10 +215,12 @@ fn agent(
         allow_always: Box::new(allow_always(read.dir.clone(), &rules)),
         rules,
         system: spec.system_prompt(),
-        provider,
-        temperature: spec.model.temperature,
-        max_output_tokens: spec.model.max_output_tokens,
-        context_tokens: spec.model.context_tokens.unwrap_or(endpoint.context_tokens),
+        endpoint: Endpoint {
+            provider,
+            temperature: spec.model.temperature,
+            max_output_tokens: spec.model.max_output_tokens,
+        },
+        fallbacks: Vec::new(),
         tools,
         sandbox,
         tool_time_max: read.sandbox.wall_seconds.map(Duration::from_secs),

@@ -71,6 +71,7 @@ fn head(item: &Published) -> String {
     match item {
         Published::Event { seq, kind, .. } => ["id: ", &seq.to_string(), "\nevent: ", kind, "\ndata: "].concat(),
         Published::Token { .. } => "event: token\ndata: ".into(),
+        Published::Status { .. } => "event: status\ndata: ".into(),
         Published::Lagged => "event: lagged\ndata: ".into(),
         Published::Shutdown => "event: shutdown\ndata: ".into(),
     }
@@ -79,7 +80,7 @@ fn head(item: &Published) -> String {
 fn data(item: &Published) -> &str {
     match item {
         Published::Event { line, .. } => line,
-        Published::Token { data } => data,
+        Published::Token { data } | Published::Status { data } => data,
         // Browsers drop events without data.
         Published::Lagged | Published::Shutdown => "{}",
     }

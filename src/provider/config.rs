@@ -114,7 +114,7 @@ pub fn build(config: &ProviderConfig) -> Result<Arc<dyn Provider>, BuildError> {
     let client = || http::Client::new(&config.base_url, config.api_key.as_ref(), &config.headers, config.timeouts);
     Ok(match config.kind {
         ProviderKind::Ollama => Arc::new(Ollama::new(client()?, &config.keep_alive)),
-        ProviderKind::OpenAi => Arc::new(OpenAi::new(client()?)),
+        ProviderKind::OpenAi | ProviderKind::OpenRouter | ProviderKind::Anthropic => Arc::new(OpenAi::new(client()?)),
         ProviderKind::Replay => match &config.transcript {
             Some(Transcript::File(path)) => Arc::new(Replay::open(path)?),
             Some(Transcript::Text { name, text }) => Arc::new(Replay::from_text(name, text)?),

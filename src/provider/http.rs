@@ -242,7 +242,7 @@ impl Client {
     /// A failure whose detail begins with the host.
     #[must_use]
     pub fn failed(&self, kind: FailureKind, what: &str) -> Failure {
-        Failure { kind, detail: format!("{}: {what}", self.host), retry_after_ms: None }
+        Failure::new(kind, format!("{}: {what}", self.host))
     }
 }
 

@@ -47,6 +47,18 @@ pub struct Failure {
     pub detail: String,
     /// Milliseconds the server asked us to wait (Retry-After).
     pub retry_after_ms: Option<u64>,
+    /// The model's real window in tokens, where a failure of kind [`FailureKind::TooLong`] told it.
+    pub context_tokens: Option<u64>,
+    /// True if the model may have worked: an answer had begun, or nobody knows. Its tokens count as used then.
+    pub worked: bool,
+}
+
+impl Failure {
+    /// A failure of which nothing else is known; the model did not work.
+    #[must_use]
+    pub fn new(kind: FailureKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), retry_after_ms: None, context_tokens: None, worked: false }
+    }
 }
 
 /// A live piece of an answer; shown, never acted on.
@@ -56,6 +68,8 @@ pub enum Delta<'a> {
     Text(&'a str),
     /// Thinking.
     Thinking(&'a str),
+    /// What the endpoint does before it answers, for people: `loading qwen3:1.7b`.
+    Status(&'a str),
 }
 
 /// What a probe found.
@@ -79,6 +93,18 @@ pub trait Provider: Send + Sync {
         cancel: &Cancel,
         on_delta: &mut dyn FnMut(Delta<'_>),
     ) -> Result<Reply, Failure>;
+
+    /// The body of the request that [`Provider::complete`] would send, byte for byte.
+    fn body(&self, request: &Request) -> String;
+
+    /// Asks as little as possible of the endpoint: whether it answers at all, within some seconds. Costs no tokens.
+    ///
+    /// # Errors
+    /// [`Failure`] if a model call could not succeed now either.
+    fn reach(&self) -> Result<(), Failure>;
+
+    /// Has `model` loaded before it is needed, where the endpoint can do that. Returns when it is, or at once.
+    fn preload(&self, _model: &str, _cancel: &Cancel) {}
 
     /// Checks that the endpoint answers and knows `model`, for `doctor`.
     ///

@@ -45,7 +45,7 @@ impl Ollama {
         Self { client, keep_alive: keep_alive.into() }
     }
 
-    fn body(&self, request: &Request) -> String {
+    fn write_body(&self, request: &Request) -> String {
         let mut out = String::with_capacity(4096);
         let mut body = ObjectWriter::new(&mut out);
         body.str("model", &request.model);
@@ -107,7 +107,7 @@ impl Provider for Ollama {
         cancel: &Cancel,
         on_delta: &mut dyn FnMut(Delta<'_>),
     ) -> Result<Reply, Failure> {
-        let mut answer = self.client.post("/api/chat", &self.body(request), cancel).map_err(Self::unreachable)?;
+        let mut answer = self.client.post("/api/chat", &self.write_body(request), cancel).map_err(Self::unreachable)?;
         if !is_success(&answer) {
             return Err(self.refused(answer.into_refusal(), &request.model));
         }
@@ -121,6 +121,15 @@ impl Provider for Ollama {
         }
         answer.finish();
         stream.into_reply(&request.tools)
+    }
+
+    fn body(&self, request: &Request) -> String {
+        self.write_body(request)
+    }
+
+    fn reach(&self) -> Result<(), Failure> {
+        let answer = self.client.get("/api/version", PROBE_WAIT)?;
+        if answer.status() < 500 { Ok(()) } else { Err(answer.into_refusal().failure) }
     }
 
     fn probe(&self, model: &str) -> Result<Probe, Failure> {
@@ -163,7 +172,7 @@ fn write_messages(out: &mut String, request: &Request) {
             Message::User { content } => {
                 object.str("role", "user").str("content", content);
             }
-            Message::Assistant { content, thinking, tool_calls } => {
+            Message::Assistant { content, thinking, tool_calls, .. } => {
                 object.str("role", "assistant").str("content", content).str_opt("thinking", thinking.as_deref());
                 if !tool_calls.is_empty() {
                     write_calls(object.key("tool_calls"), tool_calls);

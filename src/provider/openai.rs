@@ -43,7 +43,7 @@ impl OpenAi {
         Self { client }
     }
 
-    fn body(&self, request: &Request) -> String {
+    fn write_body(&self, request: &Request) -> String {
         let mut out = String::with_capacity(4096);
         let mut body = ObjectWriter::new(&mut out);
         body.str("model", &request.model);
@@ -89,7 +89,7 @@ impl Provider for OpenAi {
         cancel: &Cancel,
         on_delta: &mut dyn FnMut(Delta<'_>),
     ) -> Result<Reply, Failure> {
-        let mut answer = self.client.post("/chat/completions", &self.body(request), cancel)?;
+        let mut answer = self.client.post("/chat/completions", &self.write_body(request), cancel)?;
         if !(200..300).contains(&answer.status()) {
             return Err(answer.into_refusal().failure);
         }
@@ -115,6 +115,15 @@ impl Provider for OpenAi {
         }
         answer.finish();
         stream.into_reply()
+    }
+
+    fn body(&self, request: &Request) -> String {
+        self.write_body(request)
+    }
+
+    fn reach(&self) -> Result<(), Failure> {
+        let answer = self.client.get("/models", PROBE_WAIT)?;
+        if answer.status() < 500 { Ok(()) } else { Err(answer.into_refusal().failure) }
     }
 
     fn probe(&self, model: &str) -> Result<Probe, Failure> {

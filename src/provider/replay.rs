@@ -32,7 +32,7 @@
 
 use super::{Delta, Failure, Message, Probe, Provider, Reply, Request};
 use duragent_core::event::{FailureKind, Usage};
-use duragent_core::json::{Error, Reader, Value};
+use duragent_core::json::{Error, ObjectWriter, Reader, Value};
 use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
 use std::io::Read;
@@ -151,7 +151,7 @@ impl Replay {
     }
 
     fn failed(&self, kind: FailureKind, what: &str) -> Failure {
-        Failure { kind, detail: format!("{}: {what}", self.name), retry_after_ms: None }
+        Failure::new(kind, format!("{}: {what}", self.name))
     }
 }
 
@@ -186,6 +186,19 @@ impl Provider for Replay {
             on_delta(delta);
         }
         if cancel.is_raised() { Err(self.failed(FailureKind::Truncated, "cancelled")) } else { Ok(step.reply()) }
+    }
+
+    fn body(&self, request: &Request) -> String {
+        // What it compares requests with; nothing is sent.
+        let mut out = String::new();
+        let mut body = ObjectWriter::new(&mut out);
+        body.str("model", &request.model).str("system", &request.system).u64("messages", request.messages.len() as u64);
+        body.finish();
+        out
+    }
+
+    fn reach(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     fn probe(&self, _: &str) -> Result<Probe, Failure> {
@@ -223,6 +236,7 @@ impl Step {
         Reply {
             text: self.deltas.concat(),
             thinking: (!self.thinking.is_empty()).then(|| self.thinking.concat()),
+            blocks: None,
             tool_calls: self.tool_calls.clone(),
             usage: self.usage,
             finish_reason: self.finish_reason.as_deref().unwrap_or(by_default).into(),

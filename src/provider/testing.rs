@@ -2,7 +2,7 @@
 
 use super::http::{Client, Timeouts};
 use super::{Delta, Failure, Message, Provider, Reply, Request};
-use duragent_core::tool::{EffectClass, PolicyArgument, ToolDecl};
+use duragent_core::tool::{EffectClass, PolicyArgument, Tags, ToolDecl};
 use duragent_platform::cancel::Cancel;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -151,6 +151,7 @@ pub(super) fn tool(name: &str) -> ToolDecl {
         parameters: r#"{"type":"object"}"#.into(),
         effect: EffectClass::Once,
         policy: PolicyArgument::Whole,
+        tags: Tags::default(),
     }
 }
 
@@ -187,6 +188,7 @@ pub(super) fn show(delta: Delta<'_>) -> String {
     match delta {
         Delta::Text(text) => text.to_string(),
         Delta::Thinking(text) => format!("[{text}]"),
+        Delta::Status(text) => format!("<{text}>"),
     }
 }
 

@@ -9,7 +9,7 @@ use super::views;
 use crate::store::file::FileStore;
 use crate::store::{Batch, Committed, Log, StoreError};
 use duragent_core::event::Event;
-use duragent_core::session::{self, Finished, Input, InputKind, State};
+use duragent_core::session::{self, Finished, Input, InputKind, Spent, State};
 use duragent_platform::clock;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt;
@@ -209,7 +209,11 @@ impl Actor {
 
     fn input(&mut self, kind: InputKind, reply: Option<Reply<Accepted>>, work: &mut Work) {
         let at_ms = clock::wall_ms();
-        let decided = match session::decide(&self.state, &self.runner.agent.rules, Input { at_ms, kind }) {
+        let decided = match session::decide(
+            &self.state,
+            &self.runner.agent.rules,
+            Input { at_ms, today: Spent::default(), kind },
+        ) {
             Ok(decided) => decided,
             Err(rejection) => {
                 if let Some(reply) = reply {

@@ -233,6 +233,11 @@ pub enum Published {
         /// `{"turn":…,"step":…,"text":…}`, and `"thinking":true` if it is that: the SSE data.
         data: String,
     },
+    /// What is going on before there is text; not in the log, carries no id.
+    Status {
+        /// `{"turn":…,"step":…,"text":…}`: the SSE data.
+        data: String,
+    },
     /// The subscriber was too slow and is dropped; it can come back with its last seq. Always the last item.
     Lagged,
     /// The runtime is going down; come back with your last seq. Always the last item.
@@ -253,12 +258,21 @@ impl Published {
         Self::Token { data }
     }
 
+    /// What an endpoint does before it answers.
+    #[must_use]
+    pub fn status(turn: u64, step: u64, text: &str) -> Self {
+        match Self::token(turn, step, text, false) {
+            Self::Token { data } => Self::Status { data },
+            other => other,
+        }
+    }
+
     /// Bytes of text.
     #[must_use]
     pub fn size(&self) -> usize {
         match self {
             Self::Event { line, .. } => line.len(),
-            Self::Token { data } => data.len(),
+            Self::Token { data } | Self::Status { data } => data.len(),
             Self::Lagged | Self::Shutdown => 0,
         }
     }

@@ -91,7 +91,7 @@ impl Follow {
         match &*item {
             Published::Event { seq, .. } if *seq <= self.after => return None,
             Published::Event { seq, .. } => (self.after, self.catching_up) = (*seq, false),
-            Published::Token { .. } => self.catching_up = false,
+            Published::Token { .. } | Published::Status { .. } => self.catching_up = false,
             Published::Lagged | Published::Shutdown => self.ended = true,
         }
         Some(item)

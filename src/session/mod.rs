@@ -33,7 +33,7 @@ pub use pages::Pages;
 pub use pool::{Depth, Pool};
 pub use runner::Runner;
 pub use runtime::Runtime;
-pub use setup::{About, Agent, Agents, DeviceLimits, Setup, Workdir};
+pub use setup::{About, Agent, Agents, DeviceLimits, Endpoint, Setup, Workdir};
 pub use tally::{Operation, Slow, Tally};
 
 /// What is there now.

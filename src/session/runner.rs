@@ -105,47 +105,47 @@ impl Runner {
     fn call_model(&self, (turn, step, attempt): (u64, u64, u64), state: &State) {
         let agent = Arc::clone(&self.agent);
         let overhead: usize = agent.rules.tools.iter().map(|t| t.description.len() + t.parameters.len()).sum();
-        let tokens = agent.context_tokens.saturating_sub(agent.max_output_tokens.unwrap_or(ANSWER_TOKENS));
+        let (endpoint, model) = (agent.endpoint_at(0).clone(), agent.rules.model_at(0));
+        let tokens = model.context_tokens.saturating_sub(endpoint.max_output_tokens.unwrap_or(ANSWER_TOKENS));
         let fixed = (overhead + agent.system.len()) as u64;
         let budget = (tokens * BYTES_PER_TOKEN).saturating_sub(fixed).max(CONVERSATION_BYTES_MIN);
         let (messages, _) = state.history.messages(usize::try_from(budget).unwrap_or(usize::MAX));
         let request = Request {
-            model: agent.rules.model.clone(),
+            model: model.name.clone(),
             system: agent.system.clone(),
             messages,
             tools: agent.rules.tools.clone(),
-            temperature: agent.temperature,
-            max_output_tokens: agent.max_output_tokens,
-            context_tokens: agent.context_tokens,
+            temperature: endpoint.temperature,
+            max_output_tokens: endpoint.max_output_tokens,
+            context_tokens: model.context_tokens,
         };
         let (hub, mailbox, cancel) = (Arc::clone(&self.hub), self.mailbox.clone(), self.cancel.clone());
-        let (counters, session) = (Arc::clone(&self.counters), self.session.clone());
+        let (counters, session, provider) = (Arc::clone(&self.counters), self.session.clone(), model.provider.clone());
         counters.one(Count::ModelCalls);
         let started = self.workers.spawn(move || {
             let (asked, mut first) = (Instant::now(), None);
             let mut on_delta = |delta: Delta<'_>| {
                 first.get_or_insert_with(|| asked.elapsed());
                 if hub.listeners() > 0 && !cancel.is_raised() {
-                    let (text, thinking) = match delta {
-                        Delta::Text(text) => (text, false),
-                        Delta::Thinking(text) => (text, true),
-                    };
-                    hub.send(Published::token(turn, step, text, thinking));
+                    hub.send(match delta {
+                        Delta::Text(text) => Published::token(turn, step, text, false),
+                        Delta::Thinking(text) => Published::token(turn, step, text, true),
+                        Delta::Status(text) => Published::status(turn, step, text),
+                    });
                 }
             };
-            let kind = match agent.provider.complete(&request, &cancel, &mut on_delta) {
-                Ok(reply) => InputKind::Replied { turn, step, attempt, reply },
-                Err(Failure { kind, detail, retry_after_ms }) => {
-                    InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms }
-                }
+            let answer = endpoint.provider.complete(&request, &cancel, &mut on_delta);
+            let duration_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let kind = match answer {
+                Ok(reply) => InputKind::Replied { turn, step, attempt, reply, duration_ms },
+                Err(failure) => failed((turn, step, attempt), failure, duration_ms),
             };
-            counters.model_took(&session, &agent.rules.provider, first, asked.elapsed());
+            counters.model_took(&session, &provider, first, asked.elapsed());
             // The actor is gone: the answer is asked for again when the session is opened.
             mailbox.send_blocking(Command::from(kind)).ok();
         });
         if !started {
-            let (kind, detail) = (FailureKind::Overloaded, NO_THREAD.to_owned());
-            self.back(InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms: None });
+            self.back(failed((turn, step, attempt), Failure::new(FailureKind::Overloaded, NO_THREAD), 0));
         }
     }
 
@@ -173,6 +173,11 @@ impl Runner {
             mailbox.send_blocking(Command::from(InputKind::ToolDone { call_id: call.call_id, outcome })).ok();
         });
     }
+}
+
+fn failed((turn, step, attempt): (u64, u64, u64), failure: Failure, duration_ms: u64) -> InputKind {
+    let Failure { kind, detail, retry_after_ms, context_tokens, worked } = failure;
+    InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms, context_tokens, worked, duration_ms }
 }
 
 fn run_call(

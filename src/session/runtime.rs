@@ -94,8 +94,8 @@ impl Runtime {
         let good = agents.good.iter().map(|a| AgentInfo {
             name: a.name.clone(),
             description: a.description.clone(),
-            provider: a.rules.provider.clone(),
-            model: a.rules.model.clone(),
+            provider: a.rules.model.provider.clone(),
+            model: a.rules.model.name.clone(),
             tools: a.rules.tools.iter().map(|t| t.name.clone()).collect(),
             error: None,
         });

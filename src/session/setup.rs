@@ -104,6 +104,17 @@ pub struct About {
     pub env: Vec<String>,
 }
 
+/// Where and how one model of an agent is asked.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Who answers.
+    pub provider: Arc<dyn Provider>,
+    /// Sampling temperature.
+    pub temperature: Option<f64>,
+    /// Most tokens of an answer.
+    pub max_output_tokens: Option<u64>,
+}
+
 /// An agent, ready to be used.
 pub struct Agent {
     /// Its name.
@@ -116,14 +127,10 @@ pub struct Agent {
     pub rules: Rules,
     /// System prompt.
     pub system: String,
-    /// Model endpoint.
-    pub provider: Arc<dyn Provider>,
-    /// Sampling temperature.
-    pub temperature: Option<f64>,
-    /// Most tokens of an answer.
-    pub max_output_tokens: Option<u64>,
-    /// Context window in tokens.
-    pub context_tokens: u64,
+    /// Where to ask its own model.
+    pub endpoint: Endpoint,
+    /// Where to ask each of the rules' fallbacks, in the same order.
+    pub fallbacks: Vec<Endpoint>,
     /// Its tools.
     pub tools: Registry,
     /// Where they run.
@@ -138,4 +145,12 @@ pub struct Agent {
     pub pause_on_disconnect: bool,
     /// Writes a rule that allows a call from now on into the agent's policy file; returns what went wrong.
     pub allow_always: AllowAlways,
+}
+
+impl Agent {
+    /// Where to ask the model at a place of the chain, as in [`Rules::model_at`].
+    #[must_use]
+    pub fn endpoint_at(&self, place: usize) -> &Endpoint {
+        place.checked_sub(1).and_then(|at| self.fallbacks.get(at)).unwrap_or(&self.endpoint)
+    }
 }

@@ -1,11 +1,11 @@
 use super::api::{ApiError, NewMessage, NewSession, Published, Status, Verdict};
-use super::{About, Agent, Agents, DeviceLimits, Filter, Runtime, Setup, Workdir};
+use super::{About, Agent, Agents, DeviceLimits, Endpoint, Filter, Runtime, Setup, Workdir};
 use crate::provider::{Delta, Failure, Probe, Provider, Reply, Request};
 use crate::tool::Registry;
 use duragent_core::event::{Decision, FailureKind, SandboxReport, Scope, TurnReason};
 use duragent_core::message::Message;
 use duragent_core::policy::{Policy, Verdict as Mode};
-use duragent_core::session::{Limits, Rules};
+use duragent_core::session::{Limits, Model, Rules};
 use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
 use duragent_platform::sandbox::{Sandbox, Trust, own_binary};
@@ -50,6 +50,14 @@ impl Provider for Played {
         let reply = (self.answer)(request)?;
         on(Delta::Text(&reply.text));
         Ok(reply)
+    }
+
+    fn body(&self, _: &Request) -> String {
+        String::new()
+    }
+
+    fn reach(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     fn probe(&self, _: &str) -> Result<Probe, Failure> {
@@ -99,13 +107,19 @@ impl Fixture {
         let provider = Played { answer: Box::new(self.answer), gate: Arc::clone(&self.gate) };
         let sandbox: Arc<dyn Sandbox> = Arc::new(Trust::new(own_binary().expect("own binary")));
         let rules = Rules {
-            provider: "played".into(),
-            model: "m".into(),
+            model: Model { provider: "played".into(), name: "m".into(), context_tokens: 4096, ..Model::default() },
             tools: tools.decls().cloned().collect(),
             policies: vec![Policy { mode: Some(self.mode), ..Policy::default() }],
             workdir: self.root.to_string_lossy().into_owned(),
             sandbox: SandboxReport { backend: "trust".into(), enforcement: "none".into(), landlock_abi: None },
-            limits: Limits { steps_max: 5, turn_ms_max: 60_000, attempts_max: 2, approval_ms_max: 60_000 },
+            limits: Limits {
+                steps_max: 5,
+                turn_ms_max: 60_000,
+                attempts_max: 2,
+                approval_ms_max: 60_000,
+                ..Limits::default()
+            },
+            ..Rules::default()
         };
         let agent = Agent {
             name: "a".into(),
@@ -113,10 +127,8 @@ impl Fixture {
             about: About::default(),
             rules,
             system: "be brief".into(),
-            provider: Arc::new(provider),
-            temperature: None,
-            max_output_tokens: None,
-            context_tokens: 4096,
+            endpoint: Endpoint { provider: Arc::new(provider), temperature: None, max_output_tokens: None },
+            fallbacks: Vec::new(),
             tools,
             sandbox,
             tool_time_max: None,
@@ -377,7 +389,7 @@ fn cancelling_ends_the_turn_and_the_session_goes_on() {
 #[test]
 fn a_failing_model_fails_the_turn_with_its_reason() {
     let f = Fixture::new("failing", |_| {
-        Err(Failure { kind: FailureKind::Connect, detail: "refused".into(), retry_after_ms: Some(1) })
+        Err(Failure { retry_after_ms: Some(1), ..Failure::new(FailureKind::Connect, "refused") })
     });
     smol::block_on(async {
         let runtime = f.runtime();

@@ -60,7 +60,7 @@ pub(super) fn from_cached(id: &str, c: Cached) -> Option<Summary> {
         last_at_ms: c.last_at_ms,
         last_seq: c.last_seq,
         turns: c.turns,
-        usage: Usage { input_tokens: c.input_tokens, output_tokens: c.output_tokens },
+        usage: Usage { input_tokens: c.input_tokens, output_tokens: c.output_tokens, ..Usage::default() },
         context_tokens: c.context_tokens,
         detail: None,
     })

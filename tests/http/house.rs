@@ -2,7 +2,7 @@
 
 use crate::model::{Model, NoSandbox};
 use duragent::http::{Access, Limits, Listen, Server, Shared};
-use duragent::session::{About, Agent, Agents, DeviceLimits, Runtime, Setup, Workdir};
+use duragent::session::{About, Agent, Agents, DeviceLimits, Endpoint, Runtime, Setup, Workdir};
 use duragent::tool::Registry;
 use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Policy, Verdict};
@@ -50,15 +50,27 @@ fn assistant(folder: &std::path::Path) -> Agent {
         parameters: "{}".to_owned(),
         effect: EffectClass::Once,
         policy: PolicyArgument::Command("command"),
+        tags: duragent_core::tool::Tags::default(),
     };
     let rules = Rules {
-        provider: "test".to_owned(),
-        model: "test".to_owned(),
+        model: duragent_core::session::Model {
+            provider: "test".to_owned(),
+            name: "test".to_owned(),
+            context_tokens: 4 << 20,
+            ..Default::default()
+        },
         tools: vec![tool],
         policies: vec![Policy { mode: Some(Verdict::Ask), ..Policy::default() }],
         workdir: folder.display().to_string(),
         sandbox: SandboxReport { backend: "trust".to_owned(), enforcement: "none".to_owned(), landlock_abi: None },
-        limits: TurnLimits { steps_max: 10, turn_ms_max: 0, attempts_max: 1, approval_ms_max: 600_000 },
+        limits: TurnLimits {
+            steps_max: 10,
+            turn_ms_max: 0,
+            attempts_max: 1,
+            approval_ms_max: 600_000,
+            ..TurnLimits::default()
+        },
+        ..Rules::default()
     };
     Agent {
         name: "assistant".to_owned(),
@@ -66,10 +78,8 @@ fn assistant(folder: &std::path::Path) -> Agent {
         about: About::default(),
         rules,
         system: String::new(),
-        provider: Arc::new(Model),
-        temperature: None,
-        max_output_tokens: None,
-        context_tokens: 4 << 20,
+        endpoint: Endpoint { provider: Arc::new(Model), temperature: None, max_output_tokens: None },
+        fallbacks: Vec::new(),
         tools: Registry::default(),
         sandbox: Arc::new(NoSandbox),
         tool_time_max: None,

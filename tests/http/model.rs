@@ -18,13 +18,14 @@ impl Provider for Model {
         cancel: &Cancel,
         on_delta: &mut dyn FnMut(Delta<'_>),
     ) -> Result<Reply, Failure> {
-        let mut reply = Reply { usage: Usage { input_tokens: 1, output_tokens: 2 }, ..Reply::default() };
+        let mut reply =
+            Reply { usage: Usage { input_tokens: 1, output_tokens: 2, ..Usage::default() }, ..Reply::default() };
         match request.messages.last() {
             Some(Message::User { content }) if content == "slow" => {
                 let (raised, wait) = mpsc::channel();
                 cancel.on_raise(move || raised.send(()).unwrap_or(()));
                 wait.recv().unwrap_or(());
-                return Err(Failure { kind: FailureKind::Timeout, detail: "cancelled".into(), retry_after_ms: None });
+                return Err(Failure::new(FailureKind::Timeout, "cancelled"));
             }
             Some(Message::User { content }) if content == "approve" => {
                 let (call_id, name) = ("c".to_owned(), "bash".to_owned());
@@ -37,6 +38,14 @@ impl Provider for Model {
             }
         }
         Ok(reply)
+    }
+
+    fn body(&self, _: &Request) -> String {
+        String::new()
+    }
+
+    fn reach(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     fn probe(&self, _model: &str) -> Result<Probe, Failure> {

@@ -120,7 +120,15 @@ fn log(session: &str, agent: &str, lines: usize) -> String {
             steps_max: None,
         },
         Body::TurnStarted { turn },
-        Body::ModelRequested { turn, step, attempt: 1, provider: "p".into(), model: "m".into() },
+        Body::ModelRequested {
+            turn,
+            step,
+            attempt: 1,
+            provider: "p".into(),
+            model: "m".into(),
+            reserved: Usage::default(),
+            summary: false,
+        },
         Body::ModelResponded {
             turn,
             step,

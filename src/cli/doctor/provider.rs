@@ -23,16 +23,16 @@ pub fn look(workspace: &Workspace, agents: &Agents) -> Vec<Check> {
 }
 
 fn same_model(a: &Agent, b: &Agent) -> bool {
-    Arc::ptr_eq(&a.provider, &b.provider) && a.rules.model == b.rules.model && a.context_tokens == b.context_tokens
+    Arc::ptr_eq(&a.endpoint.provider, &b.endpoint.provider) && a.rules.model == b.rules.model
 }
 
 fn model(workspace: &Workspace, agent: &Agent, names: &[&str]) -> Check {
-    let name = format!("model {}/{}", agent.rules.provider, agent.rules.model);
-    let endpoint = workspace.config.providers.get(&agent.rules.provider);
+    let name = format!("model {}/{}", agent.rules.model.provider, agent.rules.model.name);
+    let endpoint = workspace.config.providers.get(&agent.rules.model.provider);
     if let Some(why) = endpoint.and_then(|endpoint| endpoint.api_key_missing.as_deref()) {
         return Check::fail(&name, format!("there is no key: {why}")).hint(used_by(names));
     }
-    verdict(&name, names, agent.context_tokens, agent.provider.probe(&agent.rules.model))
+    verdict(&name, names, agent.rules.model.context_tokens, agent.endpoint.provider.probe(&agent.rules.model.name))
 }
 
 fn used_by(names: &[&str]) -> String {
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn what_a_probe_finds_is_compared_with_what_is_configured() {
         let probe = |context_tokens| Ok(Probe { text: "it answers".into(), context_tokens });
-        let failure = Failure { kind: FailureKind::Connect, detail: "refused".into(), retry_after_ms: None };
+        let failure = Failure::new(FailureKind::Connect, "refused");
         for (found, status, part) in [
             (probe(None), Status::Ok, "it answers; context_tokens is 8192"),
             (probe(Some(8192)), Status::Ok, "it answers; context_tokens is 8192"),

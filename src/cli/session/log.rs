@@ -144,7 +144,10 @@ fn essentials(body: &Body) -> String {
             let (input, output) = (usage.input_tokens, usage.output_tokens);
             format!("turn {turn} {}, {input} tokens in, {output} out{}", reason.as_str(), why(detail))
         }
-        Body::ModelRequested { .. } | Body::ModelResponded { .. } | Body::ModelFailed { .. } => of_model(body),
+        Body::ModelRequested { .. }
+        | Body::ModelResponded { .. }
+        | Body::ModelFailed { .. }
+        | Body::ModelSwitched { .. } => of_model(body),
         Body::ApprovalRequested { approval_id, call_id, name, .. } => format!("{approval_id} for {call_id} {name}"),
         Body::ApprovalDecided { approval_id, decision, scope, by } => {
             format!("{approval_id} {} {} by {by}", decision.as_str(), scope.as_str())
@@ -165,8 +168,8 @@ fn essentials(body: &Body) -> String {
             let saved = saved_as.as_deref().map_or_else(String::new, |name| format!(", kept as {}", short(name)));
             format!("{}, {dropped_bytes} bytes dropped{saved}{turn}", short(reason))
         }
-        Body::SessionCompacted { through_seq, summary } => format!("through {through_seq}: {}", short(summary)),
-        Body::SessionPaused { reason } | Body::SessionResumed { reason } | Body::SessionClosed { reason } => {
+        Body::SessionCompacted { through_seq, summary, .. } => format!("through {through_seq}: {}", short(summary)),
+        Body::SessionPaused { reason, .. } | Body::SessionResumed { reason } | Body::SessionClosed { reason } => {
             short(reason)
         }
         Body::Unknown { .. } => "of a later version".to_owned(),
@@ -176,7 +179,7 @@ fn essentials(body: &Body) -> String {
 fn of_model(body: &Body) -> String {
     let short = |text: &str| text::one_line(text, TEXT_CHARS_MAX);
     match body {
-        Body::ModelRequested { turn, step, attempt, provider, model } => {
+        Body::ModelRequested { turn, step, attempt, provider, model, .. } => {
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             format!("turn {turn} step {step}{again}: {}/{}", short(provider), short(model))
         }
@@ -188,7 +191,13 @@ fn of_model(body: &Body) -> String {
             parts.extend(tool_calls.iter().map(|call| format!("→ {} {}", short(&call.name), short(&call.arguments))));
             parts.join(" ")
         }
-        Body::ModelFailed { turn, step, attempt, kind, detail, retry_at_ms } => {
+        Body::ModelSwitched { turn, step, from_provider, from_model, provider, model, reason } => {
+            let reason = reason.as_str();
+            format!(
+                "turn {turn} step {step} {from_provider}/{from_model} ({reason}), {provider}/{model} is asked instead"
+            )
+        }
+        Body::ModelFailed { turn, step, attempt, kind, detail, retry_at_ms, .. } => {
             let retry = retry_at_ms.map_or_else(String::new, |ms| format!("; again at {}", time::rfc3339(ms)));
             let place = format!("turn {turn} step {step}, attempt {attempt}");
             format!("{place}: {}: {}{retry}", kind.as_str(), short(detail))

@@ -4,7 +4,7 @@
 //! Wire names and fields are those of docs/formats.md. Texts that are JSON themselves (tool arguments) are kept as
 //! compact JSON text and written unquoted.
 
-use crate::tool::{EffectClass, ToolCall};
+use crate::tool::{EffectClass, Tags, ToolCall};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -25,10 +25,30 @@ pub struct Event {
 /// Tokens and such, as the provider reported them; 0 where it said nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens of the prompt.
+    /// Tokens of the prompt, those read from the server's cache included.
     pub input_tokens: u64,
     /// Tokens of the answer.
     pub output_tokens: u64,
+    /// Of the prompt, those that the server had in its cache.
+    pub cached_tokens: u64,
+    /// What it cost, in millionths of whatever the price table or the provider counts in; 0 without either.
+    pub cost_micros: u64,
+}
+
+impl Usage {
+    /// Adds `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.cost_micros = self.cost_micros.saturating_add(other.cost_micros);
+    }
+
+    /// True if the provider said nothing: a prompt has tokens.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.input_tokens == 0 && self.output_tokens == 0
+    }
 }
 
 /// How a turn came to rest.
@@ -87,10 +107,12 @@ pub enum FailureKind {
     Invalid,
     /// The answer is not of the provider's wire format.
     Protocol,
+    /// The prompt does not fit the model's context window.
+    TooLong,
 }
 
 impl FailureKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Connect,
         Self::Timeout,
         Self::Truncated,
@@ -99,6 +121,7 @@ impl FailureKind {
         Self::Refused,
         Self::Invalid,
         Self::Protocol,
+        Self::TooLong,
     ];
 
     /// The wire name.
@@ -113,6 +136,7 @@ impl FailureKind {
             Self::Refused => "refused",
             Self::Invalid => "invalid",
             Self::Protocol => "protocol",
+            Self::TooLong => "too_long",
         }
     }
 
@@ -125,7 +149,7 @@ impl FailureKind {
     /// True if the same request may succeed later.
     #[must_use]
     pub fn is_retryable(self) -> bool {
-        !matches!(self, Self::Refused | Self::Invalid)
+        !matches!(self, Self::Refused | Self::Invalid | Self::TooLong)
     }
 }
 
@@ -292,6 +316,10 @@ pub enum Body {
         provider: String,
         /// Model name.
         model: String,
+        /// Tokens that the call may cost at the worst; what counts if its usage never becomes known.
+        reserved: Usage,
+        /// True if it is asked for a summary of the older part of the conversation instead of the next answer.
+        summary: bool,
     },
     /// The model answered, whole.
     ModelResponded {
@@ -303,12 +331,16 @@ pub enum Body {
         text: String,
         /// Its thinking, if the provider wants it echoed.
         thinking: Option<String>,
+        /// What the provider wants back with the next request as it was (signed thinking and such): compact JSON.
+        blocks: Option<String>,
         /// Calls it asks for, in order.
         tool_calls: Vec<ToolCall>,
-        /// Tokens.
+        /// Tokens; the reserved ones if the provider did not say.
         usage: Usage,
         /// `stop`, `length`, `tool_calls`: as the provider said.
         finish_reason: String,
+        /// Wall time in milliseconds, by the monotonic clock.
+        duration_ms: u64,
     },
     /// The model call came to nothing.
     ModelFailed {
@@ -324,6 +356,29 @@ pub enum Body {
         detail: String,
         /// When it will be asked again; `None` if it will not.
         retry_at_ms: Option<u64>,
+        /// What it counts as in budgets: nothing if the request was turned away, the reserved tokens if nobody knows.
+        usage: Usage,
+        /// The model's real window in tokens, where the failure told it.
+        context_tokens: Option<u64>,
+        /// Wall time in milliseconds, by the monotonic clock.
+        duration_ms: u64,
+    },
+    /// From here on another model of the agent's chain is asked in this turn.
+    ModelSwitched {
+        /// Turn.
+        turn: u64,
+        /// Step.
+        step: u64,
+        /// Provider that failed.
+        from_provider: String,
+        /// Its model.
+        from_model: String,
+        /// Provider that is asked instead.
+        provider: String,
+        /// Its model.
+        model: String,
+        /// What was wrong: a [`FailureKind`].
+        reason: FailureKind,
     },
     /// A call waits for somebody's word.
     ApprovalRequested {
@@ -337,6 +392,8 @@ pub enum Body {
         digest: String,
         /// After this it counts as denied.
         expires_at_ms: u64,
+        /// Why a person has to decide, if it was no rule of theirs: `egress`.
+        reason: Option<String>,
     },
     /// Somebody gave it, or time did.
     ApprovalDecided {
@@ -361,6 +418,8 @@ pub enum Body {
         effect: EffectClass,
         /// What it runs in.
         sandbox: SandboxReport,
+        /// What its result makes of the session.
+        tags: Tags,
     },
     /// The call has its result (also when policy or an approval refused it: then nothing ran).
     ToolFinished {
@@ -394,13 +453,19 @@ pub enum Body {
     SessionCompacted {
         /// Everything up to here is replaced.
         through_seq: u64,
-        /// By this.
+        /// By this; empty if it was left out.
         summary: String,
+        /// Tokens of the prompt before, estimated.
+        tokens_before: u64,
+        /// And after.
+        tokens_after: u64,
     },
     /// New turns wait until it is resumed.
     SessionPaused {
-        /// Why.
+        /// Why: `shutdown`, `offline` (no model can be reached), or a client's going.
         reason: String,
+        /// For `offline`: before this nobody is asked again, unless somebody speaks.
+        retry_at_ms: Option<u64>,
     },
     /// Goes on.
     SessionResumed {
@@ -431,6 +496,7 @@ impl Body {
             Self::ModelRequested { .. } => "model_requested",
             Self::ModelResponded { .. } => "model_responded",
             Self::ModelFailed { .. } => "model_failed",
+            Self::ModelSwitched { .. } => "model_switched",
             Self::ApprovalRequested { .. } => "approval_requested",
             Self::ApprovalDecided { .. } => "approval_decided",
             Self::ToolStarted { .. } => "tool_started",

@@ -10,6 +10,7 @@ use crate::crc::Crc32c;
 use crate::event::{Body, Denied, Event, SandboxReport, Usage};
 use crate::json::{self, ObjectWriter};
 use crate::time;
+use crate::tool::Tags;
 use alloc::string::String;
 use core::fmt;
 
@@ -176,9 +177,15 @@ fn parse_hex(digits: &[u8]) -> Option<u32> {
     })
 }
 
-fn write_usage(w: &mut ObjectWriter<'_>, usage: &Usage) {
-    w.object("usage", |o| {
+/// `usage` under `key`, in the words of docs/formats.md.
+pub fn write_usage(w: &mut ObjectWriter<'_>, key: &str, usage: &Usage) {
+    w.object(key, |o| {
         o.u64("input_tokens", usage.input_tokens).u64("output_tokens", usage.output_tokens);
+        for (key, value) in [("cached_tokens", usage.cached_tokens), ("cost_micros", usage.cost_micros)] {
+            if value > 0 {
+                o.u64(key, value);
+            }
+        }
     });
 }
 
@@ -226,12 +233,16 @@ fn write_body(w: &mut ObjectWriter<'_>, body: &Body) {
         }
         Body::TurnFinished { turn, reason, detail, usage } => {
             w.u64("turn", *turn).str("reason", reason.as_str()).str_opt("detail", detail.as_deref());
-            write_usage(w, usage);
+            write_usage(w, "usage", usage);
         }
-        Body::ModelRequested { .. } | Body::ModelResponded { .. } | Body::ModelFailed { .. } => write_model(w, body),
-        Body::ApprovalRequested { approval_id, call_id, name, digest, expires_at_ms } => {
+        Body::ModelRequested { .. }
+        | Body::ModelResponded { .. }
+        | Body::ModelFailed { .. }
+        | Body::ModelSwitched { .. } => write_model(w, body),
+        Body::ApprovalRequested { approval_id, call_id, name, digest, expires_at_ms, reason } => {
             w.str("approval_id", approval_id).str("call_id", call_id).str("name", name).str("digest", digest);
             write_time(w, "expires_at", *expires_at_ms);
+            w.str_opt("reason", reason.as_deref());
         }
         Body::ApprovalDecided { approval_id, decision, scope, by } => {
             w.str("approval_id", approval_id).str("decision", decision.as_str());
@@ -245,10 +256,17 @@ fn write_body(w: &mut ObjectWriter<'_>, body: &Body) {
             }
             w.u64("crashes", *crashes);
         }
-        Body::SessionCompacted { through_seq, summary } => {
+        Body::SessionCompacted { through_seq, summary, tokens_before, tokens_after } => {
             w.u64("through_seq", *through_seq).str("summary", summary);
+            w.u64("tokens_before", *tokens_before).u64("tokens_after", *tokens_after);
         }
-        Body::SessionPaused { reason } | Body::SessionResumed { reason } | Body::SessionClosed { reason } => {
+        Body::SessionPaused { reason, retry_at_ms } => {
+            w.str("reason", reason);
+            if let Some(ms) = retry_at_ms {
+                write_time(w, "retry_at", *ms);
+            }
+        }
+        Body::SessionResumed { reason } | Body::SessionClosed { reason } => {
             w.str("reason", reason);
         }
         Body::Unknown { .. } => {}
@@ -257,12 +275,19 @@ fn write_body(w: &mut ObjectWriter<'_>, body: &Body) {
 
 fn write_model(w: &mut ObjectWriter<'_>, body: &Body) {
     match body {
-        Body::ModelRequested { turn, step, attempt, provider, model } => {
+        Body::ModelRequested { turn, step, attempt, provider, model, reserved, summary } => {
             w.u64("turn", *turn).u64("step", *step).str("provider", provider).str("model", model);
             w.u64("attempt", *attempt);
+            write_usage(w, "reserved", reserved);
+            if *summary {
+                w.bool("summary", true);
+            }
         }
-        Body::ModelResponded { turn, step, text, thinking, tool_calls, usage, finish_reason } => {
+        Body::ModelResponded { turn, step, text, thinking, blocks, tool_calls, usage, finish_reason, duration_ms } => {
             w.u64("turn", *turn).u64("step", *step).str("text", text).str_opt("thinking", thinking.as_deref());
+            if let Some(blocks) = blocks {
+                w.raw("blocks", blocks);
+            }
             let out = w.key("tool_calls");
             out.push('[');
             for (i, call) in tool_calls.iter().enumerate() {
@@ -274,15 +299,26 @@ fn write_model(w: &mut ObjectWriter<'_>, body: &Body) {
                 o.finish();
             }
             out.push(']');
-            write_usage(w, usage);
-            w.str("finish_reason", finish_reason);
+            write_usage(w, "usage", usage);
+            w.str("finish_reason", finish_reason).u64("duration_ms", *duration_ms);
         }
-        Body::ModelFailed { turn, step, attempt, kind, detail, retry_at_ms } => {
+        Body::ModelFailed { turn, step, attempt, kind, detail, retry_at_ms, usage, context_tokens, duration_ms } => {
             w.u64("turn", *turn).u64("step", *step).u64("attempt", *attempt);
             w.str("kind", kind.as_str()).str("detail", detail);
             if let Some(ms) = retry_at_ms {
                 write_time(w, "retry_at", *ms);
             }
+            if !usage.is_unknown() {
+                write_usage(w, "usage", usage);
+            }
+            if let Some(tokens) = context_tokens {
+                w.u64("context_tokens", *tokens);
+            }
+            w.u64("duration_ms", *duration_ms);
+        }
+        Body::ModelSwitched { turn, step, from_provider, from_model, provider, model, reason } => {
+            w.u64("turn", *turn).u64("step", *step).str("from_provider", from_provider).str("from_model", from_model);
+            w.str("provider", provider).str("model", model).str("reason", reason.as_str());
         }
         _ => {}
     }
@@ -290,9 +326,17 @@ fn write_model(w: &mut ObjectWriter<'_>, body: &Body) {
 
 fn write_tool(w: &mut ObjectWriter<'_>, body: &Body) {
     match body {
-        Body::ToolStarted { call_id, name, arguments, effect, sandbox } => {
+        Body::ToolStarted { call_id, name, arguments, effect, sandbox, tags } => {
             w.str("call_id", call_id).str("name", name).raw("arguments", arguments).str("effect", effect.as_str());
             write_sandbox(w, sandbox);
+            if *tags != Tags::default() {
+                let out = w.key("tags");
+                for (word, before) in tags.words().zip(core::iter::once('[').chain(core::iter::repeat(','))) {
+                    out.push(before);
+                    json::write_string(out, word);
+                }
+                out.push(']');
+            }
         }
         Body::ToolFinished { call_id, outcome } => {
             w.str("call_id", call_id).str("result", &outcome.result);

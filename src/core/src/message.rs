@@ -19,6 +19,8 @@ pub enum Message {
         content: String,
         /// Its thinking, echoed where the provider wants it.
         thinking: Option<String>,
+        /// What its provider wants back as it was.
+        blocks: Option<Blocks>,
         /// The calls it asked for. Each is answered by exactly one following `Tool` message.
         tool_calls: Vec<ToolCall>,
     },
@@ -33,6 +35,17 @@ pub enum Message {
     },
 }
 
+/// Opaque parts of an answer, for the provider and model that gave them and no other: signatures are theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocks {
+    /// Provider name.
+    pub provider: String,
+    /// Model name.
+    pub model: String,
+    /// Compact JSON.
+    pub json: String,
+}
+
 impl Message {
     /// Bytes of its texts, plus a flat allowance for what a wire format wraps around them.
     #[must_use]
@@ -41,9 +54,10 @@ impl Message {
         WRAPPING
             + match self {
                 Self::User { content } => content.len(),
-                Self::Assistant { content, thinking, tool_calls } => {
+                Self::Assistant { content, thinking, blocks, tool_calls } => {
                     let calls: usize = tool_calls.iter().map(|c| WRAPPING + c.name.len() + c.arguments.len()).sum();
-                    content.len() + thinking.as_ref().map_or(0, String::len) + calls
+                    let blocks = blocks.as_ref().map_or(0, |b| b.json.len());
+                    content.len() + thinking.as_ref().map_or(0, String::len).max(blocks) + calls
                 }
                 Self::Tool { name, content, .. } => name.len() + content.len(),
             }
@@ -57,6 +71,8 @@ pub struct Reply {
     pub text: String,
     /// Its thinking, if any.
     pub thinking: Option<String>,
+    /// What the provider wants back with the next request as it was: compact JSON.
+    pub blocks: Option<String>,
     /// Calls in order. `call_id` may be empty or repeat across replies: the session gives out its own.
     pub tool_calls: Vec<ToolCall>,
     /// Tokens as reported.

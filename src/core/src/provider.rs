@@ -7,6 +7,10 @@ pub enum ProviderKind {
     Ollama,
     /// Any endpoint that speaks OpenAI's chat completions.
     OpenAi,
+    /// OpenRouter: OpenAI's chat completions with its own reasoning, prices and errors.
+    OpenRouter,
+    /// Anthropic's messages.
+    Anthropic,
     /// A recorded transcript; for tests and the demonstration.
     Replay,
 }
@@ -18,6 +22,8 @@ impl ProviderKind {
         match self {
             Self::Ollama => "ollama",
             Self::OpenAi => "openai",
+            Self::OpenRouter => "openrouter",
+            Self::Anthropic => "anthropic",
             Self::Replay => "replay",
         }
     }

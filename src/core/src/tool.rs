@@ -36,6 +36,44 @@ impl EffectClass {
     }
 }
 
+/// What a tool brings into a session or takes out of it; decides whether data may leave (docs/formats.md, "Tags").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// Its results hold what only the user should see.
+    pub private: bool,
+    /// Its results come from strangers, who may have written them for the model.
+    pub untrusted: bool,
+    /// It can carry data out.
+    pub egress: bool,
+}
+
+impl Tags {
+    /// Every tag with its word in files.
+    pub const WORDS: [&'static str; 3] = ["private", "untrusted", "egress"];
+
+    /// The tag of this word; `None` if there is none.
+    pub fn tag_mut(&mut self, word: &str) -> Option<&mut bool> {
+        match word {
+            "private" => Some(&mut self.private),
+            "untrusted" => Some(&mut self.untrusted),
+            "egress" => Some(&mut self.egress),
+            _ => None,
+        }
+    }
+
+    /// The words of the tags that are set.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        Self::WORDS.into_iter().zip([self.private, self.untrusted, self.egress]).filter_map(|(w, set)| set.then_some(w))
+    }
+
+    /// Adds those of `other`.
+    pub fn add(&mut self, other: Self) {
+        self.private |= other.private;
+        self.untrusted |= other.untrusted;
+        self.egress |= other.egress;
+    }
+}
+
 /// Which argument of a call policy patterns are matched against, and how its text is to be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyArgument {
@@ -60,6 +98,8 @@ pub struct ToolDecl {
     pub effect: EffectClass,
     /// What policy patterns match.
     pub policy: PolicyArgument,
+    /// What it brings in or takes out.
+    pub tags: Tags,
 }
 
 /// A call the model asked for.

@@ -47,12 +47,12 @@ fn spec(agent: &Agent) -> String {
     object(|json| {
         json.str_opt("version", about.version.as_deref()).raw("labels", &labels(&about.labels));
         let model = object(|json| {
-            json.str("provider", &rules.provider).str("name", &rules.model);
-            if let Some(temperature) = agent.temperature {
+            json.str("provider", &rules.model.provider).str("name", &rules.model.name);
+            if let Some(temperature) = agent.endpoint.temperature {
                 json.raw("temperature", &temperature.to_string());
             }
-            u64_opt(json, "max_output_tokens", agent.max_output_tokens);
-            json.u64("context_tokens", agent.context_tokens).str_opt("base_url", about.base_url.as_deref());
+            u64_opt(json, "max_output_tokens", agent.endpoint.max_output_tokens);
+            json.u64("context_tokens", rules.model.context_tokens).str_opt("base_url", about.base_url.as_deref());
         });
         json.raw("model", &model).str("system_prompt", &agent.system);
         let session = object(|json| {

@@ -251,7 +251,7 @@ fn error_bodies_are_shortened_and_redirects_not_followed() {
         let server = Server::always(bytes);
         let client = server.client(Timeouts::LOCAL);
         let refusal = client.post("/x", "{}", &Cancel::new()).unwrap().into_refusal();
-        let want = Failure { kind, detail: format!("{}: {what}", client.host()), retry_after_ms };
+        let want = Failure { retry_after_ms, ..Failure::new(kind, format!("{}: {what}", client.host())) };
         assert_eq!(refusal.failure, want);
     }
     assert_eq!(other.connections(), 0);

@@ -257,7 +257,12 @@ fn the_request_carries_everything_in_openais_words() {
     let mut asked = request(
         vec![
             user("say \"hi\"\n"),
-            Message::Assistant { content: "ok".into(), thinking: Some("hm".into()), tool_calls: vec![call, bare] },
+            Message::Assistant {
+                content: "ok".into(),
+                thinking: Some("hm".into()),
+                blocks: None,
+                tool_calls: vec![call, bare],
+            },
             Message::Tool { call_id: "c1".into(), name: "bash".into(), content: "a\tb".into() },
         ],
         vec![tool("bash")],

@@ -22,7 +22,8 @@ fn replay(text: &str) -> Replay {
 fn after(count: usize) -> Request {
     let mut messages = vec![user("what is this?")];
     for _ in 0..count {
-        messages.push(Message::Assistant { content: "…".into(), thinking: None, tool_calls: Vec::new() });
+        messages
+            .push(Message::Assistant { content: "…".into(), thinking: None, blocks: None, tool_calls: Vec::new() });
         messages.push(Message::Tool { call_id: "c".into(), name: "bash".into(), content: "Cargo.toml src".into() });
     }
     request(messages, vec![tool("bash")])
@@ -93,7 +94,7 @@ fn a_request_that_is_not_the_expected_one_fails() {
 #[test]
 fn failures_are_played_always_or_first() {
     let fail = r#"{"fail":{"kind":"overloaded","detail":"busy","retry_after_ms":50}}"#;
-    let want = Failure { kind: FailureKind::Overloaded, detail: "t.jsonl: busy".into(), retry_after_ms: Some(50) };
+    let want = Failure { retry_after_ms: Some(50), ..Failure::new(FailureKind::Overloaded, "t.jsonl: busy") };
     let always = replay(fail);
     for _ in 0..3 {
         assert_eq!(failure(&always, &after(0)), want);

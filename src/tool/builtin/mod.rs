@@ -10,7 +10,7 @@ mod write_file;
 use super::arguments::{Field, schema};
 use super::{Context, Tool};
 use duragent_core::event::{Denied, ToolOutcome};
-use duragent_core::tool::{EffectClass, PolicyArgument, ToolDecl};
+use duragent_core::tool::{EffectClass, PolicyArgument, Tags, ToolDecl};
 use duragent_platform::sandbox::Refused;
 use std::io;
 use std::path::Path;
@@ -33,7 +33,8 @@ pub(super) fn make(name: &str, environment: &[(String, String)]) -> Option<Box<d
 }
 
 fn declare(name: &str, description: &str, fields: &[Field], effect: EffectClass, policy: PolicyArgument) -> ToolDecl {
-    ToolDecl { name: name.into(), description: description.into(), parameters: schema(fields), effect, policy }
+    let tags = Tags::default();
+    ToolDecl { name: name.into(), description: description.into(), parameters: schema(fields), effect, policy, tags }
 }
 
 /// A result that is just text.

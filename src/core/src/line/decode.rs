@@ -5,7 +5,7 @@ use super::LineError;
 use crate::event::{Body, Decision, Denied, Event, FailureKind, SandboxReport, Scope, ToolOutcome, TurnReason, Usage};
 use crate::json::{self, Reader};
 use crate::time;
-use crate::tool::{EffectClass, ToolCall};
+use crate::tool::{EffectClass, Tags, ToolCall};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -64,6 +64,7 @@ fn body(r: &mut Reader<'_>, kind: &str) -> Result<Body> {
         "model_requested" => model_requested(r),
         "model_responded" => model_responded(r),
         "model_failed" => model_failed(r),
+        "model_switched" => model_switched(r),
         "approval_requested" => approval_requested(r),
         "approval_decided" => approval_decided(r),
         "tool_started" => tool_started(r),
@@ -71,17 +72,36 @@ fn body(r: &mut Reader<'_>, kind: &str) -> Result<Body> {
         "tool_interrupted" => tool_interrupted(r),
         "session_recovered" => session_recovered(r),
         "session_compacted" => {
-            let (mut through_seq, mut summary) = (None, None);
+            let (mut through_seq, mut summary, mut tokens_before, mut tokens_after) = (None, None, 0, 0);
             fields(r, |r, key| {
-                Ok(one(r, key, "through_seq", &mut through_seq, Reader::u64)?
-                    || one(r, key, "summary", &mut summary, text)?)
+                match key {
+                    "through_seq" => through_seq = Some(r.u64()?),
+                    "summary" => summary = Some(text(r)?),
+                    "tokens_before" => tokens_before = r.u64()?,
+                    "tokens_after" => tokens_after = r.u64()?,
+                    _ => return Ok(false),
+                }
+                Ok(true)
             })?;
             Ok(Body::SessionCompacted {
                 through_seq: need(through_seq, "through_seq")?,
                 summary: need(summary, "summary")?,
+                tokens_before,
+                tokens_after,
             })
         }
-        "session_paused" => reason(r).map(|reason| Body::SessionPaused { reason }),
+        "session_paused" => {
+            let (mut reason, mut retry_at_ms) = (None, None);
+            fields(r, |r, key| {
+                match key {
+                    "reason" => reason = Some(text(r)?),
+                    "retry_at" => retry_at_ms = Some(when(r, "retry_at")?),
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?;
+            Ok(Body::SessionPaused { reason: need(reason, "reason")?, retry_at_ms })
+        }
         "session_resumed" => reason(r).map(|reason| Body::SessionResumed { reason }),
         "session_closed" => reason(r).map(|reason| Body::SessionClosed { reason }),
         other => {
@@ -170,6 +190,8 @@ fn usage(r: &mut Reader<'_>) -> Result<Usage> {
         match key {
             "input_tokens" => usage.input_tokens = r.u64()?,
             "output_tokens" => usage.output_tokens = r.u64()?,
+            "cached_tokens" => usage.cached_tokens = r.u64()?,
+            "cost_micros" => usage.cost_micros = r.u64()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -239,6 +261,7 @@ fn turn_finished(r: &mut Reader<'_>) -> Result<Body> {
 
 fn model_requested(r: &mut Reader<'_>) -> Result<Body> {
     let (mut turn, mut step, mut attempt, mut provider, mut model) = (None, None, None, None, None);
+    let (mut reserved, mut summary) = (Usage::default(), false);
     fields(r, |r, key| {
         match key {
             "turn" => turn = Some(r.u64()?),
@@ -246,6 +269,8 @@ fn model_requested(r: &mut Reader<'_>) -> Result<Body> {
             "attempt" => attempt = Some(r.u64()?),
             "provider" => provider = Some(text(r)?),
             "model" => model = Some(text(r)?),
+            "reserved" => reserved = usage(r)?,
+            "summary" => summary = r.bool()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -256,18 +281,22 @@ fn model_requested(r: &mut Reader<'_>) -> Result<Body> {
         attempt: need(attempt, "attempt")?,
         provider: need(provider, "provider")?,
         model: need(model, "model")?,
+        reserved,
+        summary,
     })
 }
 
 fn model_responded(r: &mut Reader<'_>) -> Result<Body> {
     let (mut turn, mut step, mut said, mut thinking, mut finish_reason) = (None, None, None, None, None);
-    let (mut tool_calls, mut used) = (Vec::new(), Usage::default());
+    let (mut tool_calls, mut used, mut blocks, mut duration_ms) = (Vec::new(), Usage::default(), None, 0);
     fields(r, |r, key| {
         match key {
             "turn" => turn = Some(r.u64()?),
             "step" => step = Some(r.u64()?),
             "text" => said = Some(text(r)?),
             "thinking" => thinking = Some(text(r)?),
+            "blocks" => blocks = Some(raw(r)?),
+            "duration_ms" => duration_ms = r.u64()?,
             "tool_calls" => tool_calls = calls(r)?,
             "usage" => used = usage(r)?,
             "finish_reason" => finish_reason = Some(text(r)?),
@@ -280,9 +309,11 @@ fn model_responded(r: &mut Reader<'_>) -> Result<Body> {
         step: need(step, "step")?,
         text: need(said, "text")?,
         thinking,
+        blocks,
         tool_calls,
         usage: used,
         finish_reason: need(finish_reason, "finish_reason")?,
+        duration_ms,
     })
 }
 
@@ -309,6 +340,7 @@ fn calls(r: &mut Reader<'_>) -> Result<Vec<ToolCall>> {
 fn model_failed(r: &mut Reader<'_>) -> Result<Body> {
     let (mut turn, mut step, mut attempt) = (None, None, None);
     let (mut kind, mut detail, mut retry_at_ms) = (None, None, None);
+    let (mut used, mut context_tokens, mut duration_ms) = (Usage::default(), None, 0);
     fields(r, |r, key| {
         match key {
             "turn" => turn = Some(r.u64()?),
@@ -317,6 +349,9 @@ fn model_failed(r: &mut Reader<'_>) -> Result<Body> {
             "kind" => kind = Some(word(r, FailureKind::parse, "kind")?),
             "detail" => detail = Some(text(r)?),
             "retry_at" => retry_at_ms = Some(when(r, "retry_at")?),
+            "usage" => used = usage(r)?,
+            "context_tokens" => context_tokens = Some(r.u64()?),
+            "duration_ms" => duration_ms = r.u64()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -328,11 +363,42 @@ fn model_failed(r: &mut Reader<'_>) -> Result<Body> {
         kind: need(kind, "kind")?,
         detail: need(detail, "detail")?,
         retry_at_ms,
+        usage: used,
+        context_tokens,
+        duration_ms,
+    })
+}
+
+fn model_switched(r: &mut Reader<'_>) -> Result<Body> {
+    let (mut turn, mut step, mut from_provider, mut from_model) = (None, None, None, None);
+    let (mut provider, mut model, mut reason) = (None, None, None);
+    fields(r, |r, key| {
+        match key {
+            "turn" => turn = Some(r.u64()?),
+            "step" => step = Some(r.u64()?),
+            "from_provider" => from_provider = Some(text(r)?),
+            "from_model" => from_model = Some(text(r)?),
+            "provider" => provider = Some(text(r)?),
+            "model" => model = Some(text(r)?),
+            "reason" => reason = Some(word(r, FailureKind::parse, "reason")?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(Body::ModelSwitched {
+        turn: need(turn, "turn")?,
+        step: need(step, "step")?,
+        from_provider: need(from_provider, "from_provider")?,
+        from_model: need(from_model, "from_model")?,
+        provider: need(provider, "provider")?,
+        model: need(model, "model")?,
+        reason: need(reason, "reason")?,
     })
 }
 
 fn approval_requested(r: &mut Reader<'_>) -> Result<Body> {
     let (mut approval_id, mut call_id, mut name, mut digest, mut expires) = (None, None, None, None, None);
+    let mut reason = None;
     fields(r, |r, key| {
         match key {
             "approval_id" => approval_id = Some(text(r)?),
@@ -340,6 +406,7 @@ fn approval_requested(r: &mut Reader<'_>) -> Result<Body> {
             "name" => name = Some(text(r)?),
             "digest" => digest = Some(text(r)?),
             "expires_at" => expires = Some(when(r, "expires_at")?),
+            "reason" => reason = Some(text(r)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -350,6 +417,7 @@ fn approval_requested(r: &mut Reader<'_>) -> Result<Body> {
         name: need(name, "name")?,
         digest: need(digest, "digest")?,
         expires_at_ms: need(expires, "expires_at")?,
+        reason,
     })
 }
 
@@ -375,12 +443,23 @@ fn approval_decided(r: &mut Reader<'_>) -> Result<Body> {
 
 fn tool_started(r: &mut Reader<'_>) -> Result<Body> {
     let (mut call_id, mut name, mut arguments, mut effect, mut sandbox) = (None, None, None, None, None);
+    let mut tags = Tags::default();
     fields(r, |r, key| {
         match key {
             "call_id" => call_id = Some(text(r)?),
             "name" => name = Some(text(r)?),
             "arguments" => arguments = Some(raw(r)?),
             "effect" => effect = Some(word(r, EffectClass::parse, "effect")?),
+            "tags" => {
+                let mut first = true;
+                r.begin_array()?;
+                while r.element(&mut first)? {
+                    // A later version's tag says nothing to this one.
+                    if let Some(tag) = tags.tag_mut(&r.string()?) {
+                        *tag = true;
+                    }
+                }
+            }
             "sandbox" => {
                 let (mut backend, mut enforcement, mut landlock_abi) = (None, None, None);
                 nested(r, |r, key| {
@@ -405,6 +484,7 @@ fn tool_started(r: &mut Reader<'_>) -> Result<Body> {
         arguments: need(arguments, "arguments")?,
         effect: need(effect, "effect")?,
         sandbox: need(sandbox, "sandbox")?,
+        tags,
     })
 }
 

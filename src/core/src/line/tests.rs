@@ -1,13 +1,13 @@
 use super::*;
 use crate::event::*;
-use crate::tool::{EffectClass, ToolCall};
+use crate::tool::{EffectClass, Tags, ToolCall};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
 fn usage() -> Usage {
-    Usage { input_tokens: 12, output_tokens: 3 }
+    Usage { input_tokens: 12, output_tokens: 3, cached_tokens: 5, cost_micros: 70 }
 }
 
 /// One event of every type, with every optional field set where it has one.
@@ -32,7 +32,15 @@ pub(crate) fn one_of_each() -> Vec<Body> {
             steps_max: Some(3),
         },
         Body::TurnStarted { turn: 1 },
-        Body::ModelRequested { turn: 1, step: 1, attempt: 2, provider: s("ollama"), model: s("m") },
+        Body::ModelRequested {
+            turn: 1,
+            step: 1,
+            attempt: 2,
+            provider: s("ollama"),
+            model: s("m"),
+            reserved: usage(),
+            summary: true,
+        },
         Body::ModelFailed {
             turn: 1,
             step: 1,
@@ -40,15 +48,29 @@ pub(crate) fn one_of_each() -> Vec<Body> {
             kind: FailureKind::Connect,
             detail: s("refused"),
             retry_at_ms: Some(1_795_341_600_123),
+            usage: usage(),
+            context_tokens: Some(4096),
+            duration_ms: 9,
+        },
+        Body::ModelSwitched {
+            turn: 1,
+            step: 1,
+            from_provider: s("ollama"),
+            from_model: s("m"),
+            provider: s("openai"),
+            model: s("n"),
+            reason: FailureKind::Connect,
         },
         Body::ModelResponded {
             turn: 1,
             step: 1,
             text: s("let me see"),
             thinking: Some(s("hm")),
+            blocks: Some(s(r#"[{"type":"thinking","signature":"x"}]"#)),
             tool_calls: vec![call.clone(), call.clone()],
             usage: usage(),
             finish_reason: s("stop"),
+            duration_ms: 8,
         },
         Body::ApprovalRequested {
             approval_id: s("a1"),
@@ -56,6 +78,7 @@ pub(crate) fn one_of_each() -> Vec<Body> {
             name: s("bash"),
             digest: s("00ff"),
             expires_at_ms: 5,
+            reason: Some(s("egress")),
         },
         Body::ApprovalDecided { approval_id: s("a1"), decision: Decision::Grant, scope: Scope::Session, by: s("cli") },
         Body::ToolStarted {
@@ -64,6 +87,7 @@ pub(crate) fn one_of_each() -> Vec<Body> {
             arguments: call.arguments.clone(),
             effect: EffectClass::Once,
             sandbox: SandboxReport { backend: s("trust"), enforcement: s("none"), landlock_abi: None },
+            tags: Tags { private: true, untrusted: false, egress: true },
         },
         Body::ToolFinished { call_id: s("c1-1-1"), outcome },
         Body::ToolStarted {
@@ -72,6 +96,7 @@ pub(crate) fn one_of_each() -> Vec<Body> {
             arguments: call.arguments,
             effect: EffectClass::Pure,
             sandbox: SandboxReport { backend: s("landlock"), enforcement: s("full"), landlock_abi: Some(7) },
+            tags: Tags::default(),
         },
         Body::ToolInterrupted { call_id: s("c1-1-1"), reason: s("crash") },
         Body::TurnFinished { turn: 1, reason: TurnReason::Failed, detail: Some(s("why")), usage: usage() },
@@ -82,8 +107,8 @@ pub(crate) fn one_of_each() -> Vec<Body> {
             turn: Some(1),
             crashes: 2,
         },
-        Body::SessionCompacted { through_seq: 4, summary: s("so far") },
-        Body::SessionPaused { reason: s("r") },
+        Body::SessionCompacted { through_seq: 4, summary: s("so far"), tokens_before: 9, tokens_after: 3 },
+        Body::SessionPaused { reason: s("r"), retry_at_ms: Some(1_795_341_600_123) },
         Body::SessionResumed { reason: s("r") },
         Body::SessionClosed { reason: s("r") },
         Body::Unknown { kind: s("from_the_future") },

@@ -45,8 +45,10 @@ pub fn decide(state: &State, rules: &Rules, input: Input) -> Result<Decided, Rej
             draft.message(content, source, idempotency_key, steps_max)?;
         }
         InputKind::Cancel => draft.cancel()?,
-        InputKind::Replied { turn, step, attempt, reply } => draft.replied((turn, step, attempt), reply),
-        InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms } => {
+        InputKind::Replied { turn, step, attempt, reply, duration_ms } => {
+            draft.replied((turn, step, attempt), reply, duration_ms);
+        }
+        InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms, .. } => {
             draft.failed((turn, step, attempt), kind, &detail, retry_after_ms);
         }
         InputKind::ToolDone { call_id, outcome } => draft.tool_done(call_id, outcome),
@@ -55,7 +57,7 @@ pub fn decide(state: &State, rules: &Rules, input: Input) -> Result<Decided, Rej
         InputKind::Opened { dropped_bytes, saved_as, failed } => draft.opened(dropped_bytes, saved_as, failed),
         InputKind::Pause { reason } => {
             if !paused {
-                draft.event(Body::SessionPaused { reason });
+                draft.event(Body::SessionPaused { reason, retry_at_ms: None });
                 draft.effect(Effect::StopWork);
             }
         }
@@ -142,8 +144,9 @@ impl Draft<'_> {
     }
 
     pub(super) fn ask_model(&mut self, turn: u64, step: u64, attempt: u64) {
-        let (provider, model) = (self.rules.provider.clone(), self.rules.model.clone());
-        self.event(Body::ModelRequested { turn, step, attempt, provider, model });
+        let asked = self.rules.model.clone();
+        let (provider, model, reserved) = (asked.provider, asked.name, Usage::default());
+        self.event(Body::ModelRequested { turn, step, attempt, provider, model, reserved, summary: false });
         self.effect(Effect::CallModel { turn, step, attempt });
     }
 
@@ -203,7 +206,7 @@ impl Draft<'_> {
         (same && !self.paused).then_some(turn)
     }
 
-    fn replied(&mut self, asked: (u64, u64, u64), mut reply: Reply) {
+    fn replied(&mut self, asked: (u64, u64, u64), mut reply: Reply, duration_ms: u64) {
         let Some(turn) = self.asked(asked).cloned() else { return };
         let bytes: usize = reply.tool_calls.iter().map(|c| c.name.len() + c.arguments.len()).sum();
         let bytes = bytes + reply.text.len() + reply.thinking.as_ref().map_or(0, String::len);
@@ -218,19 +221,19 @@ impl Draft<'_> {
             call.call_id = format!("c{}-{}-{n}", turn.turn, turn.step);
             call.arguments = valid_arguments(&call.arguments);
         }
-        let usage = Usage {
-            input_tokens: turn.usage.input_tokens + reply.usage.input_tokens,
-            output_tokens: turn.usage.output_tokens + reply.usage.output_tokens,
-        };
+        let mut usage = turn.usage;
+        usage.add(&reply.usage);
         let calls = reply.tool_calls.clone();
         self.event(Body::ModelResponded {
             turn: turn.turn,
             step: turn.step,
             text: reply.text,
             thinking: reply.thinking,
+            blocks: reply.blocks,
             tool_calls: reply.tool_calls,
             usage: reply.usage,
             finish_reason: reply.finish_reason,
+            duration_ms,
         });
         let open: Vec<(ToolCall, CallStatus)> = calls
             .into_iter()
@@ -283,6 +286,7 @@ impl Draft<'_> {
             name: call.name.clone(),
             digest: digest.clone(),
             expires_at_ms,
+            reason: None,
         });
         let timer = Timer::Approval { approval_id: approval_id.clone() };
         self.effect(Effect::SetTimer { after_ms, timer });
@@ -329,6 +333,7 @@ impl Draft<'_> {
             arguments: call.arguments.clone(),
             effect: effect.unwrap_or(crate::tool::EffectClass::Once),
             sandbox: self.rules.sandbox.clone(),
+            tags: crate::tool::Tags::default(),
         });
         self.effect(Effect::RunTool { call: call.clone() });
     }
@@ -351,6 +356,9 @@ impl Draft<'_> {
             kind,
             detail: clip(detail, DETAIL_BYTES_MAX).to_owned(),
             retry_at_ms: again.then(|| self.at_ms.saturating_add(pause)),
+            usage: Usage::default(),
+            context_tokens: None,
+            duration_ms: 0,
         });
         if again {
             let timer = Timer::Retry { turn: turn.turn, step: turn.step, attempt };

@@ -1,5 +1,6 @@
 //! What enters the machine, what leaves it, and what it decides by.
 
+use super::budget::{Budgets, Price, Spent};
 use super::decide::QUEUE_MAX;
 use crate::event::{Body, Decision, FailureKind, SandboxReport, Scope, ToolOutcome};
 use crate::message::Reply;
@@ -10,7 +11,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// Limits of a turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Model calls in a turn.
     pub steps_max: u64,
@@ -20,15 +21,52 @@ pub struct Limits {
     pub attempts_max: u64,
     /// Milliseconds after which an approval request counts as denied.
     pub approval_ms_max: u64,
+    /// Times that a call may come back with the same result in a turn before the turn is stopped.
+    pub repeats_max: u64,
+    /// Milliseconds that a turn may be parked because no model can be reached; 0 for not at all.
+    pub offline_ms_max: u64,
+}
+
+/// A model of the agent's chain, and what is known of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Model {
+    /// Provider name.
+    pub provider: String,
+    /// Model name.
+    pub name: String,
+    /// Context window in tokens.
+    pub context_tokens: u64,
+    /// Tokens of it that are kept free for the answer.
+    pub answer_tokens: u64,
+    /// Tenths of a byte of prompt that are taken for a token, until the provider has said how many there were.
+    pub token_tenths: u64,
+    /// What its tokens cost.
+    pub price: Price,
+}
+
+/// What happens to the older part of a conversation that has outgrown the window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compaction {
+    /// The model is asked for a summary that takes its place; if that fails, it is left out.
+    #[default]
+    Summary,
+    /// It is left out, oldest first.
+    Truncate,
 }
 
 /// What does not change while a session is live.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Provider name, for the log.
-    pub provider: String,
-    /// Model name, for the log.
-    pub model: String,
+    /// The agent's own model.
+    pub model: Model,
+    /// Those that are asked if it does not answer, in this order.
+    pub fallbacks: Vec<Model>,
+    /// Bytes of every request besides the conversation: system prompt and tools.
+    pub prefix_bytes: u64,
+    /// What happens to a conversation that has outgrown the window.
+    pub compaction: Compaction,
+    /// What may be used up.
+    pub budgets: Budgets,
     /// Tools on offer.
     pub tools: Vec<ToolDecl>,
     /// Policies, the workspace's first.
@@ -41,11 +79,21 @@ pub struct Rules {
     pub limits: Limits,
 }
 
+impl Rules {
+    /// The model at a place of the chain: 0 is the agent's own. Its own as well beyond the end.
+    #[must_use]
+    pub fn model_at(&self, place: usize) -> &Model {
+        place.checked_sub(1).and_then(|at| self.fallbacks.get(at)).unwrap_or(&self.model)
+    }
+}
+
 /// What enters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     /// Wall-clock milliseconds since the epoch.
     pub at_ms: u64,
+    /// What all sessions of the workspace have spent today, this one included; only looked at if there is a budget for it.
+    pub today: Spent,
     /// What it is.
     pub kind: InputKind,
 }
@@ -87,6 +135,8 @@ pub enum InputKind {
         attempt: u64,
         /// Its answer, whole.
         reply: Reply,
+        /// Wall time in milliseconds.
+        duration_ms: u64,
     },
     /// The model did not.
     Failed {
@@ -102,6 +152,12 @@ pub enum InputKind {
         detail: String,
         /// The server's own wish.
         retry_after_ms: Option<u64>,
+        /// The model's real window in tokens, where the failure told it.
+        context_tokens: Option<u64>,
+        /// True if the model may have worked: its tokens count as used then.
+        worked: bool,
+        /// Wall time in milliseconds.
+        duration_ms: u64,
     },
     /// A tool came back.
     ToolDone {

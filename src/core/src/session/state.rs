@@ -1,5 +1,6 @@
 //! What a session is at a point of its log, and `apply`, the only code that changes it: live and in replay.
 
+use super::budget::{Meter, Spent};
 use super::history::History;
 use crate::crc::crc32c;
 use crate::event::{Body, Decision, Denied, Event, Scope, ToolOutcome, TurnReason, Usage};
@@ -99,6 +100,8 @@ pub struct Turn {
     pub usage: Usage,
     /// Whether the model has answered in this turn.
     pub answered: bool,
+    /// What the session had spent before.
+    pub spent_before: Spent,
 }
 
 /// A turn that came to rest.
@@ -158,6 +161,8 @@ pub struct State {
     pub turn: Option<Turn>,
     /// Tokens so far.
     pub usage: Usage,
+    /// What was used up so far, by the rules of budgets.
+    pub meter: Meter,
     /// Tokens of the last prompt.
     pub context_tokens: u64,
     /// Remembered keys, oldest first.
@@ -210,6 +215,7 @@ impl State {
     /// Turns `event` into the next state. Total: an event that makes no sense here changes nothing but the position,
     /// because the log is the truth and the runtime that wrote it may have been another.
     pub fn apply(&mut self, event: &Event) {
+        self.meter.take(event);
         self.last_seq = event.seq;
         self.last_at_ms = event.at_ms;
         match &event.body {
@@ -232,8 +238,8 @@ impl State {
             Body::TurnStarted { turn } => self.start_turn(*turn),
             Body::TurnFinished { turn, reason, detail, usage } => self.finish_turn(*turn, *reason, detail, *usage),
             Body::SessionRecovered { crashes, turn: Some(_), .. } => self.crashes = *crashes,
-            Body::SessionCompacted { through_seq, summary } => self.history.compact(*through_seq, summary.clone()),
-            Body::SessionPaused { reason } => self.paused = Some(reason.clone()),
+            Body::SessionCompacted { through_seq, summary, .. } => self.history.compact(*through_seq, summary.clone()),
+            Body::SessionPaused { reason, .. } => self.paused = Some(reason.clone()),
             Body::SessionResumed { .. } => self.paused = None,
             Body::SessionClosed { .. } => self.closed = true,
             Body::SessionRecovered { .. } | Body::Unknown { .. } => {}
@@ -247,7 +253,8 @@ impl State {
         self.history.push(seq, Message::User { content });
         self.crashes = 0;
         let (phase, calls, usage) = (Phase::Starting, Vec::new(), Usage::default());
-        self.turn = Some(Turn { turn, step: 0, steps_max, phase, calls, usage, answered: false });
+        let spent_before = self.meter.spent();
+        self.turn = Some(Turn { turn, step: 0, steps_max, phase, calls, usage, answered: false, spent_before });
     }
 
     fn finish_turn(&mut self, turn: u64, reason: TurnReason, detail: &Option<String>, usage: Usage) {
@@ -272,14 +279,12 @@ impl State {
                 turn.phase = Phase::Tools;
                 turn.answered = true;
                 turn.calls = tool_calls.iter().map(|c| Call { call: c.clone(), status: CallStatus::Ready }).collect();
-                turn.usage.input_tokens += usage.input_tokens;
-                turn.usage.output_tokens += usage.output_tokens;
-                self.usage.input_tokens += usage.input_tokens;
-                self.usage.output_tokens += usage.output_tokens;
+                turn.usage.add(usage);
+                self.usage.add(usage);
                 self.context_tokens = usage.input_tokens + usage.output_tokens;
                 self.crashes = 0;
                 let (content, thinking, tool_calls) = (text.clone(), thinking.clone(), tool_calls.clone());
-                self.history.push(seq, Message::Assistant { content, thinking, tool_calls });
+                self.history.push(seq, Message::Assistant { content, thinking, blocks: None, tool_calls });
             }
             Body::ApprovalRequested { approval_id, call_id, digest, expires_at_ms, .. } => {
                 if let Some(call) = turn.call_mut(call_id) {
@@ -335,6 +340,18 @@ impl State {
 }
 
 impl Turn {
+    /// What it has used up, of what the session has.
+    pub(super) fn spent(&self, session: &Spent) -> Spent {
+        let before = &self.spent_before;
+        Spent {
+            requests: session.requests.saturating_sub(before.requests),
+            tokens: session.tokens.saturating_sub(before.tokens),
+            tool_calls: session.tool_calls.saturating_sub(before.tool_calls),
+            ms: session.ms.saturating_sub(before.ms),
+            cost_micros: session.cost_micros.saturating_sub(before.cost_micros),
+        }
+    }
+
     fn call_mut(&mut self, call_id: &str) -> Option<&mut Call> {
         self.calls.iter_mut().find(|c| c.call.call_id == call_id)
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::event::*;
 use crate::message::{Message, Reply};
 use crate::policy::{Policy, Verdict};
-use crate::tool::{EffectClass, PolicyArgument, ToolCall, ToolDecl};
+use crate::tool::{EffectClass, PolicyArgument, Tags, ToolCall, ToolDecl};
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -12,7 +12,8 @@ use alloc::vec::Vec;
 
 fn decl(name: &str, effect: EffectClass) -> ToolDecl {
     let parameters = "{}".to_owned();
-    ToolDecl { name: name.to_owned(), description: String::new(), parameters, effect, policy: PolicyArgument::Whole }
+    let (description, policy, tags) = (String::new(), PolicyArgument::Whole, Tags::default());
+    ToolDecl { name: name.to_owned(), description, parameters, effect, policy, tags }
 }
 
 fn policy(mode: Verdict) -> Policy {
@@ -21,8 +22,18 @@ fn policy(mode: Verdict) -> Policy {
 
 fn rules(mode: Verdict) -> Rules {
     Rules {
-        provider: "replay".to_owned(),
-        model: "m".to_owned(),
+        model: Model {
+            provider: "replay".to_owned(),
+            name: "m".to_owned(),
+            context_tokens: 1 << 20,
+            answer_tokens: 1000,
+            token_tenths: 30,
+            price: Price::default(),
+        },
+        fallbacks: Vec::new(),
+        prefix_bytes: 0,
+        compaction: Compaction::Truncate,
+        budgets: Budgets::default(),
         tools: vec![
             decl("look", EffectClass::Pure),
             decl("put", EffectClass::Idempotent),
@@ -31,8 +42,25 @@ fn rules(mode: Verdict) -> Rules {
         policies: vec![policy(mode)],
         workdir: "/w".to_owned(),
         sandbox: SandboxReport { backend: "trust".to_owned(), enforcement: "none".to_owned(), landlock_abi: None },
-        limits: Limits { steps_max: 5, turn_ms_max: 60_000, attempts_max: 3, approval_ms_max: 1000 },
+        limits: Limits {
+            steps_max: 5,
+            turn_ms_max: 60_000,
+            attempts_max: 3,
+            approval_ms_max: 1000,
+            repeats_max: 100,
+            offline_ms_max: 0,
+        },
     }
+}
+
+fn failed(
+    (turn, step, attempt): (u64, u64, u64),
+    kind: FailureKind,
+    detail: String,
+    retry_after_ms: Option<u64>,
+) -> InputKind {
+    let (context_tokens, worked, duration_ms) = (None, false, 3);
+    InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms, context_tokens, worked, duration_ms }
 }
 
 /// What came of an input; the bench has done it already.
@@ -62,7 +90,7 @@ impl Bench {
 
     fn input(&mut self, kind: InputKind) -> Result<Taken, Rejection> {
         self.now += 1;
-        let decided = decide(&self.state, &self.rules, Input { at_ms: self.now, kind })?;
+        let decided = decide(&self.state, &self.rules, Input { at_ms: self.now, today: Spent::default(), kind })?;
         for body in &decided.events {
             let event = Event { seq: self.state.last_seq + 1, at_ms: self.now, body: body.clone() };
             self.state.apply(&event);
@@ -95,11 +123,11 @@ impl Bench {
             name: (*name).to_owned(),
             arguments: format!(r#"{{"x":"{turn}-{step}"}}"#),
         };
-        let usage = Usage { input_tokens: 10, output_tokens: 2 };
+        let usage = Usage { input_tokens: 10, output_tokens: 2, ..Usage::default() };
         let tool_calls = calls.iter().map(call).collect();
         let reply =
-            Reply { text: text.to_owned(), thinking: None, tool_calls, usage, finish_reason: "stop".to_owned() };
-        self.input(InputKind::Replied { turn, step, attempt, reply }).expect("reply");
+            Reply { text: text.to_owned(), tool_calls, usage, finish_reason: "stop".to_owned(), ..Reply::default() };
+        self.input(InputKind::Replied { turn, step, attempt, reply, duration_ms: 5 }).expect("reply");
     }
 
     fn asked(&self) -> Option<(u64, u64, u64)> {
@@ -253,7 +281,7 @@ fn failures_are_asked_again_until_the_attempts_are_used_up() {
     for attempt in 1..=3 {
         assert_eq!(b.asked(), Some((1, 1, attempt)));
         let (kind, detail) = (FailureKind::Connect, "refused".to_owned());
-        b.input(InputKind::Failed { turn: 1, step: 1, attempt, kind, detail, retry_after_ms: None }).expect("failed");
+        b.input(failed((1, 1, attempt), kind, detail, None)).expect("failed");
         b.input(InputKind::Timer(Timer::Retry { turn: 1, step: 1, attempt })).expect("timer");
     }
     assert_eq!(reason(&b.state), Some(TurnReason::Failed));
@@ -266,7 +294,7 @@ fn a_final_failure_is_not_asked_again() {
     let mut b = Bench::new(Verdict::Allow);
     b.say("hi");
     let (kind, detail) = (FailureKind::Refused, "401".to_owned());
-    b.input(InputKind::Failed { turn: 1, step: 1, attempt: 1, kind, detail, retry_after_ms: Some(5) }).expect("failed");
+    b.input(failed((1, 1, 1), kind, detail, Some(5))).expect("failed");
     assert_eq!(b.last(2), ["model_failed", "turn_finished"]);
 }
 
@@ -279,7 +307,7 @@ fn answers_that_come_too_late_change_nothing() {
     let before = b.log.len();
     b.tool_done("c1-1-1");
     for kind in [
-        InputKind::Replied { turn: 1, step: 1, attempt: 1, reply: Reply::default() },
+        InputKind::Replied { turn: 1, step: 1, attempt: 1, reply: Reply::default(), duration_ms: 1 },
         InputKind::Timer(Timer::TurnLimit { turn: 1 }),
         InputKind::Timer(Timer::Approval { approval_id: "a1-1-1".to_owned() }),
     ] {
@@ -349,7 +377,7 @@ fn a_grant_for_the_session_covers_the_exact_call_only() {
         let (name, arguments) = ("send".to_owned(), arguments.to_owned());
         let tool_calls = vec![ToolCall { call_id: String::new(), name, arguments }];
         let reply = Reply { tool_calls, ..Reply::default() };
-        b.input(InputKind::Replied { turn, step, attempt, reply }).expect("reply");
+        b.input(InputKind::Replied { turn, step, attempt, reply, duration_ms: 5 }).expect("reply");
     };
     ask(&mut b, r#"{"to":"a"}"#);
     let grant = InputKind::Decide {
@@ -439,7 +467,7 @@ fn waiting_for_a_person_or_for_a_retry_is_no_crash() {
     let mut b = Bench::new(Verdict::Allow);
     b.say("hi");
     let (kind, detail) = (FailureKind::Connect, "refused".to_owned());
-    b.input(InputKind::Failed { turn: 1, step: 1, attempt: 1, kind, detail, retry_after_ms: None }).expect("failed");
+    b.input(failed((1, 1, 1), kind, detail, None)).expect("failed");
     for _ in 0..5 {
         b.now += 10_000_000;
         assert!(b.crash(b.log.len()).is_empty());
@@ -515,7 +543,7 @@ fn arguments_that_are_not_json_cannot_break_the_log() {
         let tool_calls =
             vec![ToolCall { call_id: "same".to_owned(), name: "look".to_owned(), arguments: arguments.to_owned() }];
         let reply = Reply { tool_calls, ..Reply::default() };
-        b.input(InputKind::Replied { turn, step, attempt, reply }).expect("reply");
+        b.input(InputKind::Replied { turn, step, attempt, reply, duration_ms: 5 }).expect("reply");
         b.input(InputKind::Cancel).expect("cancel");
     }
     let (mut text, mut crc) = (String::new(), crate::line::CRC_START);
@@ -629,7 +657,7 @@ fn walk(b: &mut Bench, dice: &mut Dice) {
         (6, _) => InputKind::Timer(Timer::TurnLimit { turn: number }),
         (7, Some(Phase::Model { attempt })) => {
             let (kind, detail) = (FailureKind::Timeout, "t".to_owned());
-            InputKind::Failed { turn: number, step, attempt, kind, detail, retry_after_ms: None }
+            failed((number, step, attempt), kind, detail, None)
         }
         (_, Some(Phase::Model { attempt })) => {
             let calls = (0..dice.roll(4)).map(|n| ToolCall {
@@ -638,7 +666,7 @@ fn walk(b: &mut Bench, dice: &mut Dice) {
                 arguments: format!("{{\"n\":{n}}}"),
             });
             let reply = Reply { tool_calls: calls.collect(), ..Reply::default() };
-            InputKind::Replied { turn: number, step, attempt, reply }
+            InputKind::Replied { turn: number, step, attempt, reply, duration_ms: 1 }
         }
         (_, Some(Phase::Backoff { attempt, .. })) => InputKind::Timer(Timer::Retry { turn: number, step, attempt }),
         (_, Some(Phase::Tools)) => {
