@@ -134,6 +134,8 @@ fn log(session: &str, agent: &str, lines: usize) -> String {
             step,
             text: String::new(),
             thinking: None,
+            blocks: None,
+            duration_ms: 1,
             tool_calls: vec![call],
             usage: Usage::default(),
             finish_reason: "tool_calls".into(),
@@ -144,6 +146,7 @@ fn log(session: &str, agent: &str, lines: usize) -> String {
             name: "bash".into(),
             digest: "0".repeat(64),
             expires_at_ms: 4_000_000_000_000,
+            reason: None,
         },
     ];
     let (mut out, mut crc) = (String::new(), line::CRC_START);
