@@ -400,7 +400,7 @@ impl Shared {
         if self.is_ollama {
             let answered = state.models().aside(asked);
             drop(state);
-            if path == "/api/generate" && body.at("keep_alive") == &Json::Number("0".into()) {
+            if path == "/api/generate" && ollama::unloads(body) {
                 self.state().loaded.retain(|loaded| loaded != model);
             }
             if let Some((status, text)) = answered {

@@ -20,6 +20,7 @@ mod fake;
 mod http;
 mod json;
 mod plan;
+pub mod programs;
 
 pub use answer::{Answer, Call, Cut, End, Fault, Split, Usage};
 pub use fake::Fake;

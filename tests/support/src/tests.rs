@@ -98,6 +98,10 @@ fn anthropic_refuses_what_it_refuses() {
     let body = messages(user);
     refused(Fake::anthropic, "anthropic-version: 2023-06-01\r\n", &body, "x-api-key header is required");
     refused(Fake::anthropic, "x-api-key: k\r\n", &body, "anthropic-version: header is required");
+    let new = ANTHROPIC.replace("2023-06-01", "2026-10-21");
+    let warm = body.replace("\"stream\"", r#""temperature":1,"stream""#);
+    refused(Fake::anthropic, &new, &warm, "temperature: Extra inputs");
+    assert_eq!(post(&Fake::anthropic().text("hi"), ANTHROPIC, &warm).status, 200);
 }
 
 #[test]

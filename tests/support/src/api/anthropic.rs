@@ -7,8 +7,8 @@ use crate::answer::{Answer, Fault, Usage};
 use crate::http::Asked;
 use crate::json::{Json, quote};
 
-/// The version that a request has to name.
-const VERSION: &str = "2023-06-01";
+/// The versions that a request may name; the second takes no `temperature`, `top_p` or `top_k`.
+const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
 
 /// Thinking that only Anthropic can read.
 const SECRET: &str = "thought of in secret";
@@ -33,21 +33,25 @@ impl Api for Anthropic {
     }
 
     fn key<'a>(&self, asked: &'a Asked) -> Option<&'a str> {
-        asked.header("x-api-key")
+        // Its own clients have come to send the other.
+        asked.header("x-api-key").or_else(|| asked.header("authorization")?.strip_prefix("Bearer "))
     }
 
     fn check(&self, asked: &Asked, body: &Json) -> Result<(), Refusal> {
-        if asked.header("x-api-key").is_none_or(str::is_empty) {
+        if self.key(asked).is_none_or(str::is_empty) {
             let message = "x-api-key header is required";
             return Err(Refusal { status: 401, kind: "authentication_error", ..Refusal::invalid(message) });
         }
-        match asked.header("anthropic-version") {
-            None => return Err(Refusal::invalid("anthropic-version: header is required")),
-            Some(VERSION) => {}
-            Some(other) => {
-                let message = format!("anthropic-version: \"{other}\" is not a valid version");
-                return Err(Refusal::invalid(message));
-            }
+        let Some(version) = asked.header("anthropic-version") else {
+            return Err(Refusal::invalid("anthropic-version: header is required"));
+        };
+        if !VERSIONS.contains(&version) {
+            let message = format!("anthropic-version: \"{version}\" is not a valid version");
+            return Err(Refusal::invalid(message));
+        }
+        let sampling = ["temperature", "top_p", "top_k"].iter().find(|key| body.get(key).is_some());
+        if let Some(key) = sampling.filter(|_| version == VERSIONS[1]) {
+            return Err(Refusal::invalid(format!("{key}: Extra inputs are not permitted")));
         }
         check::check(body)
     }

@@ -164,6 +164,15 @@ fn call(answer: &Answer, number: usize, i: usize) -> String {
     format!("{{{id}\"function\":{{{index}\"name\":{}{arguments}}}}}", quote(&call.name))
 }
 
+/// True if a request asks for the model to leave memory.
+pub(crate) fn unloads(body: &Json) -> bool {
+    match body.at("keep_alive") {
+        Json::Number(text) => text.parse() == Ok(0.0),
+        Json::String(text) => text.trim_end_matches(char::is_alphabetic) == "0",
+        _ => false,
+    }
+}
+
 /// What the server knows of its models, and does with them.
 pub(crate) struct Models<'s> {
     /// Longest context of them all.
@@ -197,8 +206,7 @@ impl Models<'_> {
             }
             ("POST", "/api/show") => self.show(body.at("model").str().unwrap_or_default()),
             ("POST", "/api/generate") => {
-                let unload = body.at("keep_alive") == &Json::Number("0".into());
-                let reason = if unload { "unload" } else { "load" };
+                let reason = if unloads(&body) { "unload" } else { "load" };
                 let head = head(&body);
                 (200, format!("{{{head},\"response\":\"\",\"done\":true,\"done_reason\":\"{reason}\"}}"))
             }
