@@ -214,6 +214,7 @@ fn agent(
             base_url: spec.model.base_url.as_deref().map(config::masked_url),
             policy: read.sandbox.policy.clone(),
             env: read.sandbox.env.clone(),
+            currency: workspace.config.prices.currency.clone(),
         },
         allow_always: Box::new(allow_always(read.dir.clone(), &rules)),
         rules,

@@ -2,6 +2,7 @@
 //! once, and only then publishes, acts and answers.
 
 use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
+use super::ledger::{Ledger, Track};
 use super::oneshot::Giver;
 use super::runner::Runner;
 use super::tally::{self, Tally};
@@ -9,7 +10,7 @@ use super::views;
 use crate::store::file::FileStore;
 use crate::store::{Batch, Committed, Log, StoreError};
 use duragent_core::event::Event;
-use duragent_core::session::{self, Finished, Input, InputKind, Spent, State};
+use duragent_core::session::{self, Finished, Input, InputKind, State};
 use duragent_platform::clock;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt;
@@ -85,6 +86,10 @@ pub enum End {
 
 pub(super) struct Actor {
     pub state: State,
+    /// What it spends.
+    pub track: Track,
+    /// What all sessions spend.
+    pub ledger: Arc<Ledger>,
     /// `None` while a commit is under way.
     pub log: Option<Box<dyn Log>>,
     pub runner: Runner,
@@ -212,7 +217,7 @@ impl Actor {
         let decided = match session::decide(
             &self.state,
             &self.runner.agent.rules,
-            Input { at_ms, today: Spent::default(), kind },
+            Input { at_ms, today: self.ledger.today(at_ms), kind },
         ) {
             Ok(decided) => decided,
             Err(rejection) => {
@@ -225,6 +230,7 @@ impl Actor {
         for body in decided.events {
             let event = Event { seq: self.state.last_seq + 1, at_ms, body };
             self.state.apply(&event);
+            self.ledger.take(&mut self.track, &event);
             work.batch.events.push(event);
         }
         work.batch.effects.extend(decided.effects);
