@@ -9,7 +9,6 @@ use super::tally::{self, Tally};
 use super::views;
 use crate::store::file::FileStore;
 use crate::store::{Batch, Committed, Log, StoreError};
-use duragent_core::event::Event;
 use duragent_core::session::{self, Finished, Input, InputKind, State};
 use duragent_platform::clock;
 use smol::channel::{Receiver, Sender};
@@ -214,12 +213,9 @@ impl Actor {
 
     fn input(&mut self, kind: InputKind, reply: Option<Reply<Accepted>>, work: &mut Work) {
         let at_ms = clock::wall_ms();
-        let decided = match session::decide(
-            &self.state,
-            &self.runner.agent.rules,
-            Input { at_ms, today: self.ledger.today(at_ms), kind },
-        ) {
-            Ok(decided) => decided,
+        let today = self.ledger.today(at_ms);
+        let stepped = match session::step(&mut self.state, &self.runner.agent.rules, Input { at_ms, today, kind }) {
+            Ok(stepped) => stepped,
             Err(rejection) => {
                 if let Some(reply) = reply {
                     reply.give(Err(rejection.into()));
@@ -227,15 +223,12 @@ impl Actor {
                 return;
             }
         };
-        for body in decided.events {
-            let event = Event { seq: self.state.last_seq + 1, at_ms, body };
-            self.state.apply(&event);
-            self.ledger.take(&mut self.track, &event);
-            work.batch.events.push(event);
-        }
-        work.batch.effects.extend(decided.effects);
+        // Before any other session decides, and not only when it is durable.
+        stepped.events.iter().for_each(|event| self.ledger.take(&mut self.track, event));
+        work.batch.events.extend(stepped.events);
+        work.batch.effects.extend(stepped.effects);
         if let Some(reply) = reply {
-            let accepted = decided.accepted.map(|a| Accepted { seq: a.seq, turn: a.turn });
+            let accepted = stepped.accepted.map(|a| Accepted { seq: a.seq, turn: a.turn });
             work.replies.push((reply, accepted));
         }
     }
