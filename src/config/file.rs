@@ -149,7 +149,7 @@ fn provider(section: &Section<'_>, name: &str, known: Option<&Provider>, dir: &P
 }
 
 /// Range of a context window in tokens: below 512 not even the system prompt and a question fit.
-pub const CONTEXT_TOKENS: std::ops::RangeInclusive<u64> = 512..=2_097_152;
+pub const CONTEXT_TOKENS: std::ops::RangeInclusive<u64> = 512..=super::types::CONTEXT_TOKENS_MAX;
 
 fn endpoint(section: &Section<'_>, provider: &mut Provider, dir: &Path) {
     if provider.kind == ProviderKind::Replay {

@@ -176,6 +176,9 @@ macro_rules! limits {
     };
 }
 
+/// Most tokens that a window may have.
+pub const CONTEXT_TOKENS_MAX: u64 = 2_097_152;
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -243,7 +246,8 @@ impl Provider {
             first_byte_seconds_max: 120,
             idle_seconds_max: 120,
             keep_alive: "10m".to_owned(),
-            context_tokens: 8192,
+            // A recording has no window: it is played as it was made.
+            context_tokens: if kind == ProviderKind::Replay { CONTEXT_TOKENS_MAX } else { 8192 },
             file: None,
         };
         provider.set_base_url(base_url.to_owned());
