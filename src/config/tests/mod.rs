@@ -1,6 +1,7 @@
 //! Tables of files and what is said about them, word for word.
 
 mod agent;
+mod budgets;
 mod config;
 mod house;
 mod policy;
