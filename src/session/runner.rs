@@ -5,9 +5,10 @@ use super::actor::Command;
 use super::api::Published;
 use super::hub::Hub;
 use super::pool::Pool;
+use super::prompt::request;
 use super::setup::{Agent, DeviceLimits, Workdir};
 use super::tally::{Count, Tally};
-use crate::provider::{Delta, Failure, Request};
+use crate::provider::{Delta, Failure};
 use crate::store::Durable;
 use crate::tool::Context;
 use duragent_core::event::{FailureKind, ToolOutcome};
@@ -21,16 +22,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Tokens kept free for the answer when the agent sets no limit.
-const ANSWER_TOKENS: u64 = 1024;
-/// Bytes of prompt that are taken for a token when the window is filled. English has about four; other scripts and
-/// code have fewer, and a prompt that is cut by the server costs more than an early cut by us.
-const BYTES_PER_TOKEN: u64 = 3;
 /// Why there is no answer when the machine has nothing left to ask with.
 const NO_THREAD: &str = "no thread could be started for it, the machine is out of memory or processes";
-/// Least bytes of conversation that are sent whatever the window.
-const CONVERSATION_BYTES_MIN: u64 = 1024;
-
 /// Does what the session decided. Takes durable effects only.
 pub struct Runner {
     pub(super) session: String,
@@ -104,21 +97,8 @@ impl Runner {
 
     fn call_model(&self, (turn, step, attempt): (u64, u64, u64), state: &State) {
         let agent = Arc::clone(&self.agent);
-        let overhead: usize = agent.rules.tools.iter().map(|t| t.description.len() + t.parameters.len()).sum();
         let (endpoint, model) = (agent.endpoint_at(0).clone(), agent.rules.model_at(0));
-        let tokens = model.context_tokens.saturating_sub(endpoint.max_output_tokens.unwrap_or(ANSWER_TOKENS));
-        let fixed = (overhead + agent.system.len()) as u64;
-        let budget = (tokens * BYTES_PER_TOKEN).saturating_sub(fixed).max(CONVERSATION_BYTES_MIN);
-        let (messages, _) = state.history.messages(usize::try_from(budget).unwrap_or(usize::MAX));
-        let request = Request {
-            model: model.name.clone(),
-            system: agent.system.clone(),
-            messages,
-            tools: agent.rules.tools.clone(),
-            temperature: endpoint.temperature,
-            max_output_tokens: endpoint.max_output_tokens,
-            context_tokens: model.context_tokens,
-        };
+        let request = request(&agent, state, 0);
         let (hub, mailbox, cancel) = (Arc::clone(&self.hub), self.mailbox.clone(), self.cancel.clone());
         let (counters, session, provider) = (Arc::clone(&self.counters), self.session.clone(), model.provider.clone());
         counters.one(Count::ModelCalls);
