@@ -5,7 +5,7 @@ use crate::config::{self, Workspace, env, policy};
 use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::Timeouts;
 use crate::provider::{self, Provider};
-use crate::session::{self, About, DeviceLimits, Endpoint, Setup, Workdir};
+use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
 use crate::tool::{Registry, builtin};
 use duragent_core::agent::OnDisconnect;
 use duragent_core::event::SandboxReport;
@@ -142,7 +142,7 @@ fn environment(mode: Mode, names: &[String]) -> Vec<(String, String)> {
 }
 
 /// By name in the configuration and base URL of the agent.
-type Providers = Vec<((String, Option<String>), Arc<dyn Provider>)>;
+type Providers = Vec<((String, Option<String>), (Arc<dyn Provider>, Arc<Circuit>))>;
 
 fn agent(
     workspace: &Workspace,
@@ -154,11 +154,11 @@ fn agent(
     let endpoint = workspace.config.providers.get(&spec.model.provider);
     let endpoint = endpoint.ok_or_else(|| format!("no provider {:?} in duragent.yaml", spec.model.provider))?;
     let key = (spec.model.provider.clone(), spec.model.base_url.clone());
-    let provider = match providers.iter().find(|(known, _)| *known == key) {
-        Some((_, provider)) => Arc::clone(provider),
+    let (provider, circuit) = match providers.iter().find(|(known, _)| *known == key) {
+        Some((_, known)) => known.clone(),
         None => {
-            let built = build_provider(endpoint, spec.model.base_url.as_deref())?;
-            providers.push((key, Arc::clone(&built)));
+            let built = (build_provider(endpoint, spec.model.base_url.as_deref())?, Arc::default());
+            providers.push((key, built.clone()));
             built
         }
     };
@@ -222,6 +222,7 @@ fn agent(
             provider,
             temperature: spec.model.temperature,
             max_output_tokens: spec.model.max_output_tokens,
+            circuit,
         },
         fallbacks: Vec::new(),
         tools,

@@ -9,7 +9,6 @@ use super::tally::{self, Tally};
 use super::views;
 use crate::store::file::FileStore;
 use crate::store::{Batch, Committed, Log, StoreError};
-use duragent_core::event::Event;
 use duragent_core::session::{self, Finished, Input, InputKind, Spent, State};
 use duragent_platform::clock;
 use smol::channel::{Receiver, Sender};
@@ -212,12 +211,9 @@ impl Actor {
 
     fn input(&mut self, kind: InputKind, reply: Option<Reply<Accepted>>, work: &mut Work) {
         let at_ms = clock::wall_ms();
-        let decided = match session::decide(
-            &self.state,
-            &self.runner.agent.rules,
-            Input { at_ms, today: Spent::default(), kind },
-        ) {
-            Ok(decided) => decided,
+        let today = Spent::default();
+        let stepped = match session::step(&mut self.state, &self.runner.agent.rules, Input { at_ms, today, kind }) {
+            Ok(stepped) => stepped,
             Err(rejection) => {
                 if let Some(reply) = reply {
                     reply.give(Err(rejection.into()));
@@ -225,14 +221,10 @@ impl Actor {
                 return;
             }
         };
-        for body in decided.events {
-            let event = Event { seq: self.state.last_seq + 1, at_ms, body };
-            self.state.apply(&event);
-            work.batch.events.push(event);
-        }
-        work.batch.effects.extend(decided.effects);
+        work.batch.events.extend(stepped.events);
+        work.batch.effects.extend(stepped.effects);
         if let Some(reply) = reply {
-            let accepted = decided.accepted.map(|a| Accepted { seq: a.seq, turn: a.turn });
+            let accepted = stepped.accepted.map(|a| Accepted { seq: a.seq, turn: a.turn });
             work.replies.push((reply, accepted));
         }
     }
@@ -298,7 +290,7 @@ impl Actor {
         match question {
             Command::Summary(reply) => reply.give(views::summary(&self.state)),
             Command::Approvals(reply) => reply.give(views::approvals(&self.state)),
-            Command::Prompt(reply) => reply.give(prompt::next_body(&self.runner.agent, &self.state)),
+            Command::Prompt(reply) => reply.give(prompt::next_body(&self.runner.agent, &self.state, true)),
             Command::Wait { turn, reply } => {
                 if turn == 0 || turn > self.state.turns {
                     let error = ApiError::NotFound(format!("turn {turn} of session {:?}", self.state.id));

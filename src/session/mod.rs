@@ -11,6 +11,7 @@ pub mod api;
 
 mod actor;
 mod approve;
+mod circuit;
 mod follow;
 mod fork;
 mod hub;
@@ -28,6 +29,7 @@ mod tally;
 mod views;
 
 pub use api::{AgentInfo, Filter};
+pub use circuit::Circuit;
 pub use follow::Follow;
 pub use hub::Hub;
 pub use pages::Pages;

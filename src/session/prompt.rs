@@ -1,50 +1,52 @@
 //! What a model is asked, from the agent and the session's state: the one place where a request is made.
 //!
-//! Invariant: what [`next_body`] shows is what goes over the wire, because the runner asks with the same [`request`].
+//! Invariant: what [`next_body`] shows is what goes over the wire, because the runner asks with the same [`request`], and the
+//! machine itself says what comes before.
 
 use super::setup::Agent;
 use crate::provider::Request;
-use duragent_core::event::{Body, Event};
-use duragent_core::session::State;
+use duragent_core::session::{self, Fit, Input, InputKind, Phase, Spent, State, Timer};
+use duragent_platform::clock;
 
-/// Tokens kept free for the answer when the agent sets no limit.
-const ANSWER_TOKENS: u64 = 1024;
-/// Bytes of prompt that are taken for a token when the window is filled. English has about four; other scripts and
-/// code have fewer, and a prompt that is cut by the server costs more than an early cut by us.
-const BYTES_PER_TOKEN: u64 = 3;
-/// Least bytes of conversation that are sent whatever the window.
-const CONVERSATION_BYTES_MIN: u64 = 1024;
+/// Place of the model that is asked, in the agent's chain.
+pub(super) fn place(agent: &Agent, state: &State) -> usize {
+    state.turn.as_ref().map_or(0, |turn| session::place(&agent.rules, turn))
+}
 
-/// The request for a session as it is now, to the model at `place` of the agent's chain (0 is its own).
+/// The request for a session as it is now, to the model at `place`.
 pub(super) fn request(agent: &Agent, state: &State, place: usize) -> Request {
     let (endpoint, model) = (agent.endpoint_at(place), agent.rules.model_at(place));
-    let overhead: usize = agent.rules.tools.iter().map(|t| t.description.len() + t.parameters.len()).sum();
-    let tokens = model.context_tokens.saturating_sub(endpoint.max_output_tokens.unwrap_or(ANSWER_TOKENS));
-    let fixed = (overhead + agent.system.len()) as u64;
-    let budget = (tokens * BYTES_PER_TOKEN).saturating_sub(fixed).max(CONVERSATION_BYTES_MIN);
-    let (messages, _) = state.history.messages(usize::try_from(budget).unwrap_or(usize::MAX));
     Request {
         model: model.name.clone(),
         system: agent.system.clone(),
-        messages,
+        messages: session::messages(state, &agent.rules),
         tools: agent.rules.tools.clone(),
         temperature: endpoint.temperature,
         max_output_tokens: endpoint.max_output_tokens,
-        context_tokens: model.context_tokens,
+        context_tokens: Fit::new(state, &agent.rules, model).window,
     }
 }
 
-/// The body of the session's next model call, byte for byte, if the running turn asked now. If none runs, the first message
-/// that waits is taken as asked; if none waits, the conversation is shown as it is.
-pub(super) fn next_body(agent: &Agent, state: &State) -> String {
-    let body = |state: &State| agent.endpoint_at(0).provider.body(&request(agent, state, 0));
-    match (&state.turn, state.queue.front()) {
-        (None, Some(next)) => {
-            let mut begun = state.clone();
-            let (seq, at_ms) = (state.last_seq + 1, state.last_at_ms);
-            begun.apply(&Event { seq, at_ms, body: Body::TurnStarted { turn: next.turn } });
-            body(&begun)
-        }
-        _ => body(state),
+/// The body of the session's next model call, byte for byte, if nothing new enters the session: whatever holds it up is
+/// taken as over. If no call follows, the conversation as it is. `live`: the session is in memory.
+pub(super) fn next_body(agent: &Agent, state: &State, live: bool) -> String {
+    let mut next = state.clone();
+    let mut take = |kind: InputKind, next: &mut State| {
+        let input = Input { at_ms: clock::wall_ms(), today: Spent::default(), kind };
+        // What it does not take does not come before its next call either; nothing is kept or done.
+        let _ = session::step(next, &agent.rules, input);
+    };
+    if !live {
+        take(InputKind::Opened { dropped_bytes: 0, saved_as: None, failed: true }, &mut next);
     }
+    take(InputKind::Resume { reason: String::new() }, &mut next);
+    if let Some((turn, step, phase)) = next.turn.as_ref().map(|turn| (turn.turn, turn.step, turn.phase.clone())) {
+        if next.offline_until_ms.is_some() {
+            take(InputKind::Reached { turn, back: true }, &mut next);
+        } else if let Phase::Backoff { attempt, .. } = phase {
+            take(InputKind::Timer(Timer::Retry { turn, step, attempt }), &mut next);
+        }
+    }
+    let place = place(agent, &next);
+    agent.endpoint_at(place).provider.body(&request(agent, &next, place))
 }

@@ -385,7 +385,7 @@ impl Runtime {
             .await?;
         match damage {
             Some(damage) => Err(ApiError::Damaged(damage)),
-            None => Ok(prompt::next_body(&*self.agent(&state.agent)?, &state)),
+            None => Ok(prompt::next_body(&*self.agent(&state.agent)?, &state, false)),
         }
     }
 

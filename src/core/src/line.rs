@@ -256,9 +256,13 @@ fn write_body(w: &mut ObjectWriter<'_>, body: &Body) {
             }
             w.u64("crashes", *crashes);
         }
-        Body::SessionCompacted { through_seq, summary, tokens_before, tokens_after } => {
+        Body::SessionCompacted { through_seq, summary, tokens_before, tokens_after, usage, duration_ms } => {
             w.u64("through_seq", *through_seq).str("summary", summary);
             w.u64("tokens_before", *tokens_before).u64("tokens_after", *tokens_after);
+            if !usage.is_unknown() {
+                write_usage(w, "usage", usage);
+                w.u64("duration_ms", *duration_ms);
+            }
         }
         Body::SessionPaused { reason, retry_at_ms } => {
             w.str("reason", reason);
