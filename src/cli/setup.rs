@@ -7,7 +7,7 @@ use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::Timeouts;
 use crate::provider::{self, Provider};
 use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
-use crate::tool::Registry;
+use crate::tool::{Registry, builtin};
 use duragent_core::agent::{ModelSpec, OnDisconnect};
 use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Rule, argument};
@@ -170,7 +170,10 @@ fn agent(
         }
     };
     let environment = environment(workspace.config.sandbox.mode, &read.sandbox.env);
-    let tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
+    let mut tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
+    if !spec.skills.is_empty() {
+        tools.add(builtin::skill(spec.skills.clone()));
+    }
     let sandbox: Arc<dyn Sandbox> = match backend {
         Some(backend) if !spec.tools.is_empty() => {
             let told = |Unavailable { cause, remedy }| format!("{cause}; {remedy}");

@@ -324,6 +324,8 @@ fn agent(out: &mut Dump, agent: &Agent, workspace: &Sandbox) {
     // That of the day is the workspace's.
     budgets(out, 2, &Budgets { day: Budget::default(), ..agent.budgets });
     out.line(2, "tools", format_args!("[{}]", spec.tools.join(", ")));
+    out.line(2, "agents_md", spec.agents_md);
+    out.texts(2, "skills", &spec.skills.iter().map(|skill| skill.name.clone()).collect::<Vec<_>>());
     out.text_opt(2, "workdir", spec.workdir.as_deref());
     out.line(2, "sandbox", "");
     sandbox(out, 4, workspace, &agent.sandbox);
