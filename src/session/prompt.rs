@@ -31,7 +31,7 @@ pub(super) fn request(agent: &Agent, state: &State, place: usize) -> Request {
 /// taken as over. If no call follows, the conversation as it is. `live`: the session is in memory.
 pub(super) fn next_body(agent: &Agent, state: &State, live: bool) -> String {
     let mut next = state.clone();
-    let mut take = |kind: InputKind, next: &mut State| {
+    let take = |kind: InputKind, next: &mut State| {
         let input = Input { at_ms: clock::wall_ms(), today: Spent::default(), kind };
         // What it does not take does not come before its next call either; nothing is kept or done.
         let _ = session::step(next, &agent.rules, input);
