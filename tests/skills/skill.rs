@@ -44,7 +44,7 @@ fn a_skill_is_read_without_a_question_and_its_files_on_demand() {
     house.skill("skills", "bare", "");
     let folder = house.root.join(".duragent/skills/pdf").display().to_string();
     house.turn("go");
-    assert_eq!(tools(&model.asked().body).contains(&"skill".to_owned()), true);
+    assert!(tools(&model.asked().body).contains(&"skill".to_owned()));
     let body = format!(
         "Needs: Requires pdftotext\n\n# PDF\n\nRun scripts/x.py.\n\nFiles of this skill, in {folder}:\nassets/logo.png 5\nempty.md 0\nreferences/FORMS.md 11"
     );
