@@ -1,17 +1,18 @@
 //! From configuration as read to a runtime as it runs: the one place that knows both.
 
 use super::Failure;
+use crate::config::budgets::{self, Known};
 use crate::config::{self, Workspace, env, policy};
 use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::Timeouts;
 use crate::provider::{self, Provider};
 use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
 use crate::tool::{Registry, builtin};
-use duragent_core::agent::OnDisconnect;
+use duragent_core::agent::{ModelSpec, OnDisconnect};
 use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Rule, argument};
-use duragent_core::session::{Budgets, Compaction, Limits, Model, Rules};
-use duragent_core::tool::ToolCall;
+use duragent_core::session::{Limits, Model, Price, Rules};
+use duragent_core::tool::{ToolCall, ToolDecl};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
 use duragent_platform::log::{self, Format, Level};
@@ -23,6 +24,12 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+/// Tokens kept free for the answer when the agent sets no limit, in windows of at least four times as many.
+const ANSWER_TOKENS: u64 = 1024;
+/// Tenths of a byte of prompt that are taken for a token before the provider has said how many there were. English has about
+/// four bytes; other scripts and code have fewer, and a prompt that the server cuts costs more than one that we cut early.
+const TOKEN_TENTHS: u64 = 30;
 
 /// Names of the tools there are.
 pub const TOOLS: &[&str] = &["bash", "read_file", "write_file", "edit_file", "list_dir", "search_files"];
@@ -181,17 +188,13 @@ fn agent(
         enforcement: report.enforcement.as_str().into(),
         landlock_abi: report.landlock_abi.map(u64::from),
     };
+    let system = spec.system_prompt();
     let rules = Rules {
-        model: Model {
-            provider: spec.model.provider.clone(),
-            name: spec.model.name.clone(),
-            context_tokens: spec.model.context_tokens.unwrap_or(endpoint.context_tokens),
-            ..Model::default()
-        },
+        model: model(workspace, read, &spec.model, endpoint),
         fallbacks: Vec::new(),
-        prefix_bytes: 0,
-        compaction: Compaction::default(),
-        budgets: Budgets::default(),
+        prefix_bytes: tools.decls().map(declared_bytes).sum::<u64>() + system.len() as u64,
+        compaction: read.compaction,
+        budgets: read.budgets,
         tools: tools.decls().cloned().collect(),
         policies: workspace.policy.iter().chain(&read.policy).cloned().collect(),
         workdir: workdir.to_string_lossy().into_owned(),
@@ -201,8 +204,8 @@ fn agent(
             turn_ms_max: limits.turn_seconds_max.saturating_mul(1000),
             attempts_max: limits.model_attempts_max,
             approval_ms_max: limits.approval_seconds_max.saturating_mul(1000),
-            repeats_max: 5,
-            offline_ms_max: 86_400_000,
+            repeats_max: limits.call_repeats_max,
+            offline_ms_max: limits.offline_seconds_max.saturating_mul(1000),
         },
     };
     Ok(session::Agent {
@@ -214,10 +217,11 @@ fn agent(
             base_url: spec.model.base_url.as_deref().map(config::masked_url),
             policy: read.sandbox.policy.clone(),
             env: read.sandbox.env.clone(),
+            currency: workspace.config.prices.currency.clone(),
         },
         allow_always: Box::new(allow_always(read.dir.clone(), &rules)),
         rules,
-        system: spec.system_prompt(),
+        system,
         endpoint: Endpoint {
             provider,
             temperature: spec.model.temperature,
@@ -236,6 +240,33 @@ fn agent(
         },
         pause_on_disconnect: spec.on_disconnect == OnDisconnect::Pause,
     })
+}
+
+/// What the machine has to know of a model of the chain.
+fn model(workspace: &Workspace, read: &config::Agent, spec: &ModelSpec, endpoint: &config::Provider) -> Model {
+    let context_tokens = spec.context_tokens.unwrap_or(endpoint.context_tokens);
+    let known =
+        budgets::price(&workspace.config.prices, &spec.provider, endpoint, spec.base_url.as_deref(), &spec.name);
+    let price = match known {
+        Known::Price(price) => price,
+        // The least there is: what the provider says takes its place, and nothing is asked once the money is used up.
+        Known::Told if budgets::about_money(&read.budgets) => Price { input: 1, output: 1, cached: 1 },
+        Known::Told | Known::Unknown => Price::default(),
+    };
+    Model {
+        provider: spec.provider.clone(),
+        name: spec.name.clone(),
+        context_tokens,
+        answer_tokens: spec.max_output_tokens.unwrap_or(ANSWER_TOKENS.min(context_tokens / 4)),
+        token_tenths: TOKEN_TENTHS,
+        price,
+    }
+}
+
+/// Bytes of a tool's declaration in a request, wrapping included.
+fn declared_bytes(tool: &ToolDecl) -> u64 {
+    const WRAPPING: usize = 64;
+    (WRAPPING + tool.name.len() + tool.description.len() + tool.parameters.len()) as u64
 }
 
 fn build_provider(endpoint: &config::Provider, base_url: Option<&str>) -> Result<Arc<dyn Provider>, String> {

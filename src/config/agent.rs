@@ -10,8 +10,9 @@ use super::read::{self, Problems, Section};
 use super::sandbox::{self, Layer, canonical};
 use super::types::from_base;
 use super::yaml::{Kind, Node};
-use super::{Agent, agents_md, is_service, policy, skills};
+use super::{Agent, agents_md, budgets, is_service, policy, skills};
 use duragent_core::agent::{AgentSpec, ModelSpec, OnDisconnect};
+use duragent_core::session::{Budgets, Compaction};
 use duragent_core::skill::Skill;
 use duragent_platform::sandbox::Mode;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ pub fn load(dir: &Path, name: &str, config: &Config, env: Env<'_>, tools: &[&str
     let problems = Problems::new(&file, &document);
     read::expand(&mut root, env, &problems);
     let reader = Reader { problems: &problems, dir, folder: &folder, name, config, env, tools };
-    let (spec, layer, mut prompts) = reader.agent(&root);
+    let Read { spec, layer, mut prompts, budgets, compaction } = reader.agent(&root);
     let mut list = problems.finish();
     list.append(&mut prompts.problems);
     let mut sandbox = config.sandbox.spec(&layer);
@@ -65,7 +66,20 @@ pub fn load(dir: &Path, name: &str, config: &Config, env: Env<'_>, tools: &[&str
         let message = "not read by this build; move its rules to policy.yaml".to_owned();
         list.push(Problem { warning: true, ..Problem::file(&at("policy.local.yaml"), message) });
     }
-    if has_errors(&list) { Err(list) } else { Ok(Agent { spec, policy, sandbox, dir: folder, warnings: list }) }
+    if has_errors(&list) {
+        return Err(list);
+    }
+    Ok(Agent { spec, policy, sandbox, budgets, compaction, dir: folder, warnings: list })
+}
+
+/// What came of reading `agent.yaml`.
+#[derive(Default)]
+struct Read {
+    spec: AgentSpec,
+    layer: Layer,
+    prompts: Prompts,
+    budgets: Budgets,
+    compaction: Compaction,
 }
 
 struct Reader<'r> {
@@ -87,18 +101,20 @@ struct Prompts {
 }
 
 impl<'r> Reader<'r> {
-    fn agent(&self, root: &'r Node) -> (AgentSpec, Layer, Prompts) {
-        let mut spec = AgentSpec { name: self.name.to_owned(), ..AgentSpec::default() };
+    fn agent(&self, root: &'r Node) -> Read {
+        let mut read = Read::default();
+        let spec = &mut read.spec;
+        self.name.clone_into(&mut spec.name);
         let top = Section::top(root, self.problems);
         top.keys(&["apiVersion", "kind", "metadata", "spec"], &[]);
         header(&top, "Agent", true);
         match top.section("metadata") {
-            Some(metadata) => self.metadata(&metadata, &mut spec),
+            Some(metadata) => self.metadata(&metadata, spec),
             None => top.missing("metadata", "write metadata: with a name: below it"),
         }
         let Some(section) = top.section("spec") else {
             top.missing("spec", "write spec: with a model: below it");
-            return (spec, Layer::default(), Prompts::default());
+            return read;
         };
         section.keys(
             &[
@@ -113,6 +129,7 @@ impl<'r> Reader<'r> {
                 "tools",
                 "workdir",
                 "sandbox",
+                "budgets",
             ],
             &["memory", "access", "hooks"],
         );
@@ -120,15 +137,16 @@ impl<'r> Reader<'r> {
             Some(model) => spec.model = self.model(&model),
             None => section.missing("model", "write model: with provider: and name: below it"),
         }
-        let mut prompts = Prompts::default();
-        spec.soul = self.prompt(&section, "soul", "SOUL.md", &mut prompts);
-        spec.system_prompt = self.prompt(&section, "system_prompt", "SYSTEM_PROMPT.md", &mut prompts);
-        spec.instructions = self.prompt(&section, "instructions", "INSTRUCTIONS.md", &mut prompts);
+        let prompts = &mut read.prompts;
+        spec.soul = self.prompt(&section, "soul", "SOUL.md", prompts);
+        spec.system_prompt = self.prompt(&section, "system_prompt", "SYSTEM_PROMPT.md", prompts);
+        spec.instructions = self.prompt(&section, "instructions", "INSTRUCTIONS.md", prompts);
         if let Some(session) = section.section("session") {
             session.keys(
-                &["on_disconnect", "max_tool_iterations", "ttl_hours"],
-                &["llm_timeout_seconds", "compaction", "context"],
+                &["on_disconnect", "max_tool_iterations", "ttl_hours", "compaction"],
+                &["llm_timeout_seconds", "context"],
             );
+            read.compaction = compaction(&session);
             if session.word("on_disconnect", &["continue", "pause"]) == Some(1) {
                 spec.on_disconnect = OnDisconnect::Pause;
             }
@@ -139,10 +157,25 @@ impl<'r> Reader<'r> {
         }
         spec.tools = self.tools(&section);
         spec.workdir = section.text("workdir").map(str::to_owned);
-        self.agents_md(&section, &mut spec, &mut prompts);
-        spec.skills = self.skills(&section, &mut prompts);
-        let layer = self.sandbox(&section, &spec);
-        (spec, layer, prompts)
+        self.agents_md(&section, spec, prompts);
+        spec.skills = self.skills(&section, prompts);
+        read.layer = self.sandbox(&section, spec);
+        read.budgets = budgets::narrower(&self.config.budgets, &budgets::read(&section, false));
+        if let Some(model) = section.section("model").filter(|_| budgets::about_money(&read.budgets)) {
+            self.price(&model, &spec.model);
+        }
+        read
+    }
+
+    /// Money can only be kept within a budget if it is known what a model costs.
+    fn price(&self, section: &Section<'_>, model: &ModelSpec) {
+        let Some(provider) = self.config.providers.get(&model.provider) else { return };
+        let (name, base_url) = (&model.provider, model.base_url.as_deref());
+        if budgets::price(&self.config.prices, name, provider, base_url, &model.name) == budgets::Known::Unknown {
+            let named = format!("{name}/{}", model.name);
+            let remedy = format!("add it to prices in duragent.yaml, or \"{named}\": 0 there");
+            section.error("name", &format!("a budget limits money, but there is no price for {named}; {remedy}"));
+        }
     }
 
     /// What `AGENTS.md` says to those who work where the agent does. A service makes a new folder for each session, in which
@@ -411,6 +444,19 @@ impl<'r> Reader<'r> {
         }
         out
     }
+}
+
+/// `session.compaction`. Older runtimes have a key of this name, about cutting the log itself.
+fn compaction(session: &Section<'_>) -> Compaction {
+    match session.text("compaction") {
+        Some("truncate") => return Compaction::Truncate,
+        Some(old @ ("discard" | "archive" | "disabled")) => {
+            session.warn("compaction", &format!("{old}: ignored, logs are never cut; there are summary and truncate"));
+        }
+        Some(_) => drop(session.word("compaction", &["summary", "truncate"])),
+        None => {}
+    }
+    Compaction::Summary
 }
 
 /// Checks `apiVersion` and `kind`.

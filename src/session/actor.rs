@@ -2,6 +2,7 @@
 //! once, and only then publishes, acts and answers.
 
 use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
+use super::ledger::{Ledger, Track};
 use super::oneshot::Giver;
 use super::prompt;
 use super::runner::Runner;
@@ -9,7 +10,7 @@ use super::tally::{self, Tally};
 use super::views;
 use crate::store::file::FileStore;
 use crate::store::{Batch, Committed, Log, StoreError};
-use duragent_core::session::{self, Finished, Input, InputKind, Spent, State};
+use duragent_core::session::{self, Finished, Input, InputKind, State};
 use duragent_platform::clock;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt;
@@ -87,6 +88,10 @@ pub enum End {
 
 pub(super) struct Actor {
     pub state: State,
+    /// What it spends.
+    pub track: Track,
+    /// What all sessions spend.
+    pub ledger: Arc<Ledger>,
     /// `None` while a commit is under way.
     pub log: Option<Box<dyn Log>>,
     pub runner: Runner,
@@ -211,7 +216,7 @@ impl Actor {
 
     fn input(&mut self, kind: InputKind, reply: Option<Reply<Accepted>>, work: &mut Work) {
         let at_ms = clock::wall_ms();
-        let today = Spent::default();
+        let today = self.ledger.today(at_ms);
         let stepped = match session::step(&mut self.state, &self.runner.agent.rules, Input { at_ms, today, kind }) {
             Ok(stepped) => stepped,
             Err(rejection) => {
@@ -221,6 +226,8 @@ impl Actor {
                 return;
             }
         };
+        // Before any other session decides, and not only when it is durable.
+        stepped.events.iter().for_each(|event| self.ledger.take(&mut self.track, event));
         work.batch.events.extend(stepped.events);
         work.batch.effects.extend(stepped.effects);
         if let Some(reply) = reply {

@@ -5,6 +5,7 @@
 
 use super::setup::Agent;
 use crate::provider::Request;
+use duragent_core::message::Message;
 use duragent_core::session::{self, Fit, Input, InputKind, Phase, Spent, State, Timer};
 use duragent_platform::clock;
 
@@ -16,14 +17,26 @@ pub(super) fn place(agent: &Agent, state: &State) -> usize {
 /// The request for a session as it is now, to the model at `place`.
 pub(super) fn request(agent: &Agent, state: &State, place: usize) -> Request {
     let (endpoint, model) = (agent.endpoint_at(place), agent.rules.model_at(place));
+    let fit = Fit::new(state, &agent.rules, model);
+    let mut messages = session::messages(state, &agent.rules);
+    for message in &mut messages {
+        // Signatures are worth nothing to others, and some refuse what they have not signed.
+        if let Message::Assistant { blocks, .. } = message
+            && blocks.as_ref().is_some_and(|b| b.provider != model.provider || b.model != model.name)
+        {
+            *blocks = None;
+        }
+    }
+    // What was reserved has to be the most that there can be.
+    let kept = agent.rules.budgets.count_tokens().then_some(fit.answer);
     Request {
         model: model.name.clone(),
         system: agent.system.clone(),
-        messages: session::messages(state, &agent.rules),
+        messages,
         tools: agent.rules.tools.clone(),
         temperature: endpoint.temperature,
-        max_output_tokens: endpoint.max_output_tokens,
-        context_tokens: Fit::new(state, &agent.rules, model).window,
+        max_output_tokens: endpoint.max_output_tokens.or(kept),
+        context_tokens: fit.window,
     }
 }
 

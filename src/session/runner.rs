@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A result may fill this part of what the window leaves to the conversation; the whole is kept as an artifact.
-const OUTPUT_PARTS: usize = 3;
+const OUTPUT_PARTS: usize = 2;
 /// Bytes of a result that go to the model however small the window is.
 const OUTPUT_BYTES_MIN: usize = 512;
 /// Why there is no answer when the machine has nothing left to ask with.

@@ -6,6 +6,7 @@ use super::api::{
 };
 use super::follow::Follow;
 use super::hub::Hub;
+use super::ledger::{Ledger, Track};
 use super::oneshot::{Giver, oneshot};
 use super::pages::{Form, Pages};
 use super::pool::Pool;
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub(super) slots: Mutex<HashMap<String, Slot>>,
     pub(super) hubs: Mutex<HashMap<String, Arc<Hub>>>,
     pub(super) counters: Arc<Tally>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
 }
@@ -64,6 +66,7 @@ impl Runtime {
             workers: Pool::new("worker", limits.workers_max),
             counters: Arc::new(Tally::new(limits.slow)),
             readers: Pool::new("reader", limits.readers_max),
+            ledger: Arc::default(),
             limits: Arc::new(limits),
             slots: Mutex::default(),
             hubs: Mutex::default(),
@@ -127,6 +130,7 @@ impl Runtime {
             Some(id) => return Err(ApiError::Invalid(ids::InvalidId { found: id }.to_string())),
             None => random_id(),
         };
+        self.know_budget(&agent).await?;
         let slot = self.slot(&session);
         let mut guard = slot.lock().await;
         if is_open(&guard) {
@@ -139,7 +143,7 @@ impl Runtime {
             InputKind::Create { session: session.clone(), agent: agent.name.clone(), title: new.title, parent: None };
         let (reply, answer) = oneshot();
         let first = Command::Input { kind, reply: Some(reply) };
-        let state = State { id: session.clone(), ..State::default() };
+        let state = (State { id: session.clone(), ..State::default() }, Track::default());
         let life = (Arc::clone(&slot), log, 0);
         let handle = self.start(self.hub(&session), agent, state, life, (&session, first));
         *guard = Some(Arc::clone(&handle));

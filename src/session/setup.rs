@@ -103,6 +103,8 @@ pub struct About {
     pub policy: Policy,
     /// Names of the variables that its tools see, if they are set.
     pub env: Vec<String>,
+    /// What money is called, if somebody said so.
+    pub currency: Option<String>,
 }
 
 /// Where and how one model of an agent is asked.

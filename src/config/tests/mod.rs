@@ -2,6 +2,7 @@
 
 mod agent;
 mod agents_md;
+mod budgets;
 mod config;
 mod house;
 mod policy;

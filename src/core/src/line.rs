@@ -129,6 +129,13 @@ pub fn peek_kind(line: &str) -> Option<&str> {
     Some(&rest[..rest.find('"')?])
 }
 
+/// The time of a line in milliseconds since the epoch, unchecked.
+#[must_use]
+pub fn peek_at(line: &str) -> Option<u64> {
+    let rest = line.get(line.find("\"at\":\"")? + 6..)?;
+    time::parse_rfc3339(rest.get(..24)?)
+}
+
 /// Offset of the first line feed. Here rather than in the store because this crate is built for speed, and never inlined
 /// for the same reason: the store's functions are built for size.
 #[must_use]

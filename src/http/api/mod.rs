@@ -7,6 +7,7 @@ mod describe;
 mod events;
 mod messages;
 mod sessions;
+mod usage;
 
 pub(super) use messages::{Wait, accepted_json, turn_json};
 
@@ -97,6 +98,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<'_>) -> Resul
         (Resource::Shutdown, _) => admin::shutdown(shared, request),
         (Resource::Agents, _) => agents::list(shared, request),
         (Resource::Agent(name), _) => agents::show(shared, request, name),
+        (Resource::Usage, _) => usage::get(shared, request).await,
         (Resource::Sessions, Verb::Post) => sessions::create(shared, request).await,
         (Resource::Sessions, _) => sessions::list(shared, request).await,
         (Resource::Session(id), Verb::Delete) => sessions::close(shared, request, id).await,

@@ -1,3 +1,5 @@
+mod models;
+
 use super::*;
 use crate::event::*;
 use crate::message::{Message, Reply};
