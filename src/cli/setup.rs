@@ -11,7 +11,7 @@ use duragent_core::agent::OnDisconnect;
 use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Rule, argument};
 use duragent_core::session::{Budgets, Compaction, Limits, Model, Rules};
-use duragent_core::tool::ToolCall;
+use duragent_core::tool::{ToolCall, ToolDecl};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
 use duragent_platform::log::{self, Format, Level};
@@ -189,7 +189,7 @@ fn agent(
         prefix_bytes: 0,
         compaction: Compaction::default(),
         budgets: Budgets::default(),
-        tools: tools.decls().cloned().collect(),
+        tools: tools.decls().map(|decl| ToolDecl { tags: workspace.tags(read, &decl.name), ..decl.clone() }).collect(),
         policies: workspace.policy.iter().chain(&read.policy).cloned().collect(),
         workdir: workdir.to_string_lossy().into_owned(),
         sandbox: report,

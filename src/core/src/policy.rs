@@ -18,7 +18,7 @@ mod glob;
 mod tests;
 
 use crate::json::{self, Value};
-use crate::tool::PolicyArgument;
+use crate::tool::{PolicyArgument, Tags};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
@@ -212,6 +212,8 @@ pub struct Policy {
     pub ask: Vec<Rule>,
     /// Calls that run.
     pub allow: Vec<Rule>,
+    /// Tags of tools, by rules without a pattern.
+    pub tags: Vec<(Rule, Tags)>,
 }
 
 /// The argument of a call that patterns are matched against.
@@ -239,6 +241,20 @@ pub struct Decision {
     pub verdict: Verdict,
     /// The rule that said so, as written; [`UNREADABLE`]; or `None` if it was the mode.
     pub rule: Option<String>,
+}
+
+/// The tags of a tool: what all layers together say of it, `default` if none says anything. A union, so that no layer takes
+/// away what another one has said.
+#[must_use]
+pub fn tags<'p>(layers: impl Iterator<Item = &'p Policy>, tool: &str, default: Tags) -> Tags {
+    let mut said = layers.flat_map(|layer| &layer.tags).filter(|(rule, _)| rule.is_about(tool)).peekable();
+    if said.peek().is_none() {
+        return default;
+    }
+    said.fold(Tags::default(), |mut all, (_, tags)| {
+        all.add(*tags);
+        all
+    })
 }
 
 /// Takes from a call what patterns are matched against. `workdir` is where the tool's relative paths start, absolute.

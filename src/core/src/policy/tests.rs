@@ -9,7 +9,7 @@ fn rules(texts: &[&str]) -> Vec<Rule> {
 }
 
 fn policy(deny: &[&str], ask: &[&str], allow: &[&str]) -> Policy {
-    Policy { mode: None, deny: rules(deny), ask: rules(ask), allow: rules(allow) }
+    Policy { mode: None, deny: rules(deny), ask: rules(ask), allow: rules(allow), tags: Vec::new() }
 }
 
 fn json_of(key: &str, value: &str) -> String {
@@ -220,6 +220,39 @@ fn the_tool_name_is_a_pattern() {
     assert_eq!(evaluate(&layers, "mcp__github__list", &any).verdict, Verdict::Allow);
     assert_eq!(evaluate(&layers, "mcp__github__delete_repo", &any).verdict, Verdict::Deny);
     assert_eq!(evaluate(&layers, "mcp__gitlab__list", &any).verdict, Verdict::Ask);
+}
+
+#[test]
+fn tags_of_all_layers_add_up_and_replace_the_default() {
+    let tags = |words: &str| {
+        let mut tags = Tags::default();
+        words.split_ascii_whitespace().for_each(|word| *tags.tag_mut(word).expect(word) = true);
+        tags
+    };
+    let layer = |lines: &[(&str, &str)]| Policy {
+        tags: lines.iter().map(|(tool, words)| (Rule::parse(tool).expect(tool), tags(words))).collect(),
+        ..Policy::default()
+    };
+    type Lines = &'static [(&'static str, &'static str)];
+    let cases: [(Lines, Lines, &str, &str); 8] = [
+        (&[], &[], "bash", "private"),
+        (&[("bash", "")], &[], "bash", ""),
+        (&[("bash", "egress")], &[], "bash", "egress"),
+        (&[("bash", "egress")], &[("bash", "")], "bash", "egress"),
+        (&[("bash", "")], &[("bash", "untrusted")], "bash", "untrusted"),
+        (&[("*", "egress"), ("b*", "untrusted")], &[], "bash", "untrusted egress"),
+        (&[("mcp__*", "egress")], &[], "bash", "private"),
+        (
+            &[("mcp__*", "egress")],
+            &[("mcp__hub__*", "private untrusted")],
+            "mcp__hub__list",
+            "private untrusted egress",
+        ),
+    ];
+    for (workspace, agent, tool, expected) in cases {
+        let found = super::tags([layer(workspace), layer(agent)].iter(), tool, tags("private"));
+        assert_eq!(found, tags(expected), "{workspace:?} {agent:?} {tool}");
+    }
 }
 
 #[test]
