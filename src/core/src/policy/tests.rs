@@ -338,7 +338,9 @@ fn texts_that_are_no_rules() {
 fn a_command_with_too_many_forms_is_held_by_every_rule_on_it() {
     let layers = [Policy { mode: Some(Verdict::Allow), ..policy(&["bash:rm *"], &[], &[]) }];
     let long = "sudo ".repeat(20_000);
-    assert_eq!(evaluate(&layers, "bash", &call("bash", &long)).verdict, Verdict::Deny);
+    for text in [&long, &"A=1 ".repeat(20_000), &" ".repeat(128 * 1024 + 1).replacen(' ', "x", 1).replace(' ', "y")] {
+        assert_eq!(evaluate(&layers, "bash", &call("bash", text)).verdict, Verdict::Deny, "{}", text.len());
+    }
     let script = "true\n".repeat(4000);
     assert_eq!(evaluate(&layers, "bash", &call("bash", &script)).verdict, Verdict::Allow);
     assert_eq!(evaluate(&[], "bash", &call("bash", &long)).verdict, Verdict::Ask);
