@@ -152,6 +152,10 @@ impl Turns {
                 ..failure.hint(format!("decide with: duragent approve {id}, or deny"))
             });
         }
+        if status == "paused" {
+            let failure = Failure::new("the turn waits until a model can be reached");
+            return Err(failure.hint(format!("see why with: duragent session log {id}")));
+        }
         let Some((turn, reason, detail)) = &self.last else { return Ok(0) };
         let code = match reason {
             TurnReason::Completed => return Ok(0),

@@ -186,6 +186,7 @@ impl<'a> Chat<'a> {
         loop {
             let next = match self.live.next() {
                 Heard::Event(event) if event.kind == "token" => self.token(&event.data),
+                Heard::Event(event) if event.kind == "status" => self.doing(&event.data),
                 Heard::Event(event) => self.event(&event.data),
                 Heard::Gone => self.say("[server] it went away; looking for it"),
                 Heard::Back => self.back()?,
@@ -261,6 +262,14 @@ impl<'a> Chat<'a> {
         {
             let thinking = token.get("thinking").and_then(Value::as_bool).unwrap_or(false);
             Screen::show(self.render.token(text, thinking));
+        }
+        Next::Stay
+    }
+
+    fn doing(&mut self, data: &str) -> Next {
+        let status = json::parse(data).ok();
+        if let Some(text) = status.as_ref().and_then(|s| s.get("text")?.as_str()) {
+            self.note(&text::clean(&format!("[model] {text}")));
         }
         Next::Stay
     }

@@ -10,6 +10,7 @@ use super::text::{clean, is_unsafe, say};
 use crate::config::env;
 use duragent_core::event::{Body, Decision, Event, ToolOutcome};
 use duragent_core::json::{self, Value};
+use duragent_core::session::OFFLINE;
 use duragent_platform::terminal;
 use std::io::{self, Write};
 
@@ -162,8 +163,13 @@ impl Render {
                 let cut = if *dropped_bytes > 0 { format!(", {dropped_bytes} bytes cut off") } else { String::new() };
                 self.note(&format!("[session] recovered ({reason}){turn}{cut}"))
             }
+            Body::SessionCompacted { through_seq, summary, .. } if summary.is_empty() => self
+                .note(&format!("[session] everything up to {through_seq} is left out from here on, to fit the window")),
             Body::SessionCompacted { through_seq, .. } => {
                 self.note(&format!("[session] the model sees a summary of everything up to {through_seq} from here on"))
+            }
+            Body::SessionPaused { reason, .. } if reason == OFFLINE => {
+                self.note("[session] no model can be reached; the turn waits and goes on by itself")
             }
             Body::SessionPaused { reason, .. } => self.note(&format!("[session] paused ({reason})")),
             Body::SessionResumed { reason } => self.note(&format!("[session] goes on ({reason})")),

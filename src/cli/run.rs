@@ -15,6 +15,7 @@ use super::{Common, Failure, args, print, text};
 use duragent_core::event::{Body, Event, TurnReason, Usage};
 use duragent_core::json::{self, ObjectWriter, Value};
 use duragent_core::line;
+use duragent_core::session::OFFLINE;
 use duragent_platform::signal::Signal;
 use duragent_platform::{file, terminal};
 use std::cell::OnceCell;
@@ -217,12 +218,15 @@ struct Turn {
     end: Option<End>,
     /// Ctrl-C was pressed and the cancel went out.
     cancelled: bool,
+    /// Why a model did not answer, the last time.
+    trouble: String,
 }
 
 /// How a turn came to rest, or to wait.
 struct End {
-    /// `None`: it waits for an approval.
+    /// `None`: it waits for an approval, or for a model that can be reached.
     reason: Option<TurnReason>,
+    offline: bool,
     detail: Option<String>,
     usage: Usage,
     approvals: Vec<Value>,
@@ -254,8 +258,17 @@ fn begin(
         }
     };
     let (session, agent) = (picked.id.clone(), picked.agent.clone());
-    let (started, cancelled) = (false, false);
-    let turn = Turn { session, agent, number, started, open: Vec::new(), reply: String::new(), end: None, cancelled };
+    let turn = Turn {
+        session,
+        agent,
+        number,
+        started: false,
+        open: Vec::new(),
+        reply: String::new(),
+        end: None,
+        cancelled: false,
+        trouble: String::new(),
+    };
     Ok((turn, known))
 }
 
@@ -279,6 +292,7 @@ impl Run<'_> {
         while self.turn.end.is_none() {
             match self.live.next() {
                 Heard::Event(event) if event.kind == "token" => self.token(&event.data),
+                Heard::Event(event) if event.kind == "status" => self.status(&event.data),
                 Heard::Event(event) => self.event(&event.data, event.last_id.unwrap_or(0) > known)?,
                 Heard::Gone => self.say("the server went away, looking for it"),
                 Heard::Back => self.say("the server is back"),
@@ -342,6 +356,22 @@ impl Run<'_> {
         }
     }
 
+    /// What goes on before there is an answer.
+    fn status(&mut self, data: &str) {
+        let Ok(status) = json::parse(data) else { return };
+        if status.get("turn").and_then(Value::as_u64) != Some(self.turn.number) {
+            return;
+        }
+        let text = status.get("text").and_then(Value::as_str).unwrap_or_default();
+        match text.strip_prefix("offline: ") {
+            Some(trouble) => {
+                self.turn.trouble = trouble.to_owned();
+                self.turn.parked();
+            }
+            None => self.say(&text::clean(&format!("[model] {text}"))),
+        }
+    }
+
     /// One line of JSON on standard output.
     fn line(&self, json: &str) {
         let line = if self.style.live { render::clean_json(json) } else { json.to_owned() };
@@ -356,6 +386,13 @@ impl Run<'_> {
         }
         let ours = self.turn.started;
         let changed = self.turn.apply(&event);
+        if let Body::SessionPaused { reason, .. } = &event.body
+            && reason == OFFLINE
+            && is_new
+            && self.turn.started
+        {
+            self.turn.parked();
+        }
         if let Some(render) = self.render.as_mut().filter(|_| is_new && (ours || self.turn.started)) {
             Screen::show(render.event(&event));
         }
@@ -368,7 +405,8 @@ impl Run<'_> {
         let Ok(now) = pick::now(self.connection, &self.turn.session) else { return Ok(()) };
         if now.status == "waiting" {
             let approvals = pick::approvals(self.connection, &self.turn.session)?;
-            self.turn.end = Some(End { reason: None, detail: None, usage: Usage::default(), approvals });
+            let (reason, usage) = (None, Usage::default());
+            self.turn.end = Some(End { reason, offline: false, detail: None, usage, approvals });
         }
         Ok(())
     }
@@ -409,15 +447,22 @@ impl Turn {
                 self.open.clear();
                 if *turn == self.number {
                     let (reason, detail) = (Some(*reason), detail.clone());
-                    self.end = Some(End { reason, detail, usage: *usage, approvals: Vec::new() });
+                    self.end = Some(End { reason, offline: false, detail, usage: *usage, approvals: Vec::new() });
                 }
             }
+            Body::ModelFailed { turn, detail, .. } if *turn == self.number => self.trouble.clone_from(detail),
             Body::ApprovalRequested { approval_id, .. } => self.open.push(approval_id.clone()),
             Body::ApprovalDecided { approval_id, .. } => self.open.retain(|id| id != approval_id),
             Body::ToolFinished { .. } | Body::ToolInterrupted { .. } => {}
             _ => return false,
         }
         !self.open.is_empty()
+    }
+
+    /// Nobody can be asked: whoever waits for the answer gets the prompt back, the turn waits on disk.
+    fn parked(&mut self) {
+        let detail = Some(self.trouble.clone());
+        self.end = Some(End { reason: None, offline: true, detail, usage: Usage::default(), approvals: Vec::new() });
     }
 
     /// What the turn ended with, if not with an answer.
@@ -442,6 +487,14 @@ impl Turn {
                 Some((error, hint)) => Failure::new(error).hint(hint),
                 None => Failure::new(detail).hint(format!("look with: duragent session log {session}")),
             },
+            None if end.offline => {
+                let (error, remedy) = detail.rsplit_once("; ").unwrap_or((detail.as_str(), ""));
+                let goes_on = format!(
+                    "the turn waits on disk: a server goes on with it by itself, else: duragent run {agent} --resume {session}"
+                );
+                let hint = if remedy.is_empty() { goes_on } else { format!("{remedy}\n{goes_on}") };
+                Failure::new(error).hint(hint)
+            }
             None => {
                 let calls = end.approvals.iter().filter_map(waiting_call);
                 let (errors, mut hints): (Vec<String>, Vec<String>) =
@@ -458,12 +511,13 @@ impl Turn {
         let mut out = String::new();
         let mut object = ObjectWriter::new(&mut out);
         object.str_opt("type", kind).str("session", &self.session).u64("turn", self.number);
-        object.str("reason", end.reason.map_or("waiting", TurnReason::as_str)).str("reply", &self.reply);
+        let waits = if end.offline { OFFLINE } else { "waiting" };
+        object.str("reason", end.reason.map_or(waits, TurnReason::as_str)).str("reply", &self.reply);
         object.object("usage", |usage| {
             usage.u64("input_tokens", end.usage.input_tokens).u64("output_tokens", end.usage.output_tokens);
         });
         object.str_opt("detail", end.detail.as_deref());
-        if end.reason.is_none() {
+        if end.reason.is_none() && !end.offline {
             Value::Array(end.approvals.clone()).write(object.key("approvals"));
         }
         object.finish();

@@ -1,16 +1,17 @@
 //! From configuration as read to a runtime as it runs: the one place that knows both.
 
 use super::Failure;
+use crate::config::budgets::{self, Known};
 use crate::config::{self, Workspace, env, policy};
 use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::Timeouts;
 use crate::provider::{self, Provider};
-use crate::session::{self, About, DeviceLimits, Endpoint, Setup, Workdir};
-use crate::tool::Registry;
-use duragent_core::agent::OnDisconnect;
+use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
+use crate::tool::{Registry, builtin};
+use duragent_core::agent::{ModelSpec, OnDisconnect};
 use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Rule, argument};
-use duragent_core::session::{Budgets, Compaction, Limits, Model, Rules};
+use duragent_core::session::{Limits, Model, Price, Rules};
 use duragent_core::tool::{ToolCall, ToolDecl};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
@@ -23,6 +24,12 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+/// Tokens kept free for the answer when the agent sets no limit, in windows of at least four times as many.
+const ANSWER_TOKENS: u64 = 1024;
+/// Tenths of a byte of prompt that are taken for a token before the provider has said how many there were. English has about
+/// four bytes; other scripts and code have fewer, and a prompt that the server cuts costs more than one that we cut early.
+const TOKEN_TENTHS: u64 = 30;
 
 /// Names of the tools there are.
 pub const TOOLS: &[&str] = &["bash", "read_file", "write_file", "edit_file", "list_dir", "search_files"];
@@ -142,7 +149,7 @@ fn environment(mode: Mode, names: &[String]) -> Vec<(String, String)> {
 }
 
 /// By name in the configuration and base URL of the agent.
-type Providers = Vec<((String, Option<String>), Arc<dyn Provider>)>;
+type Providers = Vec<((String, Option<String>), (Arc<dyn Provider>, Arc<Circuit>))>;
 
 fn agent(
     workspace: &Workspace,
@@ -154,16 +161,19 @@ fn agent(
     let endpoint = workspace.config.providers.get(&spec.model.provider);
     let endpoint = endpoint.ok_or_else(|| format!("no provider {:?} in duragent.yaml", spec.model.provider))?;
     let key = (spec.model.provider.clone(), spec.model.base_url.clone());
-    let provider = match providers.iter().find(|(known, _)| *known == key) {
-        Some((_, provider)) => Arc::clone(provider),
+    let (provider, circuit) = match providers.iter().find(|(known, _)| *known == key) {
+        Some((_, known)) => known.clone(),
         None => {
-            let built = build_provider(endpoint, spec.model.base_url.as_deref())?;
-            providers.push((key, Arc::clone(&built)));
+            let built = (build_provider(endpoint, spec.model.base_url.as_deref())?, Arc::default());
+            providers.push((key, built.clone()));
             built
         }
     };
     let environment = environment(workspace.config.sandbox.mode, &read.sandbox.env);
-    let tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
+    let mut tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
+    if !spec.skills.is_empty() {
+        tools.add(builtin::skill(spec.skills.clone()));
+    }
     let sandbox: Arc<dyn Sandbox> = match backend {
         Some(backend) if !spec.tools.is_empty() => {
             let told = |Unavailable { cause, remedy }| format!("{cause}; {remedy}");
@@ -178,17 +188,13 @@ fn agent(
         enforcement: report.enforcement.as_str().into(),
         landlock_abi: report.landlock_abi.map(u64::from),
     };
+    let system = spec.system_prompt();
     let rules = Rules {
-        model: Model {
-            provider: spec.model.provider.clone(),
-            name: spec.model.name.clone(),
-            context_tokens: spec.model.context_tokens.unwrap_or(endpoint.context_tokens),
-            ..Model::default()
-        },
+        model: model(workspace, read, &spec.model, endpoint),
         fallbacks: Vec::new(),
-        prefix_bytes: 0,
-        compaction: Compaction::default(),
-        budgets: Budgets::default(),
+        prefix_bytes: tools.decls().map(declared_bytes).sum::<u64>() + system.len() as u64,
+        compaction: read.compaction,
+        budgets: read.budgets,
         tools: tools.decls().map(|decl| ToolDecl { tags: workspace.tags(read, &decl.name), ..decl.clone() }).collect(),
         policies: workspace.policy.iter().chain(&read.policy).cloned().collect(),
         workdir: workdir.to_string_lossy().into_owned(),
@@ -198,8 +204,8 @@ fn agent(
             turn_ms_max: limits.turn_seconds_max.saturating_mul(1000),
             attempts_max: limits.model_attempts_max,
             approval_ms_max: limits.approval_seconds_max.saturating_mul(1000),
-            repeats_max: 5,
-            offline_ms_max: 86_400_000,
+            repeats_max: limits.call_repeats_max,
+            offline_ms_max: limits.offline_seconds_max.saturating_mul(1000),
         },
     };
     Ok(session::Agent {
@@ -211,14 +217,16 @@ fn agent(
             base_url: spec.model.base_url.as_deref().map(config::masked_url),
             policy: read.sandbox.policy.clone(),
             env: read.sandbox.env.clone(),
+            currency: workspace.config.prices.currency.clone(),
         },
         allow_always: Box::new(allow_always(read.dir.clone(), &rules)),
         rules,
-        system: spec.system_prompt(),
+        system,
         endpoint: Endpoint {
             provider,
             temperature: spec.model.temperature,
             max_output_tokens: spec.model.max_output_tokens,
+            circuit,
         },
         fallbacks: Vec::new(),
         tools,
@@ -232,6 +240,33 @@ fn agent(
         },
         pause_on_disconnect: spec.on_disconnect == OnDisconnect::Pause,
     })
+}
+
+/// What the machine has to know of a model of the chain.
+fn model(workspace: &Workspace, read: &config::Agent, spec: &ModelSpec, endpoint: &config::Provider) -> Model {
+    let context_tokens = spec.context_tokens.unwrap_or(endpoint.context_tokens);
+    let known =
+        budgets::price(&workspace.config.prices, &spec.provider, endpoint, spec.base_url.as_deref(), &spec.name);
+    let price = match known {
+        Known::Price(price) => price,
+        // The least there is: what the provider says takes its place, and nothing is asked once the money is used up.
+        Known::Told if budgets::about_money(&read.budgets) => Price { input: 1, output: 1, cached: 1 },
+        Known::Told | Known::Unknown => Price::default(),
+    };
+    Model {
+        provider: spec.provider.clone(),
+        name: spec.name.clone(),
+        context_tokens,
+        answer_tokens: spec.max_output_tokens.unwrap_or(ANSWER_TOKENS.min(context_tokens / 4)),
+        token_tenths: TOKEN_TENTHS,
+        price,
+    }
+}
+
+/// Bytes of a tool's declaration in a request, wrapping included.
+fn declared_bytes(tool: &ToolDecl) -> u64 {
+    const WRAPPING: usize = 64;
+    (WRAPPING + tool.name.len() + tool.description.len() + tool.parameters.len()) as u64
 }
 
 fn build_provider(endpoint: &config::Provider, base_url: Option<&str>) -> Result<Arc<dyn Provider>, String> {

@@ -10,8 +10,10 @@ use super::read::{self, Problems, Section};
 use super::sandbox::{self, Layer, canonical};
 use super::types::from_base;
 use super::yaml::{Kind, Node};
-use super::{Agent, is_service, policy};
+use super::{Agent, agents_md, budgets, is_service, policy, skills};
 use duragent_core::agent::{AgentSpec, ModelSpec, OnDisconnect};
+use duragent_core::session::{Budgets, Compaction};
+use duragent_core::skill::Skill;
 use duragent_platform::sandbox::Mode;
 use std::path::{Path, PathBuf};
 
@@ -40,11 +42,13 @@ pub fn load(dir: &Path, name: &str, config: &Config, env: Env<'_>, tools: &[&str
     let problems = Problems::new(&file, &document);
     read::expand(&mut root, env, &problems);
     let reader = Reader { problems: &problems, dir, folder: &folder, name, config, env, tools };
-    let (spec, layer, mut prompts) = reader.agent(&root);
+    let Read { spec, layer, mut prompts, budgets, compaction } = reader.agent(&root);
     let mut list = problems.finish();
     list.append(&mut prompts.problems);
     let mut sandbox = config.sandbox.spec(&layer);
     sandbox.policy.read_only.extend(prompts.outside);
+    // What a skill says to run has to be found where it says. Whatever else is in the workspace stays hidden.
+    sandbox.policy.read.extend(spec.skills.iter().map(|skill| PathBuf::from(&skill.folder)));
 
     let policy_file = folder.join("policy.yaml");
     let policy = match policy::load(&policy_file, &at("policy.yaml")) {
@@ -62,7 +66,20 @@ pub fn load(dir: &Path, name: &str, config: &Config, env: Env<'_>, tools: &[&str
         let message = "not read by this build; move its rules to policy.yaml".to_owned();
         list.push(Problem { warning: true, ..Problem::file(&at("policy.local.yaml"), message) });
     }
-    if has_errors(&list) { Err(list) } else { Ok(Agent { spec, policy, sandbox, dir: folder, warnings: list }) }
+    if has_errors(&list) {
+        return Err(list);
+    }
+    Ok(Agent { spec, policy, sandbox, budgets, compaction, dir: folder, warnings: list })
+}
+
+/// What came of reading `agent.yaml`.
+#[derive(Default)]
+struct Read {
+    spec: AgentSpec,
+    layer: Layer,
+    prompts: Prompts,
+    budgets: Budgets,
+    compaction: Compaction,
 }
 
 struct Reader<'r> {
@@ -84,36 +101,52 @@ struct Prompts {
 }
 
 impl<'r> Reader<'r> {
-    fn agent(&self, root: &'r Node) -> (AgentSpec, Layer, Prompts) {
-        let mut spec = AgentSpec { name: self.name.to_owned(), ..AgentSpec::default() };
+    fn agent(&self, root: &'r Node) -> Read {
+        let mut read = Read::default();
+        let spec = &mut read.spec;
+        self.name.clone_into(&mut spec.name);
         let top = Section::top(root, self.problems);
         top.keys(&["apiVersion", "kind", "metadata", "spec"], &[]);
         header(&top, "Agent", true);
         match top.section("metadata") {
-            Some(metadata) => self.metadata(&metadata, &mut spec),
+            Some(metadata) => self.metadata(&metadata, spec),
             None => top.missing("metadata", "write metadata: with a name: below it"),
         }
         let Some(section) = top.section("spec") else {
             top.missing("spec", "write spec: with a model: below it");
-            return (spec, Layer::default(), Prompts::default());
+            return read;
         };
         section.keys(
-            &["model", "soul", "system_prompt", "instructions", "session", "tools", "workdir", "sandbox"],
-            &["memory", "skills", "skills_dir", "access", "hooks"],
+            &[
+                "model",
+                "soul",
+                "system_prompt",
+                "instructions",
+                "agents_md",
+                "skills",
+                "skills_dir",
+                "session",
+                "tools",
+                "workdir",
+                "sandbox",
+                "budgets",
+            ],
+            &["memory", "access", "hooks"],
         );
         match section.section("model") {
             Some(model) => spec.model = self.model(&model),
             None => section.missing("model", "write model: with provider: and name: below it"),
         }
-        let mut prompts = Prompts::default();
-        spec.soul = self.prompt(&section, "soul", "SOUL.md", &mut prompts);
-        spec.system_prompt = self.prompt(&section, "system_prompt", "SYSTEM_PROMPT.md", &mut prompts);
-        spec.instructions = self.prompt(&section, "instructions", "INSTRUCTIONS.md", &mut prompts);
+        let prompts = &mut read.prompts;
+        spec.soul = self.prompt(&section, "soul", "SOUL.md", prompts);
+        spec.system_prompt = self.prompt(&section, "system_prompt", "SYSTEM_PROMPT.md", prompts);
+        spec.instructions = self.prompt(&section, "instructions", "INSTRUCTIONS.md", prompts);
         if let Some(session) = section.section("session") {
             session.keys(
-                &["on_disconnect", "max_tool_iterations", "ttl_hours"],
-                &["llm_timeout_seconds", "compaction", "context"],
+                &["on_disconnect", "max_tool_iterations", "ttl_hours", "compaction"],
+                &["llm_timeout_seconds", "context"],
             );
+            read.compaction = compaction(&session);
             if session.word("on_disconnect", &["continue", "pause"]) == Some(1) {
                 spec.on_disconnect = OnDisconnect::Pause;
             }
@@ -124,8 +157,90 @@ impl<'r> Reader<'r> {
         }
         spec.tools = self.tools(&section);
         spec.workdir = section.text("workdir").map(str::to_owned);
-        let layer = self.sandbox(&section, &spec);
-        (spec, layer, prompts)
+        self.agents_md(&section, spec, prompts);
+        spec.skills = self.skills(&section, prompts);
+        read.layer = self.sandbox(&section, spec);
+        read.budgets = budgets::narrower(&self.config.budgets, &budgets::read(&section, false));
+        if let Some(model) = section.section("model").filter(|_| budgets::about_money(&read.budgets)) {
+            self.price(&model, &spec.model);
+        }
+        read
+    }
+
+    /// Money can only be kept within a budget if it is known what a model costs.
+    fn price(&self, section: &Section<'_>, model: &ModelSpec) {
+        let Some(provider) = self.config.providers.get(&model.provider) else { return };
+        let (name, base_url) = (&model.provider, model.base_url.as_deref());
+        if budgets::price(&self.config.prices, name, provider, base_url, &model.name) == budgets::Known::Unknown {
+            let named = format!("{name}/{}", model.name);
+            let remedy = format!("add it to prices in duragent.yaml, or \"{named}\": 0 there");
+            section.error("name", &format!("a budget limits money, but there is no price for {named}; {remedy}"));
+        }
+    }
+
+    /// What `AGENTS.md` says to those who work where the agent does. A service makes a new folder for each session, in which
+    /// there is nothing to be read.
+    fn agents_md(&self, section: &Section<'_>, spec: &mut AgentSpec, prompts: &mut Prompts) {
+        let shared = spec.workdir.is_some() || !is_service(self.dir);
+        spec.agents_md = section.flag("agents_md").unwrap_or(shared);
+        if spec.agents_md && !shared {
+            section.warn("agents_md", "there is nothing to be read in a new folder for each session; write a workdir");
+        }
+        if spec.agents_md && shared {
+            let folder = canonical(&sandbox::folder(self.dir));
+            let workdir = canonical(&folder.join(spec.workdir.as_deref().unwrap_or("")));
+            let protected = &self.config.sandbox.protected;
+            let mut hidden = protected.hidden.clone();
+            hidden.push(protected.workspace.clone());
+            let found = agents_md::load(&workdir, &folder, &hidden);
+            spec.guides = found.guides;
+            prompts.outside.extend(found.protected);
+            prompts.problems.extend(found.warnings);
+        }
+    }
+
+    /// The agent's skills and the workspace's, less those that `skills` does not name.
+    fn skills(&self, section: &Section<'_>, prompts: &mut Prompts) -> Vec<Skill> {
+        let protected = &self.config.sandbox.protected;
+        let folder = std::path::absolute(self.folder).map_or_else(|_| self.folder.to_owned(), |path| canonical(&path));
+        let inside = [protected.workspace.clone(), folder];
+        let written = section.text("skills_dir");
+        let own = from_base(self.folder, written.unwrap_or("skills"));
+        if written.is_some() && !own.is_dir() {
+            section.warn("skills_dir", "there is no such folder");
+        }
+        let shown = ["agents/", self.name, "/", written.unwrap_or("skills").trim_start_matches("./")].concat();
+        let mut found = skills::Found::default();
+        found.add(&skills::Place { dir: &own, shown: shown.trim_end_matches('/'), inside: &inside });
+        found.add(&skills::Place { dir: &self.dir.join("skills"), shown: "skills", inside: &inside[..1] });
+        prompts.problems.append(&mut found.warnings);
+        let mut skills = found.skills;
+        if section.get("skills").is_some() {
+            let wanted = self.names(section, "skills", &skills);
+            skills.retain(|skill| wanted.contains(&skill.name.as_str()));
+        }
+        skills
+    }
+
+    /// The names of skills in the list `key`, with a warning for each that there is not.
+    fn names(&self, section: &Section<'r>, key: &str, skills: &[Skill]) -> Vec<&'r str> {
+        let mut out = Vec::new();
+        for (index, node) in section.list(key).iter().enumerate() {
+            let path = format!("spec.{key}[{index}]");
+            let Some(name) = read::text_of(node) else {
+                let found = read::found(node, self.problems);
+                self.problems.error(node.id, format!("{path}: expected the name of a skill, found {found}"));
+                continue;
+            };
+            let mut names = skills.iter().map(|skill| skill.name.as_str());
+            if !names.clone().any(|known| known == name) {
+                let hint = read::suggest(name, &mut names)
+                    .map_or_else(String::new, |word| format!(" (did you mean {word:?}?)"));
+                self.problems.warn(node.id, format!("{path}: there is no skill {name:?} that can be used{hint}"));
+            }
+            out.push(name);
+        }
+        out
     }
 
     fn sandbox(&self, section: &Section<'_>, spec: &AgentSpec) -> Layer {
@@ -329,6 +444,19 @@ impl<'r> Reader<'r> {
         }
         out
     }
+}
+
+/// `session.compaction`. Older runtimes have a key of this name, about cutting the log itself.
+fn compaction(session: &Section<'_>) -> Compaction {
+    match session.text("compaction") {
+        Some("truncate") => return Compaction::Truncate,
+        Some(old @ ("discard" | "archive" | "disabled")) => {
+            session.warn("compaction", &format!("{old}: ignored, logs are never cut; there are summary and truncate"));
+        }
+        Some(_) => drop(session.word("compaction", &["summary", "truncate"])),
+        None => {}
+    }
+    Compaction::Summary
 }
 
 /// Checks `apiVersion` and `kind`.

@@ -6,9 +6,10 @@ use super::log::SLOW;
 use super::problem::Problem;
 use super::sandbox::{LIMITS, Layer, Sandbox, SandboxSpec};
 use super::types::{Config, Provider, ProviderKind, Server};
-use super::{Agent, Workspace};
-use duragent_core::json::write_string;
+use super::{Agent, Prices, Workspace};
+use duragent_core::json::{write_decimal, write_string};
 use duragent_core::policy::{Policy, Rule};
+use duragent_core::session::{Budget, Budgets, Compaction, Price};
 use duragent_platform::sandbox::policy::{Endpoint, Network};
 use duragent_platform::sandbox::{Enforcement, Mode};
 use std::fmt::{Display, Write as _};
@@ -135,6 +136,8 @@ fn config(out: &mut Dump, config: &Config) {
     for (name, value) in config.limits.entries() {
         out.line(2, name, value);
     }
+    budgets(out, 0, &config.budgets);
+    prices(out, &config.prices);
     out.line(0, "log", "");
     out.line(2, "format", config.log.format.as_str());
     out.line(2, "level", config.log.level.as_str());
@@ -165,6 +168,49 @@ fn server(out: &mut Dump, server: &Server) {
     for (name, value) in server.limits.entries() {
         out.line(2, name, value);
     }
+}
+
+fn budgets(out: &mut Dump, indent: usize, budgets: &Budgets) {
+    let all = [("turn", &budgets.turn), ("session", &budgets.session), ("day", &budgets.day)];
+    let written = |budget: &Budget| !budget.is_unlimited();
+    if all.iter().any(|(_, budget)| written(budget)) {
+        out.line(indent, "budgets", "");
+    }
+    for (key, budget) in all.into_iter().filter(|(_, budget)| written(budget)) {
+        out.line(indent + 2, key, "");
+        let rows = [
+            ("requests", budget.requests, 0),
+            ("tokens", budget.tokens, 0),
+            ("tool_calls", budget.tool_calls, 0),
+            ("seconds", budget.ms, 3),
+            ("money", budget.cost_micros, 6),
+        ];
+        for (key, value, places) in rows {
+            if let Some(value) = value {
+                out.line(indent + 4, key, decimal(value, places));
+            }
+        }
+    }
+}
+
+fn prices(out: &mut Dump, prices: &Prices) {
+    if *prices == Prices::default() {
+        return;
+    }
+    out.line(0, "prices", "");
+    out.text_opt(2, "currency", prices.currency.as_deref());
+    for (name, Price { input, output, cached }) in &prices.table {
+        let mut key = String::new();
+        write_string(&mut key, name);
+        let [input, output, cached] = [input, output, cached].map(|price| decimal(*price, 6));
+        out.line(2, &key, format_args!("{{input: {input}, output: {output}, cached: {cached}}}"));
+    }
+}
+
+fn decimal(value: u64, places: u32) -> String {
+    let mut out = String::new();
+    write_decimal(&mut out, value, places);
+    out
 }
 
 /// What holds inside; in mode trust only what the runtime itself sees to.
@@ -281,7 +327,13 @@ fn agent(out: &mut Dump, agent: &Agent, workspace: &Workspace) {
     if let Some(steps_max) = spec.steps_max {
         out.line(4, "max_tool_iterations", steps_max);
     }
+    let compaction = if agent.compaction == Compaction::Summary { "summary" } else { "truncate" };
+    out.line(4, "compaction", compaction);
+    // That of the day is the workspace's.
+    budgets(out, 2, &Budgets { day: Budget::default(), ..agent.budgets });
     out.line(2, "tools", format_args!("[{}]", spec.tools.join(", ")));
+    out.line(2, "agents_md", spec.agents_md);
+    out.texts(2, "skills", &spec.skills.iter().map(|skill| skill.name.clone()).collect::<Vec<_>>());
     out.text_opt(2, "workdir", spec.workdir.as_deref());
     out.line(2, "sandbox", "");
     sandbox(out, 4, &workspace.config.sandbox, &agent.sandbox);

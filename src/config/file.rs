@@ -1,5 +1,6 @@
 //! Reads `duragent.yaml`.
 
+use super::budgets;
 use super::env::Env;
 use super::problem::Problem;
 use super::read::{self, Problems, Section};
@@ -35,16 +36,18 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
     let problems = Problems::new(NAME, &document);
     let variables = sandbox::secret_variables(&root, env);
     read::expand(&mut root, env, &problems);
-    let config = {
+    let (config, mut of_prices) = {
         let top = Section::top(&root, &problems);
         top.keys(
-            &["server", "providers", "limits", "sandbox", "log"],
+            &["server", "providers", "limits", "budgets", "prices", "prices_file", "sandbox", "log"],
             &["gateways", "routes", "schedules", "sessions", "services", "world_memory", "workspace", "agents_dir"],
         );
         let server = server::read(&top, dir);
         let providers = providers(&top, dir, env);
         let limits = limits(&top);
         let log = super::log::read(&top);
+        let budgets = budgets::read(&top, true);
+        let (prices, of_prices) = budgets::prices(&top, dir, &providers);
         let protected = Protected::new(dir, &root, variables, &server, &providers);
         let reader = sandbox::Reader {
             folder: &sandbox::folder(dir),
@@ -54,9 +57,11 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
             is_secret: &|name| protected.is_secret(name, env, &server, &providers),
         };
         let sandbox = reader.workspace(&top);
-        sandbox.map(|sandbox| Config { server, providers, limits, sandbox, log })
+        let config = sandbox.map(|sandbox| Config { server, providers, limits, sandbox, log, budgets, prices });
+        (config, of_prices)
     };
-    let list = problems.finish();
+    let mut list = problems.finish();
+    list.append(&mut of_prices);
     match config {
         Some(config) if !super::problem::has_errors(&list) => Ok((config, list)),
         _ => Err(list),
@@ -144,7 +149,7 @@ fn provider(section: &Section<'_>, name: &str, known: Option<&Provider>, dir: &P
 }
 
 /// Range of a context window in tokens: below 512 not even the system prompt and a question fit.
-pub const CONTEXT_TOKENS: std::ops::RangeInclusive<u64> = 512..=2_097_152;
+pub const CONTEXT_TOKENS: std::ops::RangeInclusive<u64> = 512..=super::types::CONTEXT_TOKENS_MAX;
 
 fn endpoint(section: &Section<'_>, provider: &mut Provider, dir: &Path) {
     if provider.kind == ProviderKind::Replay {

@@ -10,6 +10,8 @@
 //! Absent: what is done with any of it. Nothing here opens a socket or looks at a session.
 
 mod agent;
+mod agents_md;
+pub mod budgets;
 pub mod check;
 pub mod env;
 mod file;
@@ -22,12 +24,14 @@ mod read;
 pub mod sandbox;
 mod secret_file;
 mod server;
+mod skills;
 mod types;
 mod yaml;
 
 #[cfg(test)]
 mod tests;
 
+pub use budgets::Prices;
 pub use file::masked_url;
 pub use log::Log;
 pub use problem::Problem;
@@ -37,6 +41,7 @@ pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server, 
 use duragent_core::agent::AgentSpec;
 use duragent_core::ids::is_id;
 use duragent_core::policy::Policy;
+use duragent_core::session::{Budgets, Compaction};
 use env::Env;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,6 +58,10 @@ pub struct Agent {
     pub policy: Option<Policy>,
     /// Where its tools run: the workspace's sandbox and its own together.
     pub sandbox: SandboxSpec,
+    /// What it may use up: the workspace's budgets and its own together.
+    pub budgets: Budgets,
+    /// What happens to a conversation that has outgrown the window.
+    pub compaction: Compaction,
     /// Its directory.
     pub dir: PathBuf,
     /// What of its files is not supported or doubtful.

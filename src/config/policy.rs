@@ -90,14 +90,14 @@ fn unknown_tag(place: &str, word: &str, found: &str) -> String {
 
 impl Workspace {
     /// The tags of a tool of `agent`: what the policies say, else what the tool can do where it runs. Files that it reads are
-    /// the user's. A command reads them too, and where its network leads out, it brings in what strangers wrote and can
-    /// carry out what it likes.
+    /// the user's. A command reads them too, and can carry out what it likes where its network leads out. That it brings in
+    /// what strangers wrote is for people to say: every second command would be asked for.
     #[must_use]
     pub fn tags(&self, agent: &Agent, tool: &str) -> Tags {
         let network = !matches!(agent.sandbox.policy.network, Network::None | Network::Loopback);
         let out = tool == "bash" && (network || self.config.sandbox.mode == Mode::Trust);
         let private = matches!(tool, "bash" | "read_file" | "list_dir" | "search_files");
-        let default = Tags { private, untrusted: out, egress: out };
+        let default = Tags { private, untrusted: false, egress: out };
         policy::tags(self.policy.iter().chain(&agent.policy), tool, default)
     }
 }

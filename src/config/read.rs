@@ -306,6 +306,34 @@ impl<'d> Section<'d> {
         good
     }
 
+    /// A number as it is written, if there is one.
+    #[must_use]
+    pub fn number_text(&self, key: &str) -> Option<String> {
+        let node = self.get(key)?;
+        match &node.kind {
+            Kind::Int(_) | Kind::Float(_) => Some(token(node, self.problems)),
+            Kind::Expanded(text) => Some(text.trim().to_owned()),
+            Kind::Broken => None,
+            // What no number is like.
+            _ => Some(String::new()),
+        }
+    }
+
+    /// `true` or `false`, if it is there.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        let node = self.get(key)?;
+        let value = match &node.kind {
+            Kind::Bool(value) => Some(*value),
+            Kind::Expanded(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        if value.is_none() {
+            self.wrong(key, node, "true or false");
+        }
+        value
+    }
+
     /// One of `words`, as an index into them.
     #[must_use]
     pub fn word(&self, key: &str, words: &[&str]) -> Option<usize> {
@@ -337,6 +365,13 @@ impl<'d> Section<'d> {
     #[must_use]
     pub fn problems(&self) -> &'d Problems<'d> {
         self.problems
+    }
+
+    /// Says that the value of `key` is not what was expected.
+    pub fn unexpected(&self, key: &str, expected: &str) {
+        if let Some(node) = self.get(key) {
+            self.wrong(key, node, expected);
+        }
     }
 
     fn wrong(&self, key: &str, node: &Node, expected: &str) {

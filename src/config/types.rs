@@ -6,8 +6,10 @@ pub use duragent_core::net::Proxies;
 pub use duragent_core::provider::ProviderKind;
 pub use duragent_core::secret::Secret;
 
+use super::budgets::Prices;
 use super::log::Log;
 use super::sandbox::Sandbox;
+use duragent_core::session::Budgets;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +31,10 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// What the server says to its operator.
     pub log: Log,
+    /// What all agents may use up.
+    pub budgets: Budgets,
+    /// What tokens cost.
+    pub prices: Prices,
 }
 
 /// Where to listen.
@@ -170,6 +176,9 @@ macro_rules! limits {
     };
 }
 
+/// Most tokens that a window may have.
+pub const CONTEXT_TOKENS_MAX: u64 = 2_097_152;
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -198,6 +207,10 @@ limits! {
     log_segment_bytes_max: 64 * MIB, 64 * KIB..=1024 * MIB;
     /// Seconds an approval stays open. 86,400: a day, so that people may sleep.
     approval_seconds_max: 86_400, 1..=2_592_000;
+    /// Times that a call may come back with the same result in a turn. 5: who waits for something asks a few times.
+    call_repeats_max: 5, 2..=100;
+    /// Seconds that a turn waits while no model can be reached, 0 for not at all. 86,400: a line that is mended by tomorrow.
+    offline_seconds_max: 86_400, 0..=2_678_400;
 }
 
 limits! {
@@ -233,7 +246,8 @@ impl Provider {
             first_byte_seconds_max: 120,
             idle_seconds_max: 120,
             keep_alive: "10m".to_owned(),
-            context_tokens: 8192,
+            // A recording has no window: it is played as it was made.
+            context_tokens: if kind == ProviderKind::Replay { CONTEXT_TOKENS_MAX } else { 8192 },
             file: None,
         };
         provider.set_base_url(base_url.to_owned());

@@ -2,14 +2,15 @@
 //! once, and only then publishes, acts and answers.
 
 use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
+use super::ledger::{Ledger, Track};
 use super::oneshot::Giver;
+use super::prompt;
 use super::runner::Runner;
 use super::tally::{self, Tally};
 use super::views;
 use crate::store::file::FileStore;
 use crate::store::{Batch, Committed, Log, StoreError};
-use duragent_core::event::Event;
-use duragent_core::session::{self, Finished, Input, InputKind, Spent, State};
+use duragent_core::session::{self, Finished, Input, InputKind, State};
 use duragent_platform::clock;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt;
@@ -45,6 +46,8 @@ pub enum Command {
     Summary(Giver<Summary>),
     /// What it waits for.
     Approvals(Giver<Vec<Approval>>),
+    /// What its model would be asked now.
+    Prompt(Giver<String>),
     /// Leave memory if nothing is going on.
     Evict,
     /// Stop in good order; a running turn is paused and goes on after the next start.
@@ -85,6 +88,10 @@ pub enum End {
 
 pub(super) struct Actor {
     pub state: State,
+    /// What it spends.
+    pub track: Track,
+    /// What all sessions spend.
+    pub ledger: Arc<Ledger>,
     /// `None` while a commit is under way.
     pub log: Option<Box<dyn Log>>,
     pub runner: Runner,
@@ -209,12 +216,9 @@ impl Actor {
 
     fn input(&mut self, kind: InputKind, reply: Option<Reply<Accepted>>, work: &mut Work) {
         let at_ms = clock::wall_ms();
-        let decided = match session::decide(
-            &self.state,
-            &self.runner.agent.rules,
-            Input { at_ms, today: Spent::default(), kind },
-        ) {
-            Ok(decided) => decided,
+        let today = self.ledger.today(at_ms);
+        let stepped = match session::step(&mut self.state, &self.runner.agent.rules, Input { at_ms, today, kind }) {
+            Ok(stepped) => stepped,
             Err(rejection) => {
                 if let Some(reply) = reply {
                     reply.give(Err(rejection.into()));
@@ -222,14 +226,12 @@ impl Actor {
                 return;
             }
         };
-        for body in decided.events {
-            let event = Event { seq: self.state.last_seq + 1, at_ms, body };
-            self.state.apply(&event);
-            work.batch.events.push(event);
-        }
-        work.batch.effects.extend(decided.effects);
+        // Before any other session decides, and not only when it is durable.
+        stepped.events.iter().for_each(|event| self.ledger.take(&mut self.track, event));
+        work.batch.events.extend(stepped.events);
+        work.batch.effects.extend(stepped.effects);
         if let Some(reply) = reply {
-            let accepted = decided.accepted.map(|a| Accepted { seq: a.seq, turn: a.turn });
+            let accepted = stepped.accepted.map(|a| Accepted { seq: a.seq, turn: a.turn });
             work.replies.push((reply, accepted));
         }
     }
@@ -295,6 +297,7 @@ impl Actor {
         match question {
             Command::Summary(reply) => reply.give(views::summary(&self.state)),
             Command::Approvals(reply) => reply.give(views::approvals(&self.state)),
+            Command::Prompt(reply) => reply.give(prompt::next_body(&self.runner.agent, &self.state, true)),
             Command::Wait { turn, reply } => {
                 if turn == 0 || turn > self.state.turns {
                     let error = ApiError::NotFound(format!("turn {turn} of session {:?}", self.state.id));

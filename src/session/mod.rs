@@ -11,13 +11,16 @@ pub mod api;
 
 mod actor;
 mod approve;
+mod circuit;
 mod follow;
 mod fork;
 mod hub;
+mod ledger;
 pub mod meter;
 mod oneshot;
 mod pages;
 mod pool;
+mod prompt;
 mod registry;
 mod runner;
 mod runtime;
@@ -27,8 +30,10 @@ mod tally;
 mod views;
 
 pub use api::{AgentInfo, Filter};
+pub use circuit::Circuit;
 pub use follow::Follow;
 pub use hub::Hub;
+pub use ledger::{Entry, OfModel, Sum, Today};
 pub use pages::Pages;
 pub use pool::{Depth, Pool};
 pub use runner::Runner;

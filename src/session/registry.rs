@@ -7,6 +7,7 @@ use super::Gauges;
 use super::actor::{Actor, Command, End, Handle, MAILBOX_MAX};
 use super::api::{Accepted, ApiError, Published, Status};
 use super::hub::Hub;
+use super::ledger::Track;
 use super::oneshot::oneshot;
 use super::runner::Runner;
 use super::runtime::{Runtime, Shared, going_down};
@@ -241,14 +242,19 @@ impl Runtime {
         }
         self.make_room().await?;
         let (store, session) = (self.shared.store.clone(), id.to_owned());
-        let (opened, state) = self
+        let (opened, state, track) = self
             .write(move || {
-                let mut state = State::default();
-                let opened = store.open(&session, &mut |event: Event| state.apply(&event))?;
-                Ok((opened, state))
+                let (mut state, mut track) = (State::default(), Track::default());
+                let mut replay = |event: Event| {
+                    state.apply(&event);
+                    track.take(&event);
+                };
+                let opened = store.open(&session, &mut replay)?;
+                Ok((opened, state, track))
             })
             .await?;
         let agent = self.agent(&state.agent)?;
+        self.know_budget(&agent).await?;
         // Held until the actor has it: a hub that nobody holds is forgotten, and with it what is durable.
         let hub = self.hub(id);
         let heard = hub.durable_seq();
@@ -263,7 +269,7 @@ impl Runtime {
         let first =
             InputKind::Opened { dropped_bytes: opened.dropped_bytes, saved_as: opened.saved_as, failed: failures > 0 };
         let life = (Arc::clone(&slot), opened.log, failures);
-        let handle = self.start(hub, agent, state, life, (id, Command::from(first)));
+        let handle = self.start(hub, agent, (state, track), life, (id, Command::from(first)));
         *guard = Some(Arc::clone(&handle));
         Ok(handle)
     }
@@ -298,7 +304,7 @@ impl Runtime {
         &self,
         hub: Arc<Hub>,
         agent: Arc<Agent>,
-        state: State,
+        (state, track): (State, Track),
         (slot, log, failures): (Slot, Box<dyn Log>, usize),
         (id, first): (&str, Command),
     ) -> Arc<Handle> {
@@ -321,6 +327,8 @@ impl Runtime {
         let pause_on_disconnect = runner.agent.pause_on_disconnect;
         let actor = Actor {
             state,
+            track,
+            ledger: Arc::clone(&self.shared.ledger),
             log: Some(log),
             runner,
             mailbox,

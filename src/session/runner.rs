@@ -5,13 +5,14 @@ use super::actor::Command;
 use super::api::Published;
 use super::hub::Hub;
 use super::pool::Pool;
+use super::prompt;
 use super::setup::{Agent, DeviceLimits, Workdir};
 use super::tally::{Count, Tally};
-use crate::provider::{Delta, Failure, Request};
+use crate::provider::{Delta, Failure};
 use crate::store::Durable;
 use crate::tool::Context;
 use duragent_core::event::{FailureKind, ToolOutcome};
-use duragent_core::session::{CallStatus, Effect, InputKind, Phase, State, Timer};
+use duragent_core::session::{CallStatus, Effect, Fit, InputKind, Phase, State, Timer};
 use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
@@ -21,15 +22,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Tokens kept free for the answer when the agent sets no limit.
-const ANSWER_TOKENS: u64 = 1024;
-/// Bytes of prompt that are taken for a token when the window is filled. English has about four; other scripts and
-/// code have fewer, and a prompt that is cut by the server costs more than an early cut by us.
-const BYTES_PER_TOKEN: u64 = 3;
+/// A result may fill this part of what the window leaves to the conversation; the whole is kept as an artifact.
+const OUTPUT_PARTS: usize = 2;
+/// Bytes of a result that go to the model however small the window is.
+const OUTPUT_BYTES_MIN: usize = 512;
 /// Why there is no answer when the machine has nothing left to ask with.
 const NO_THREAD: &str = "no thread could be started for it, the machine is out of memory or processes";
-/// Least bytes of conversation that are sent whatever the window.
-const CONVERSATION_BYTES_MIN: u64 = 1024;
 
 /// Does what the session decided. Takes durable effects only.
 pub struct Runner {
@@ -57,7 +55,7 @@ impl Runner {
                 let wanted = state
                     .turn
                     .as_ref()
-                    .is_some_and(|t| t.turn == turn && t.step == step && t.phase == Phase::Model { attempt });
+                    .is_some_and(|t| t.turn == turn && t.step == step && is_attempt(&t.phase, attempt));
                 if wanted && state.paused.is_none() {
                     self.call_model((turn, step, attempt), state);
                 }
@@ -66,12 +64,13 @@ impl Runner {
                 let calls = state.turn.iter().flat_map(|t| &t.calls);
                 let running = |c: &duragent_core::session::Call| matches!(c.status, CallStatus::Running(_));
                 if calls.into_iter().any(|c| c.call == call && running(c)) && state.paused.is_none() {
-                    self.run_tool(call);
+                    self.run_tool(call, state);
                 }
             }
             Effect::SetTimer { after_ms, timer } => {
                 self.timers.push((Instant::now() + Duration::from_millis(after_ms), timer));
             }
+            Effect::Reach { turn } => self.reach(turn),
             Effect::StopWork => self.stop_work(),
             Effect::AllowAlways { call } => {
                 let (agent, hub) = (Arc::clone(&self.agent), Arc::clone(&self.hub));
@@ -96,6 +95,9 @@ impl Runner {
         let turn = state.turn.as_ref();
         self.timers.retain(|(_, timer)| match timer {
             Timer::Retry { turn: n, .. } | Timer::TurnLimit { turn: n } => turn.is_some_and(|t| t.turn == *n),
+            Timer::Online { turn: n } | Timer::Offline { turn: n } => {
+                state.offline_until_ms.is_some() && turn.is_some_and(|t| t.turn == *n)
+            }
             Timer::Approval { approval_id } => {
                 turn.is_some_and(|t| t.calls.iter().any(|c| c.status.approval_id() == Some(approval_id)))
             }
@@ -104,21 +106,9 @@ impl Runner {
 
     fn call_model(&self, (turn, step, attempt): (u64, u64, u64), state: &State) {
         let agent = Arc::clone(&self.agent);
-        let overhead: usize = agent.rules.tools.iter().map(|t| t.description.len() + t.parameters.len()).sum();
-        let (endpoint, model) = (agent.endpoint_at(0).clone(), agent.rules.model_at(0));
-        let tokens = model.context_tokens.saturating_sub(endpoint.max_output_tokens.unwrap_or(ANSWER_TOKENS));
-        let fixed = (overhead + agent.system.len()) as u64;
-        let budget = (tokens * BYTES_PER_TOKEN).saturating_sub(fixed).max(CONVERSATION_BYTES_MIN);
-        let (messages, _) = state.history.messages(usize::try_from(budget).unwrap_or(usize::MAX));
-        let request = Request {
-            model: model.name.clone(),
-            system: agent.system.clone(),
-            messages,
-            tools: agent.rules.tools.clone(),
-            temperature: endpoint.temperature,
-            max_output_tokens: endpoint.max_output_tokens,
-            context_tokens: model.context_tokens,
-        };
+        let place = prompt::place(&agent, state);
+        let (endpoint, model) = (agent.endpoint_at(place).clone(), agent.rules.model_at(place));
+        let request = prompt::request(&agent, state, place);
         let (hub, mailbox, cancel) = (Arc::clone(&self.hub), self.mailbox.clone(), self.cancel.clone());
         let (counters, session, provider) = (Arc::clone(&self.counters), self.session.clone(), model.provider.clone());
         counters.one(Count::ModelCalls);
@@ -134,7 +124,11 @@ impl Runner {
                     });
                 }
             };
-            let answer = endpoint.provider.complete(&request, &cancel, &mut on_delta);
+            let answer = endpoint.circuit.admit(asked).and_then(|()| {
+                let answer = endpoint.provider.complete(&request, &cancel, &mut on_delta);
+                endpoint.circuit.ended(answer.as_ref().err(), Instant::now());
+                answer
+            });
             let duration_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
             let kind = match answer {
                 Ok(reply) => InputKind::Replied { turn, step, attempt, reply, duration_ms },
@@ -149,6 +143,30 @@ impl Runner {
         }
     }
 
+    /// Looks whether any endpoint of the agent answers.
+    fn reach(&self, turn: u64) {
+        let (agent, mailbox, hub) = (Arc::clone(&self.agent), self.mailbox.clone(), Arc::clone(&self.hub));
+        let started = self.workers.spawn(move || {
+            let endpoints = std::iter::once(&agent.endpoint).chain(&agent.fallbacks);
+            let mut failures = endpoints.map_while(|endpoint| match endpoint.provider.reach() {
+                Ok(()) => {
+                    endpoint.circuit.seen(Instant::now());
+                    None
+                }
+                Err(failure) => Some(failure.detail),
+            });
+            let failed: Vec<String> = failures.by_ref().collect();
+            let back = failed.len() <= agent.fallbacks.len();
+            if !back {
+                hub.send(Published::status(turn, 0, &format!("offline: {}", failed.join("; "))));
+            }
+            mailbox.send_blocking(Command::from(InputKind::Reached { turn, back })).ok();
+        });
+        if !started {
+            self.back(InputKind::Reached { turn, back: false });
+        }
+    }
+
     /// Puts an input into the mailbox from the actor itself.
     fn back(&self, kind: InputKind) {
         let (mailbox, command) = (self.mailbox.clone(), Command::from(kind));
@@ -158,21 +176,28 @@ impl Runner {
         }
     }
 
-    fn run_tool(&self, call: ToolCall) {
+    fn run_tool(&self, call: ToolCall, state: &State) {
         let (agent, limits) = (Arc::clone(&self.agent), Arc::clone(&self.limits));
+        let place = prompt::place(&agent, state);
+        let window = Fit::new(state, &agent.rules, agent.rules.model_at(place)).budget();
+        let output_max = (window / OUTPUT_PARTS).max(OUTPUT_BYTES_MIN);
         let (session, dir) = (self.session.clone(), self.dir.clone());
         let (mailbox, cancel) = (self.mailbox.clone(), self.cancel.clone());
         let counters = Arc::clone(&self.counters);
         counters.one(Count::ToolCalls);
         self.workers.spawn(move || {
             let started = Instant::now();
-            let mut outcome = run_call(&agent, &limits, &session, &dir, &call, &cancel);
+            let mut outcome = run_call(&agent, &limits, &session, &dir, &call, output_max, &cancel);
             let time = started.elapsed();
             outcome.duration_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             counters.tool_took(&session, &call.name, time);
             mailbox.send_blocking(Command::from(InputKind::ToolDone { call_id: call.call_id, outcome })).ok();
         });
     }
+}
+
+fn is_attempt(phase: &Phase, wanted: u64) -> bool {
+    matches!(phase, Phase::Model { attempt, .. } if *attempt == wanted)
 }
 
 fn failed((turn, step, attempt): (u64, u64, u64), failure: Failure, duration_ms: u64) -> InputKind {
@@ -186,6 +211,7 @@ fn run_call(
     session: &str,
     dir: &std::path::Path,
     call: &ToolCall,
+    output_max: usize,
     cancel: &Cancel,
 ) -> ToolOutcome {
     let refused = |result: String| ToolOutcome { result, ..ToolOutcome::default() };
@@ -210,7 +236,7 @@ fn run_call(
         call_id: &call.call_id,
         session,
         deadline: limits.tool_time_max.min(agent.tool_time_max.unwrap_or(Duration::MAX)),
-        output_bytes_max: limits.output_bytes_max.min(agent.output_bytes_max.unwrap_or(usize::MAX)),
+        output_bytes_max: limits.output_bytes_max.min(agent.output_bytes_max.unwrap_or(usize::MAX)).min(output_max),
         artifact_bytes_max: limits.artifact_bytes_max,
         cancel,
     };

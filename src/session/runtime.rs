@@ -6,9 +6,11 @@ use super::api::{
 };
 use super::follow::Follow;
 use super::hub::Hub;
+use super::ledger::{Ledger, Track};
 use super::oneshot::{Giver, oneshot};
 use super::pages::{Form, Pages};
 use super::pool::Pool;
+use super::prompt;
 use super::registry::{Slot, is_open};
 use super::setup::{Agent, Agents, DeviceLimits, Setup};
 use super::tally::Tally;
@@ -46,6 +48,7 @@ pub(super) struct Shared {
     pub(super) slots: Mutex<HashMap<String, Slot>>,
     pub(super) hubs: Mutex<HashMap<String, Arc<Hub>>>,
     pub(super) counters: Arc<Tally>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
 }
@@ -63,6 +66,7 @@ impl Runtime {
             workers: Pool::new("worker", limits.workers_max),
             counters: Arc::new(Tally::new(limits.slow)),
             readers: Pool::new("reader", limits.readers_max),
+            ledger: Arc::default(),
             limits: Arc::new(limits),
             slots: Mutex::default(),
             hubs: Mutex::default(),
@@ -126,6 +130,7 @@ impl Runtime {
             Some(id) => return Err(ApiError::Invalid(ids::InvalidId { found: id }.to_string())),
             None => random_id(),
         };
+        self.know_budget(&agent).await?;
         let slot = self.slot(&session);
         let mut guard = slot.lock().await;
         if is_open(&guard) {
@@ -138,7 +143,7 @@ impl Runtime {
             InputKind::Create { session: session.clone(), agent: agent.name.clone(), title: new.title, parent: None };
         let (reply, answer) = oneshot();
         let first = Command::Input { kind, reply: Some(reply) };
-        let state = State { id: session.clone(), ..State::default() };
+        let state = (State { id: session.clone(), ..State::default() }, Track::default());
         let life = (Arc::clone(&slot), log, 0);
         let handle = self.start(self.hub(&session), agent, state, life, (&session, first));
         *guard = Some(Arc::clone(&handle));
@@ -360,6 +365,31 @@ impl Runtime {
                 return Ok(approvals);
             }
             self.pace(&handle).await;
+        }
+    }
+
+    /// The body of the session's next model call, byte for byte, as its provider would send it: for the running turn, else for
+    /// the first message that waits, else the conversation as it is. Brings no session into memory, and changes none.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::Damaged`]; [`ApiError::Invalid`] if the agent cannot be used.
+    pub async fn prompt(&self, id: &str) -> Result<String, ApiError> {
+        if let Some(handle) = self.live_now(id)
+            && let Some(body) = ask(&handle, Command::Prompt).await
+        {
+            return Ok(body);
+        }
+        let (store, session) = (self.shared.store.clone(), id.to_owned());
+        let (state, damage) = self
+            .read(move || {
+                let mut state = State::default();
+                let found = store.verify(&session, &mut |event| state.apply(&event))?;
+                Ok((state, views::damage(&found)))
+            })
+            .await?;
+        match damage {
+            Some(damage) => Err(ApiError::Damaged(damage)),
+            None => Ok(prompt::next_body(&*self.agent(&state.agent)?, &state, false)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the runtime is made with, as plain values: whoever reads configuration fills this in.
 
+use super::circuit::Circuit;
 use super::tally::Slow;
 use crate::provider::Provider;
 use crate::tool::Registry;
@@ -102,6 +103,8 @@ pub struct About {
     pub policy: Policy,
     /// Names of the variables that its tools see, if they are set.
     pub env: Vec<String>,
+    /// What money is called, if somebody said so.
+    pub currency: Option<String>,
 }
 
 /// Where and how one model of an agent is asked.
@@ -113,6 +116,8 @@ pub struct Endpoint {
     pub temperature: Option<f64>,
     /// Most tokens of an answer.
     pub max_output_tokens: Option<u64>,
+    /// Whether it is asked at all; shared by all who ask this provider.
+    pub circuit: Arc<Circuit>,
 }
 
 /// An agent, ready to be used.

@@ -127,7 +127,12 @@ impl Fixture {
             about: About::default(),
             rules,
             system: "be brief".into(),
-            endpoint: Endpoint { provider: Arc::new(provider), temperature: None, max_output_tokens: None },
+            endpoint: Endpoint {
+                provider: Arc::new(provider),
+                temperature: None,
+                max_output_tokens: None,
+                circuit: Arc::default(),
+            },
             fallbacks: Vec::new(),
             tools,
             sandbox,
@@ -381,7 +386,7 @@ fn cancelling_ends_the_turn_and_the_session_goes_on() {
         assert_eq!(runtime.cancel("s").await, Ok(Some(first.turn)));
         assert_eq!(runtime.turn_result("s", first.turn).await.expect("ended").reason, TurnReason::Cancelled);
         f.gate.set(false);
-        assert_eq!(turn(&runtime, "s", "two").await.reply, "two/2");
+        assert_eq!(turn(&runtime, "s", "two").await.reply, "one\n\ntwo/1");
         runtime.drain(Duration::ZERO).await;
     });
 }

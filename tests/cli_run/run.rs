@@ -121,9 +121,12 @@ fn failures_say_what_and_what_to_do() {
     let house = House::new("fail", failing, ALLOW);
     check(&house, &["run", "worker", "hi"], "", 1, "", "error: ");
     let ended = house.run(&["run", "worker", "hi"], "");
-    assert!(ended.err.ends_with("127.0.0.1:11434: refused\nhint: is Ollama running?\n"), "{ended:?}");
+    assert!(
+        ended.err.contains("127.0.0.1:11434: refused\nhint: is Ollama running?\nhint: the turn waits"),
+        "{ended:?}"
+    );
     let ended = house.run(&["run", "worker", "hi", "--output-format", "json"], "");
-    assert_eq!((ended.code, field(&ended.out, "reason").as_str()), (Some(1), "failed"));
+    assert_eq!((ended.code, field(&ended.out, "reason").as_str()), (Some(1), "offline"));
     assert!(field(&ended.out, "detail").contains("refused"));
 }
 

@@ -78,7 +78,12 @@ fn assistant(folder: &std::path::Path) -> Agent {
         about: About::default(),
         rules,
         system: String::new(),
-        endpoint: Endpoint { provider: Arc::new(Model), temperature: None, max_output_tokens: None },
+        endpoint: Endpoint {
+            provider: Arc::new(Model),
+            temperature: None,
+            max_output_tokens: None,
+            circuit: Arc::default(),
+        },
         fallbacks: Vec::new(),
         tools: Registry::default(),
         sandbox: Arc::new(NoSandbox),

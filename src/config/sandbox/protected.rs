@@ -34,7 +34,7 @@ pub struct Protected {
     pub workspace: PathBuf,
     /// Secrets, the server's socket, and parts of the workspace that are elsewhere.
     pub hidden: Vec<PathBuf>,
-    /// This program, and recordings outside the workspace.
+    /// This program, and recordings and prices outside the workspace.
     pub read_only: Vec<PathBuf>,
     /// Names of variables that hold secrets.
     pub variables: Vec<String>,
@@ -65,8 +65,9 @@ impl Protected {
         }
         let mut hidden: Vec<PathBuf> = hidden.iter().map(|path| canonical(path)).collect();
         hidden.extend(links(&workspace));
-        let transcripts = providers.values().filter_map(|provider| provider.file.clone());
-        let read_only = transcripts.chain(std::env::current_exe()).map(|path| canonical(&path));
+        let mut files: Vec<PathBuf> = providers.values().filter_map(|provider| provider.file.clone()).collect();
+        values(root, &["prices_file"], &mut |node| files.extend(read::text_of(node).map(|file| from_base(dir, file))));
+        let read_only = files.into_iter().chain(std::env::current_exe()).map(|path| canonical(&path));
         let outside = |path: &PathBuf| !path.starts_with(&workspace);
         let read_only = read_only.filter(outside).collect();
         Self { hidden, read_only, workspace, variables }

@@ -1,12 +1,15 @@
 //! Tables of files and what is said about them, word for word.
 
 mod agent;
+mod agents_md;
+mod budgets;
 mod config;
 mod house;
 mod policy;
 mod reach;
 mod sandbox;
 mod server;
+mod skills;
 mod workspace;
 mod yaml;
 

@@ -180,9 +180,9 @@ fn tags_go_by_what_a_tool_can_do() {
     for (sandbox, workspace, agent, bash, read) in [
         ("mode: landlock", "", "", "private", "private"),
         ("mode: bubblewrap, network: loopback", "", "", "private", "private"),
-        ("mode: bubblewrap, network: all", "", "", "private untrusted egress", "private"),
-        ("mode: bubblewrap, network: ['example.com:443']", "", "", "private untrusted egress", "private"),
-        ("mode: trust", "", "", "private untrusted egress", "private"),
+        ("mode: bubblewrap, network: all", "", "", "private egress", "private"),
+        ("mode: bubblewrap, network: ['example.com:443']", "", "", "private egress", "private"),
+        ("mode: trust", "", "", "private egress", "private"),
         ("mode: trust", "tags: {bash: []}", "", "", "private"),
         (
             "mode: trust",
@@ -191,7 +191,7 @@ fn tags_go_by_what_a_tool_can_do() {
             "untrusted egress",
             "untrusted",
         ),
-        ("mode: trust", "", "tags: {'read_*': []}", "private untrusted egress", ""),
+        ("mode: trust", "", "tags: {'read_*': []}", "private egress", ""),
     ] {
         assert_eq!(
             tags(sandbox, workspace, agent),

@@ -459,6 +459,10 @@ pub enum Body {
         tokens_before: u64,
         /// And after.
         tokens_after: u64,
+        /// What asking for the summary used up; nothing if nobody was asked.
+        usage: Usage,
+        /// Wall time of that in milliseconds.
+        duration_ms: u64,
     },
     /// New turns wait until it is resumed.
     SessionPaused {

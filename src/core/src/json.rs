@@ -8,7 +8,7 @@ mod value;
 mod write;
 
 pub use value::Value;
-pub use write::{ObjectWriter, write_string, write_u64};
+pub use write::{ObjectWriter, write_decimal, write_string, write_u64};
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};

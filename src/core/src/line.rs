@@ -129,6 +129,13 @@ pub fn peek_kind(line: &str) -> Option<&str> {
     Some(&rest[..rest.find('"')?])
 }
 
+/// The time of a line in milliseconds since the epoch, unchecked.
+#[must_use]
+pub fn peek_at(line: &str) -> Option<u64> {
+    let rest = line.get(line.find("\"at\":\"")? + 6..)?;
+    time::parse_rfc3339(rest.get(..24)?)
+}
+
 /// Offset of the first line feed. Here rather than in the store because this crate is built for speed, and never inlined
 /// for the same reason: the store's functions are built for size.
 #[must_use]
@@ -256,9 +263,13 @@ fn write_body(w: &mut ObjectWriter<'_>, body: &Body) {
             }
             w.u64("crashes", *crashes);
         }
-        Body::SessionCompacted { through_seq, summary, tokens_before, tokens_after } => {
+        Body::SessionCompacted { through_seq, summary, tokens_before, tokens_after, usage, duration_ms } => {
             w.u64("through_seq", *through_seq).str("summary", summary);
             w.u64("tokens_before", *tokens_before).u64("tokens_after", *tokens_after);
+            if !usage.is_unknown() {
+                write_usage(w, "usage", usage);
+                w.u64("duration_ms", *duration_ms);
+            }
         }
         Body::SessionPaused { reason, retry_at_ms } => {
             w.str("reason", reason);

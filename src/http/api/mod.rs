@@ -7,6 +7,7 @@ mod describe;
 mod events;
 mod messages;
 mod sessions;
+mod usage;
 
 pub(super) use messages::{Wait, accepted_json, turn_json};
 
@@ -75,6 +76,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<'_>) -> Resul
         | Resource::Cancel(id)
         | Resource::Fork(id)
         | Resource::Export(id)
+        | Resource::Prompt(id)
         | Resource::Approvals(id)
         | Resource::Approval(id, _) => Some(id),
         _ => None,
@@ -96,12 +98,14 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<'_>) -> Resul
         (Resource::Shutdown, _) => admin::shutdown(shared, request),
         (Resource::Agents, _) => agents::list(shared, request),
         (Resource::Agent(name), _) => agents::show(shared, request, name),
+        (Resource::Usage, _) => usage::get(shared, request).await,
         (Resource::Sessions, Verb::Post) => sessions::create(shared, request).await,
         (Resource::Sessions, _) => sessions::list(shared, request).await,
         (Resource::Session(id), Verb::Delete) => sessions::close(shared, request, id).await,
         (Resource::Session(id), _) => sessions::show(shared, request, id).await,
         (Resource::Cancel(id), _) => sessions::cancel(shared, request, id).await,
         (Resource::Fork(id), _) => sessions::fork(shared, request, id).await,
+        (Resource::Prompt(id), _) => sessions::prompt(shared, request, id).await,
         (Resource::Approvals(id), _) => approvals::list(shared, request, id).await,
         (Resource::Approval(id, approval), _) => approvals::decide(shared, request, id, approval).await,
     };

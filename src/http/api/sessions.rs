@@ -92,6 +92,12 @@ pub(super) async fn fork(shared: &Shared, request: &Request<'_>, id: &str) -> Re
     created(shared, &shared.runtime.fork(id, seq).await?)
 }
 
+/// What the session's model would be asked now: the provider's own body, as it is.
+pub(super) async fn prompt(shared: &Shared, request: &Request<'_>, id: &str) -> Result<Response, Problem> {
+    request.wants_json()?;
+    Ok(Response::json(shared.runtime.prompt(id).await?))
+}
+
 /// The log as it is on disk.
 pub(super) fn export(shared: &Arc<Shared>, request: &Request<'_>, id: &str) -> Result<Answer, Problem> {
     request.wants(&[LINES])?;

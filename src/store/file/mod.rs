@@ -165,6 +165,20 @@ impl FileStore {
         })
     }
 
+    /// Time of the last event of a log in milliseconds since the epoch, from its last line alone; `None` if that cannot be told.
+    #[must_use]
+    pub fn last_at_ms(&self, session: &str) -> Option<u64> {
+        line::peek_at(&read::last_line(&self.dir(session)).ok()??)
+    }
+
+    /// When the log was last changed, in milliseconds since the epoch by the wall clock; 0 if that cannot be told.
+    #[must_use]
+    pub fn changed_ms(&self, session: &str) -> u64 {
+        let changed = fs::metadata(self.dir(session).join(LOG_NAME)).and_then(|meta| meta.modified());
+        let since = changed.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// Ids of all sessions, sorted.
     ///
     /// # Errors

@@ -92,3 +92,21 @@ fn runs_of_plain_text_end_where_they_should() {
         }
     }
 }
+
+#[test]
+fn decimals_have_the_places_they_need() {
+    for (n, places, expected) in [
+        (0, 6, "0"),
+        (1, 6, "0.000001"),
+        (100_000, 6, "0.1"),
+        (12_000_000, 6, "12"),
+        (10_500_010, 6, "10.50001"),
+        (1500, 3, "1.5"),
+        (u64::MAX, 6, "18446744073709.551615"),
+        (7, 0, "7"),
+    ] {
+        let mut out = String::new();
+        write_decimal(&mut out, n, places);
+        assert_eq!(out, expected);
+    }
+}

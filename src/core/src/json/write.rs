@@ -47,6 +47,21 @@ pub fn write_u64(out: &mut String, mut n: u64) {
     out.extend(digits[at..].iter().map(|&b| char::from(b)));
 }
 
+/// Appends `n` with its last `places` digits behind a point, as many of them as it takes: 1500 with three places is `1.5`.
+pub fn write_decimal(out: &mut String, n: u64, places: u32) {
+    let mut scale = 10u64.saturating_pow(places);
+    write_u64(out, n / scale);
+    let mut rest = n % scale;
+    if rest > 0 {
+        out.push('.');
+    }
+    while rest > 0 {
+        scale /= 10;
+        out.push(char::from(b'0' + u8::try_from(rest / scale).unwrap_or(0)));
+        rest %= scale;
+    }
+}
+
 /// Writes one object, field by field, into a string. `finish` closes it.
 #[derive(Debug)]
 pub struct ObjectWriter<'a> {
@@ -89,6 +104,12 @@ impl<'a> ObjectWriter<'a> {
     /// A number field.
     pub fn u64(&mut self, key: &str, value: u64) -> &mut Self {
         write_u64(self.key(key), value);
+        self
+    }
+
+    /// A decimal number field, as [`write_decimal`].
+    pub fn decimal(&mut self, key: &str, value: u64, places: u32) -> &mut Self {
+        write_decimal(self.key(key), value, places);
         self
     }
 

@@ -73,12 +73,15 @@ fn body(r: &mut Reader<'_>, kind: &str) -> Result<Body> {
         "session_recovered" => session_recovered(r),
         "session_compacted" => {
             let (mut through_seq, mut summary, mut tokens_before, mut tokens_after) = (None, None, 0, 0);
+            let (mut used, mut duration_ms) = (Usage::default(), 0);
             fields(r, |r, key| {
                 match key {
                     "through_seq" => through_seq = Some(r.u64()?),
                     "summary" => summary = Some(text(r)?),
                     "tokens_before" => tokens_before = r.u64()?,
                     "tokens_after" => tokens_after = r.u64()?,
+                    "usage" => used = usage(r)?,
+                    "duration_ms" => duration_ms = r.u64()?,
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -88,6 +91,8 @@ fn body(r: &mut Reader<'_>, kind: &str) -> Result<Body> {
                 summary: need(summary, "summary")?,
                 tokens_before,
                 tokens_after,
+                usage: used,
+                duration_ms,
             })
         }
         "session_paused" => {

@@ -112,6 +112,9 @@ impl Meter {
             Body::ModelResponded { usage, duration_ms, .. } | Body::ModelFailed { usage, duration_ms, .. } => {
                 self.settle(Some(usage), *duration_ms);
             }
+            Body::SessionCompacted { usage, duration_ms, .. } if self.reserved.is_some() => {
+                self.settle(Some(usage), *duration_ms);
+            }
             // Cancelled with a request under way, or given up after a crash.
             Body::TurnFinished { .. } => self.settle(None, 0),
             Body::ToolStarted { .. } => self.settled.tool_calls += 1,
@@ -126,6 +129,12 @@ impl Meter {
             self.settled.usage(usage);
         }
         self.settled.ms = self.settled.ms.saturating_add(ms);
+    }
+
+    /// What the request under way was reserved, if there is one.
+    #[must_use]
+    pub fn reserved(&self) -> Option<Usage> {
+        self.reserved
     }
 
     /// What it comes to now, the reserved included.
@@ -165,6 +174,12 @@ impl Budget {
 }
 
 impl Budgets {
+    /// True if tokens are limited, by themselves or by what they cost.
+    #[must_use]
+    pub fn count_tokens(&self) -> bool {
+        [&self.turn, &self.session, &self.day].iter().any(|b| b.tokens.is_some() || b.cost_micros.is_some())
+    }
+
     /// Says why `more` is too much, if it is: `day` is what all sessions have spent today.
     pub(super) fn refusal(&self, state: &State, day: &Spent, more: &Spent) -> Option<String> {
         let session = state.meter.spent();

@@ -1,11 +1,13 @@
 //! `decide`: from a state and an input to the events that follow and the effects they cause.
 
+use super::budget::Spent;
+use super::fail::Failed;
 use super::input::{Accepted, Decided, Effect, Input, InputKind, Rejection, Rules, Timer};
-use super::state::{CallStatus, Phase, State, Turn, digest};
-use crate::event::{Body, Decision, Denied, FailureKind, Scope, ToolOutcome, TurnReason, Usage};
+use super::state::{Call, CallStatus, Phase, State, Turn, digest};
+use crate::event::{Body, Decision, Denied, Event, FailureKind, Scope, ToolOutcome, TurnReason};
 use crate::message::Reply;
 use crate::policy::{self, Verdict};
-use crate::tool::ToolCall;
+use crate::tool::{EffectClass, Tags, ToolCall};
 use crate::{crc, json};
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -20,23 +22,50 @@ pub const CALLS_MAX: usize = 32;
 /// byte is escaped to six.
 pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a detail in an event.
-const DETAIL_BYTES_MAX: usize = 2048;
-/// First pause before a model is asked again, in milliseconds; doubles with each attempt.
-const BACKOFF_MS: u64 = 500;
-/// The same for a server that is there but not ready, as one that loads a model: that takes longer than a hiccup.
-const BACKOFF_BUSY_MS: u64 = 2000;
-/// Longest pause we choose ourselves. A server may ask for a longer one.
-const BACKOFF_MS_MAX: u64 = 30_000;
-/// Longest pause a server may ask for.
-const RETRY_AFTER_MS_MAX: u64 = 600_000;
+pub(super) const DETAIL_BYTES_MAX: usize = 2048;
+/// What an input led to, already in the state.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[must_use = "events that are not appended never happened, effects that are not run are forgotten"]
+pub struct Stepped {
+    /// To be appended, in this order, in one commit.
+    pub events: Vec<Event>,
+    /// To be run after that commit, in this order.
+    pub effects: Vec<Effect>,
+    /// As in [`Decided`].
+    pub accepted: Option<Accepted>,
+}
 
-/// Says what follows from `input` in `state`. Changes nothing.
+/// Takes `input`: decides, applies the events to `state`, and goes on with what is due then, until nothing is. If the commit
+/// of the events fails, the state is worth nothing any more.
+///
+/// # Errors
+/// [`Rejection`] if the input cannot be taken; the state is as it was then.
+pub fn step(state: &mut State, rules: &Rules, input: Input) -> Result<Stepped, Rejection> {
+    let (at_ms, today) = (input.at_ms, input.today);
+    let mut decided = decide(state, rules, input)?;
+    let mut stepped = Stepped { accepted: decided.accepted, ..Stepped::default() };
+    loop {
+        for body in decided.events {
+            let event = Event { seq: state.last_seq + 1, at_ms, body };
+            state.apply(&event);
+            stepped.events.push(event);
+        }
+        stepped.effects.append(&mut decided.effects);
+        decided = decide(state, rules, Input { at_ms, today, kind: InputKind::Proceed })?;
+        if decided.events.is_empty() {
+            return Ok(stepped);
+        }
+    }
+}
+
+/// Says what follows from `input` in `state`, as far as it follows at once. Changes nothing.
 ///
 /// # Errors
 /// [`Rejection`] if the input cannot be taken; nothing follows from it then.
 pub fn decide(state: &State, rules: &Rules, input: Input) -> Result<Decided, Rejection> {
     let paused = state.paused.is_some();
-    let mut draft = Draft { state, rules, at_ms: input.at_ms, paused, out: Decided::default() };
+    let (at_ms, today) = (input.at_ms, input.today);
+    let mut draft = Draft { state, rules, at_ms, today, paused, out: Decided::default() };
     match input.kind {
         InputKind::Create { session, agent, title, parent } => {
             draft.event(Body::SessionCreated { v: crate::event::LOG_VERSION, session, agent, title, parent });
@@ -48,9 +77,22 @@ pub fn decide(state: &State, rules: &Rules, input: Input) -> Result<Decided, Rej
         InputKind::Replied { turn, step, attempt, reply, duration_ms } => {
             draft.replied((turn, step, attempt), reply, duration_ms);
         }
-        InputKind::Failed { turn, step, attempt, kind, detail, retry_after_ms, .. } => {
-            draft.failed((turn, step, attempt), kind, &detail, retry_after_ms);
+        InputKind::Failed {
+            turn,
+            step,
+            attempt,
+            kind,
+            detail,
+            retry_after_ms,
+            context_tokens,
+            worked,
+            duration_ms,
+        } => {
+            let failure = Failed { kind, detail: &detail, retry_after_ms, context_tokens, worked, duration_ms };
+            draft.failed((turn, step, attempt), &failure);
         }
+        InputKind::Reached { turn, back } => draft.reached(turn, back),
+        InputKind::Proceed => draft.proceed(),
         InputKind::ToolDone { call_id, outcome } => draft.tool_done(call_id, outcome),
         InputKind::Decide { approval_id, decision, scope, by } => draft.decided(approval_id, decision, scope, by)?,
         InputKind::Timer(timer) => draft.timer(timer),
@@ -72,6 +114,7 @@ pub(super) struct Draft<'a> {
     pub(super) state: &'a State,
     pub(super) rules: &'a Rules,
     pub(super) at_ms: u64,
+    pub(super) today: Spent,
     pub(super) paused: bool,
     pub(super) out: Decided,
 }
@@ -113,27 +156,28 @@ impl Draft<'_> {
             // Whoever speaks wants an answer.
             self.unpause("message");
         }
-        if self.state.turn.is_none() {
-            let first = self.state.queue.front().map_or(turn, |q| q.turn);
-            self.start_turn(first);
-        }
         Ok(())
     }
 
-    fn unpause(&mut self, reason: &str) {
-        if !core::mem::replace(&mut self.paused, false) {
+    pub(super) fn unpause(&mut self, reason: &str) {
+        if !self.paused {
             return;
         }
-        self.event(Body::SessionResumed { reason: reason.to_owned() });
+        self.unpaused(reason);
         if let Some(turn) = &self.state.turn {
             self.resume(turn, "paused");
+        }
+    }
+
+    pub(super) fn unpaused(&mut self, reason: &str) {
+        if core::mem::replace(&mut self.paused, false) {
+            self.event(Body::SessionResumed { reason: reason.to_owned() });
         }
     }
 
     pub(super) fn start_turn(&mut self, turn: u64) {
         self.event(Body::TurnStarted { turn });
         self.arm_turn_limit(turn);
-        self.ask_model(turn, 1, 1);
     }
 
     pub(super) fn arm_turn_limit(&mut self, turn: u64) {
@@ -143,23 +187,10 @@ impl Draft<'_> {
         }
     }
 
-    pub(super) fn ask_model(&mut self, turn: u64, step: u64, attempt: u64) {
-        let asked = self.rules.model.clone();
-        let (provider, model, reserved) = (asked.provider, asked.name, Usage::default());
-        self.event(Body::ModelRequested { turn, step, attempt, provider, model, reserved, summary: false });
-        self.effect(Effect::CallModel { turn, step, attempt });
-    }
-
-    /// Ends the running turn and starts the next one that waits.
-    pub(super) fn finish_turn(&mut self, turn: &Turn, usage: Usage, reason: TurnReason, detail: Option<&str>) {
+    /// Ends the running turn.
+    pub(super) fn finish_turn(&mut self, turn: &Turn, reason: TurnReason, detail: Option<&str>) {
         let detail = detail.map(|d| clip(d, DETAIL_BYTES_MAX).to_owned());
-        self.event(Body::TurnFinished { turn: turn.turn, reason, detail, usage });
-        if let Some(next) = self.state.queue.front()
-            && !self.state.closed
-            && !self.paused
-        {
-            self.start_turn(next.turn);
-        }
+        self.event(Body::TurnFinished { turn: turn.turn, reason, detail, usage: turn.usage });
     }
 
     /// Ends the running turn from outside: whatever is open gets its result first.
@@ -168,7 +199,11 @@ impl Draft<'_> {
             self.event(Body::ToolInterrupted { call_id: call.call.call_id.clone(), reason: why.to_owned() });
         }
         self.effect(Effect::StopWork);
-        self.finish_turn(turn, turn.usage, reason, detail);
+        if self.state.offline_until_ms.is_some() {
+            // Nothing is left that waits for a model to come back.
+            self.unpaused(why);
+        }
+        self.finish_turn(turn, reason, detail);
     }
 
     fn cancel(&mut self) -> Result<(), Rejection> {
@@ -184,45 +219,55 @@ impl Draft<'_> {
         }
         self.event(Body::SessionClosed { reason });
         if let Some(turn) = &self.state.turn {
-            // The next turn must not start: finish by hand instead of through `abort_turn`.
-            for call in turn.calls.iter().filter(|c| c.status != CallStatus::Done) {
-                self.event(Body::ToolInterrupted {
-                    call_id: call.call.call_id.clone(),
-                    reason: "cancelled".to_owned(),
-                });
-            }
-            self.effect(Effect::StopWork);
-            let detail = Some("the session was closed".to_owned());
-            let (turn, usage) = (turn.turn, turn.usage);
-            self.event(Body::TurnFinished { turn, reason: TurnReason::Cancelled, detail, usage });
+            self.abort_turn(turn, TurnReason::Cancelled, Some("the session was closed"), "cancelled");
         }
         Ok(())
     }
 
     /// The running turn, if it waits for exactly this model call.
-    fn asked(&self, (number, step, attempt): (u64, u64, u64)) -> Option<&Turn> {
+    pub(super) fn asked(&self, (number, step, attempt): (u64, u64, u64)) -> Option<&Turn> {
         let turn = self.state.turn.as_ref()?;
-        let same = turn.turn == number && turn.step == step && turn.phase == Phase::Model { attempt };
+        let same = turn.turn == number
+            && turn.step == step
+            && matches!(turn.phase, Phase::Model { attempt: a, .. } if a == attempt);
         (same && !self.paused).then_some(turn)
     }
 
     fn replied(&mut self, asked: (u64, u64, u64), mut reply: Reply, duration_ms: u64) {
         let Some(turn) = self.asked(asked).cloned() else { return };
         let bytes: usize = reply.tool_calls.iter().map(|c| c.name.len() + c.arguments.len()).sum();
-        let bytes = bytes + reply.text.len() + reply.thinking.as_ref().map_or(0, String::len);
+        let bytes = bytes
+            + reply.text.len()
+            + reply.thinking.as_ref().map_or(0, String::len)
+            + reply.blocks.as_ref().map_or(0, String::len);
         if bytes > REPLY_BYTES_MAX || reply.tool_calls.len() > CALLS_MAX {
             let calls = reply.tool_calls.len();
             let detail = format!(
                 "the model answered with {bytes} bytes and {calls} tool calls, at most {REPLY_BYTES_MAX} and {CALLS_MAX} are taken"
             );
-            return self.failed(asked, FailureKind::BadToolCall, &detail, None);
+            let failure = Failed {
+                kind: FailureKind::BadToolCall,
+                detail: &detail,
+                retry_after_ms: None,
+                context_tokens: None,
+                worked: true,
+                duration_ms,
+            };
+            return self.failed(asked, &failure);
+        }
+        if matches!(turn.phase, Phase::Model { summary: true, .. }) {
+            return self.summed_up(&turn, &reply, duration_ms);
         }
         for (call, n) in reply.tool_calls.iter_mut().zip(1..) {
             call.call_id = format!("c{}-{}-{n}", turn.turn, turn.step);
             call.arguments = valid_arguments(&call.arguments);
         }
-        let mut usage = turn.usage;
-        usage.add(&reply.usage);
+        if reply.usage.is_unknown() {
+            reply.usage = self.reserved(&turn);
+        }
+        if reply.usage.cost_micros == 0 {
+            reply.usage.cost_micros = self.model(&turn).price.of(&reply.usage);
+        }
         let calls = reply.tool_calls.clone();
         self.event(Body::ModelResponded {
             turn: turn.turn,
@@ -235,22 +280,13 @@ impl Draft<'_> {
             finish_reason: reply.finish_reason,
             duration_ms,
         });
-        let open: Vec<(ToolCall, CallStatus)> = calls
-            .into_iter()
-            .map(|call| {
-                let status = self.admit(&call);
-                (call, status)
-            })
-            .collect();
-        if open.is_empty() {
-            self.finish_turn(&turn, usage, TurnReason::Completed, None);
-        } else {
-            self.advance(&turn, usage, open.iter().map(|(c, s)| (c, s)));
+        for call in &calls {
+            self.admit(call);
         }
     }
 
-    /// What policy says of a new call; refusals and requests become events at once.
-    fn admit(&mut self, call: &ToolCall) -> CallStatus {
+    /// What policy says of a new call; refusals and requests become events at once, a call that may run waits for its turn.
+    fn admit(&mut self, call: &ToolCall) {
         let Some(decl) = self.rules.tools.iter().find(|t| t.name == call.name) else {
             let names: Vec<&str> = self.rules.tools.iter().map(|t| t.name.as_str()).collect();
             let result = format!("there is no tool {:?}; there are: {}", call.name, names.join(", "));
@@ -259,24 +295,24 @@ impl Draft<'_> {
         let argument = policy::argument(&decl.policy, &call.arguments, &self.rules.workdir);
         let ruling = policy::evaluate(&self.rules.policies, &call.name, &argument);
         match ruling.verdict {
-            Verdict::Allow => CallStatus::Ready,
+            Verdict::Allow => {}
             Verdict::Deny => {
                 let what = ruling.rule.unwrap_or_else(|| "mode: deny".to_owned());
                 let hint = "this is not allowed here; find another way or tell the user".to_owned();
                 let denied = Denied { kind: "policy".to_owned(), what, hint };
-                self.refuse(call, "refused by policy".to_owned(), Some(denied))
+                self.refuse(call, "refused by policy".to_owned(), Some(denied));
             }
             Verdict::Ask => {
                 let digest = digest(call);
-                if self.state.grants.contains(&digest) {
-                    return CallStatus::Ready;
+                if !self.state.grants.contains(&digest) {
+                    self.request(call, digest, None);
                 }
-                self.request(call, digest)
             }
         }
     }
 
-    fn request(&mut self, call: &ToolCall, digest: String) -> CallStatus {
+    /// Asks for somebody's word on a call.
+    fn request(&mut self, call: &ToolCall, digest: String, reason: Option<String>) {
         let approval_id = format!("a{}", &call.call_id[1..]);
         let after_ms = self.rules.limits.approval_ms_max;
         let expires_at_ms = self.at_ms.saturating_add(after_ms);
@@ -284,109 +320,77 @@ impl Draft<'_> {
             approval_id: approval_id.clone(),
             call_id: call.call_id.clone(),
             name: call.name.clone(),
-            digest: digest.clone(),
+            digest,
             expires_at_ms,
-            reason: None,
+            reason,
         });
-        let timer = Timer::Approval { approval_id: approval_id.clone() };
-        self.effect(Effect::SetTimer { after_ms, timer });
-        CallStatus::Waiting { approval_id, digest, expires_at_ms }
+        self.effect(Effect::SetTimer { after_ms, timer: Timer::Approval { approval_id } });
     }
 
-    fn refuse(&mut self, call: &ToolCall, result: String, denied: Option<Denied>) -> CallStatus {
+    fn refuse(&mut self, call: &ToolCall, result: String, denied: Option<Denied>) {
         let outcome = ToolOutcome { result, denied, ..ToolOutcome::default() };
         self.event(Body::ToolFinished { call_id: call.call_id.clone(), outcome });
-        CallStatus::Done
     }
 
-    /// Does the next thing: the first open call if it may run, the next model call if none is open.
-    pub(super) fn advance<'c>(
-        &mut self,
-        turn: &Turn,
-        usage: Usage,
-        calls: impl Iterator<Item = (&'c ToolCall, &'c CallStatus)>,
-    ) {
-        for (call, status) in calls {
-            match status {
-                CallStatus::Done => {}
-                CallStatus::Waiting { .. } | CallStatus::Running(_) => return,
-                CallStatus::Ready if self.paused => return,
-                CallStatus::Ready => return self.start_call(call),
+    /// Does what is due, if anything is: the next turn, the first open call, the next request.
+    fn proceed(&mut self) {
+        if self.paused || self.state.closed {
+            return;
+        }
+        let Some(turn) = &self.state.turn else {
+            if let Some(next) = self.state.queue.front() {
+                self.start_turn(next.turn);
+            }
+            return;
+        };
+        match turn.phase {
+            Phase::Asking { step, attempt } => self.ask(turn, step, attempt),
+            Phase::Tools => match turn.calls.iter().find(|c| c.status != CallStatus::Done) {
+                Some(Call { call, status: CallStatus::Ready { granted } }) => self.start_call(turn, call, *granted),
+                Some(_) => {}
+                None if turn.calls.is_empty() => self.finish_turn(turn, TurnReason::Completed, None),
+                None => self.ask(turn, turn.step + 1, 1),
+            },
+            Phase::Model { .. } | Phase::Backoff { .. } => {}
+        }
+    }
+
+    fn start_call(&mut self, turn: &Turn, call: &ToolCall, granted: bool) {
+        // A tool that left the registry between request and run is refused by the runner; `once` is the safe class.
+        let decl = self.rules.tools.iter().find(|t| t.name == call.name);
+        let (effect, tags) = decl.map_or((EffectClass::Once, Tags::default()), |t| (t.effect, t.tags));
+        // Looked at now and not with the others: what a call before it in the same answer has brought in counts.
+        if tags.egress && self.state.seen.private && self.state.seen.untrusted && !granted {
+            let digest = digest(call);
+            if !self.state.grants.contains(&digest) {
+                return self.request(call, digest, Some("egress".to_owned()));
             }
         }
-        let steps_max = turn.steps_max.unwrap_or(u64::MAX).min(self.rules.limits.steps_max);
-        if turn.step >= steps_max {
-            let detail = format!("steps_max: the model was asked {steps_max} times in this turn");
-            return self.finish_turn(turn, usage, TurnReason::Limit, Some(&detail));
+        let more = Spent { tool_calls: 1, ..Spent::default() };
+        if let Some(detail) = self.rules.budgets.refusal(self.state, &self.today, &more) {
+            return self.abort_turn(turn, TurnReason::Limit, Some(&detail), "limit");
         }
-        if !self.paused {
-            self.ask_model(turn.turn, turn.step + 1, 1);
-        }
-    }
-
-    fn start_call(&mut self, call: &ToolCall) {
-        // A tool that left the registry between request and run is refused by the runner; `once` is the safe class.
-        let effect = self.rules.tools.iter().find(|t| t.name == call.name).map(|t| t.effect);
         self.event(Body::ToolStarted {
             call_id: call.call_id.clone(),
             name: call.name.clone(),
             arguments: call.arguments.clone(),
-            effect: effect.unwrap_or(crate::tool::EffectClass::Once),
+            effect,
             sandbox: self.rules.sandbox.clone(),
-            tags: crate::tool::Tags::default(),
+            tags,
         });
         self.effect(Effect::RunTool { call: call.clone() });
     }
 
-    /// [`Draft::advance`] over the state's calls, with one of them in another status.
-    fn advance_with(&mut self, turn: &Turn, call_id: &str, status: &CallStatus) {
-        let calls = turn.calls.iter().map(|c| (&c.call, if c.call.call_id == call_id { status } else { &c.status }));
-        self.advance(turn, turn.usage, calls);
-    }
-
-    fn failed(&mut self, asked: (u64, u64, u64), kind: FailureKind, detail: &str, retry_after_ms: Option<u64>) {
-        let Some(turn) = self.asked(asked).cloned() else { return };
-        let attempt = asked.2;
-        let again = kind.is_retryable() && attempt < self.rules.limits.attempts_max;
-        let pause = retry_after_ms.unwrap_or_else(|| self.backoff(kind, attempt)).min(RETRY_AFTER_MS_MAX);
-        self.event(Body::ModelFailed {
-            turn: turn.turn,
-            step: turn.step,
-            attempt,
-            kind,
-            detail: clip(detail, DETAIL_BYTES_MAX).to_owned(),
-            retry_at_ms: again.then(|| self.at_ms.saturating_add(pause)),
-            usage: Usage::default(),
-            context_tokens: None,
-            duration_ms: 0,
-        });
-        if again {
-            let timer = Timer::Retry { turn: turn.turn, step: turn.step, attempt };
-            self.effect(Effect::SetTimer { after_ms: pause, timer });
-        } else {
-            self.finish_turn(&turn, turn.usage, TurnReason::Failed, Some(detail));
-        }
-    }
-
-    /// Doubles with each attempt. Spread over a quarter by the time of day, which differs between sessions enough.
-    fn backoff(&self, kind: FailureKind, attempt: u64) -> u64 {
-        let first = if kind == FailureKind::Overloaded { BACKOFF_BUSY_MS } else { BACKOFF_MS };
-        let base = first.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(BACKOFF_MS_MAX);
-        base - (self.at_ms.wrapping_mul(0x9E37_79B9) >> 8) % (base / 4 + 1)
-    }
-
     fn tool_done(&mut self, call_id: String, outcome: ToolOutcome) {
-        let Some(turn) = self.state.turn.clone() else { return };
-        let running = |c: &&super::Call| c.call.call_id == call_id && matches!(c.status, CallStatus::Running(_));
-        if self.paused || !turn.calls.iter().any(|c| running(&c)) {
-            return;
+        let calls = self.state.turn.iter().flat_map(|t| &t.calls);
+        let running = |c: &Call| c.call.call_id == call_id && matches!(c.status, CallStatus::Running(_));
+        if !self.paused && calls.into_iter().any(running) {
+            self.event(Body::ToolFinished { call_id, outcome });
         }
-        self.event(Body::ToolFinished { call_id: call_id.clone(), outcome });
-        self.advance_with(&turn, &call_id, &CallStatus::Done);
     }
 
     fn decided(&mut self, approval_id: String, decision: Decision, scope: Scope, by: String) -> Result<(), Rejection> {
-        let turn = self.state.turn.clone().ok_or(Rejection::NoSuchApproval)?;
+        let turn = self.state.turn.as_ref().ok_or(Rejection::NoSuchApproval)?;
         let call = turn.calls.iter().find(|c| c.status.approval_id() == Some(&approval_id));
         let call = &call.ok_or(Rejection::NoSuchApproval)?.call;
         let call_id = call.call_id.clone();
@@ -395,18 +399,13 @@ impl Draft<'_> {
             self.effect(Effect::AllowAlways { call: call.clone() });
         }
         self.event(Body::ApprovalDecided { approval_id: approval_id.clone(), decision, scope, by });
-        let status = match decision {
-            Decision::Grant => CallStatus::Ready,
-            Decision::Deny => {
-                let result = if expired { "nobody approved this in time" } else { "the user did not approve this" };
-                let hint = "do not ask for the same call again; find another way or ask the user".to_owned();
-                let denied = Denied { kind: "approval".to_owned(), what: approval_id, hint };
-                let outcome = ToolOutcome { result: result.to_owned(), denied: Some(denied), ..ToolOutcome::default() };
-                self.event(Body::ToolFinished { call_id: call_id.clone(), outcome });
-                CallStatus::Done
-            }
-        };
-        self.advance_with(&turn, &call_id, &status);
+        if decision == Decision::Deny {
+            let result = if expired { "nobody approved this in time" } else { "the user did not approve this" };
+            let hint = "do not ask for the same call again; find another way or ask the user".to_owned();
+            let denied = Denied { kind: "approval".to_owned(), what: approval_id, hint };
+            let outcome = ToolOutcome { result: result.to_owned(), denied: Some(denied), ..ToolOutcome::default() };
+            self.event(Body::ToolFinished { call_id, outcome });
+        }
         Ok(())
     }
 
@@ -416,7 +415,7 @@ impl Draft<'_> {
             Timer::Retry { turn: number, step, attempt } => {
                 let due = matches!(turn.phase, Phase::Backoff { attempt: a, .. } if a == attempt);
                 if due && turn.turn == number && turn.step == step && !self.paused {
-                    self.ask_model(number, step, attempt + 1);
+                    self.ask(&turn, step, attempt + 1);
                 }
             }
             Timer::TurnLimit { turn: number } if turn.turn == number && !turn.is_waiting() && !self.paused => {
@@ -427,6 +426,13 @@ impl Draft<'_> {
             // A person's thinking time does not count: another full span begins.
             Timer::TurnLimit { turn: number } if turn.turn == number => self.arm_turn_limit(number),
             Timer::TurnLimit { .. } => {}
+            Timer::Online { turn: number } if turn.turn == number && self.state.offline_until_ms.is_some() => {
+                self.effect(Effect::Reach { turn: number });
+            }
+            Timer::Offline { turn: number } if turn.turn == number && self.state.offline_until_ms.is_some() => {
+                self.given_up(&turn);
+            }
+            Timer::Online { .. } | Timer::Offline { .. } => {}
             Timer::Approval { approval_id } => {
                 // Open still, or there is nothing to do.
                 let _ = self.decided(approval_id, Decision::Deny, Scope::Once, EXPIRY.to_owned());
@@ -446,7 +452,7 @@ fn valid_arguments(text: &str) -> String {
 }
 
 /// The longest prefix of at most `max` bytes that ends at a character.
-fn clip(text: &str, max: usize) -> &str {
+pub(super) fn clip(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -1,33 +1,42 @@
-//! The part of the conversation that a model may still be shown: a bounded window over the log, oldest first.
+//! The part of the conversation that a model is shown: what the log says since the last compaction, oldest first.
 //!
 //! Invariants: every call of an assistant message is followed by its results before anything else is appended (the
-//! machine asks the model only when all calls have one), trimming never parts a call from its result, and the window
-//! is the same for live and replay because its size is a constant.
+//! machine asks the model only when all calls have one), no cut parts a call from its result or takes the message that the
+//! newest turn answers, and the window is the same for live and replay, because it is cut by events and by a constant.
 
 use crate::message::Message;
+use alloc::borrow::ToOwned;
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 /// Most bytes kept in memory for a session: about 64,000 tokens, above any context window of a small machine.
 /// The log keeps everything.
 pub const HISTORY_BYTES_MAX: usize = 256 * 1024;
 /// What the window is cut back to once it is full, so that not every message has to look for what to drop.
 const HISTORY_BYTES_KEPT: usize = HISTORY_BYTES_MAX / 4 * 3;
+/// Bytes that each result of a tool may keep when nothing else is left to be cut, tried in this order.
+const SQUEEZED: [usize; 3] = [4096, 1024, 256];
 
 /// The window.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
     items: VecDeque<(u64, Message)>,
     weight: usize,
+    /// Event that put the newest turn's first message here.
+    turn: u64,
 }
 
-/// What is kept of a window: everything from `start` on but `gap`, and its weight.
-struct Kept {
-    start: usize,
-    gap: Range<usize>,
-    weight: usize,
+/// A place where the window can be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Everything up to this event goes, but for the message that the newest turn answers.
+    pub through_seq: u64,
+    /// Weight of what goes.
+    pub goes: usize,
+    /// Weight of what stays.
+    pub stays: usize,
 }
 
 impl History {
@@ -35,30 +44,115 @@ impl History {
     pub(super) fn push(&mut self, seq: u64, message: Message) {
         self.weight += message.weight();
         self.items.push_back((seq, message));
-        if self.weight > HISTORY_BYTES_MAX {
-            let Kept { start, gap, weight } = self.fit(HISTORY_BYTES_KEPT);
-            self.items.drain(gap);
-            self.items.drain(..start);
-            self.weight = weight;
+        if self.weight > HISTORY_BYTES_MAX
+            && let Some(cut) = self.cut(HISTORY_BYTES_KEPT)
+        {
+            self.compact(cut.through_seq, String::new());
         }
     }
 
-    /// Replaces everything up to `seq` by `summary`.
+    /// The same for the first message of a turn.
+    pub(super) fn push_turn(&mut self, seq: u64, content: String) {
+        self.turn = seq;
+        self.push(seq, Message::User { content });
+    }
+
+    /// Takes everything up to `seq` away, but for the message that the newest turn answers, and puts `summary` in its
+    /// place, unless that is empty.
     pub(super) fn compact(&mut self, seq: u64, summary: String) {
-        let replaced = self.items.iter().position(|(at, _)| *at > seq).unwrap_or(self.items.len());
-        self.items.drain(..replaced);
-        self.items.push_front((seq, Message::User { content: summary }));
+        let turn = self.turn;
+        self.items.retain(|(at, _)| *at > seq || *at == turn);
+        if !summary.is_empty() {
+            self.items.push_front((seq, Message::User { content: summary }));
+        }
         self.weight = self.items.iter().map(|(_, m)| m.weight()).sum();
     }
 
-    /// The newest part of the window that fits `budget` bytes: whole turns are left out first, then the oldest steps of
-    /// the newest turn. Its first message is never left out, nor its last step, so a budget can be too small:
-    /// the second value is the weight of what is returned.
+    /// Bytes of all of it, with what a wire format wraps around them.
     #[must_use]
-    pub fn messages(&self, budget: usize) -> (Vec<Message>, usize) {
-        let Kept { start, gap, weight } = self.fit(budget);
-        let kept = self.items.iter().enumerate().skip(start).filter(|(at, _)| !gap.contains(at));
-        (kept.map(|(_, (_, message))| message.clone()).collect(), weight)
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Where to cut so that at most `target` bytes stay, or as little as can be; `None` if nothing can go. Whole turns go
+    /// first, then the oldest steps of the newest turn; its last step stays.
+    #[must_use]
+    pub fn cut(&self, target: usize) -> Option<Cut> {
+        let asked = self.items.iter().position(|(at, _)| *at == self.turn);
+        let kept = |at: usize| match asked {
+            Some(asked) if asked < at => self.items.get(asked).map_or(0, |(_, m)| m.weight()),
+            _ => 0,
+        };
+        // From the end: what stays grows with every place, the best is the furthest that still fits.
+        let (mut stays, mut best) = (0, None);
+        for (at, (_, message)) in self.items.iter().enumerate().rev() {
+            stays += message.weight();
+            // Older turns go whole: what stays begins with a message of the user.
+            let step = matches!(message, Message::Assistant { .. }) && asked.is_some_and(|asked| asked < at);
+            if !step && !matches!(message, Message::User { .. }) {
+                continue;
+            }
+            let all = stays + kept(at);
+            if best.is_some() && all > target {
+                break;
+            }
+            best = Some((at, all));
+        }
+        let (at, stays) = best?;
+        // Not the last of them: the message of the newest turn may stand behind a summary that is younger.
+        let through_seq = self.items.iter().take(at).map(|(seq, _)| *seq).max()?;
+        let goes = self.weight.saturating_sub(stays);
+        (goes > 0).then_some(Cut { through_seq, goes, stays })
+    }
+
+    /// Least bytes that it can be shown in without a cut: with the results of tools squeezed.
+    #[must_use]
+    pub fn least(&self) -> usize {
+        self.squeezed(SQUEEZED[SQUEEZED.len() - 1])
+    }
+
+    fn squeezed(&self, cap: usize) -> usize {
+        let over = self.items.iter().filter_map(|(_, m)| match m {
+            // The mark that takes the place of what is left out counts too.
+            Message::Tool { content, .. } => content.len().checked_sub(cap + MARK_BYTES),
+            _ => None,
+        });
+        self.weight.saturating_sub(over.sum())
+    }
+
+    /// The messages, as they are sent: in at most `budget` bytes if squeezing the results of tools is enough for that, and
+    /// what one side said in a row as one message.
+    #[must_use]
+    pub fn messages(&self, budget: usize) -> Vec<Message> {
+        let fits = |cap: &&usize| self.squeezed(**cap) <= budget;
+        let cap = match self.weight <= budget {
+            true => usize::MAX,
+            false => *SQUEEZED.iter().find(fits).unwrap_or(&SQUEEZED[SQUEEZED.len() - 1]),
+        };
+        self.joined(u64::MAX, cap)
+    }
+
+    /// What goes with a cut through `seq`, as it is sent to be summed up.
+    pub(super) fn before(&self, seq: u64) -> Vec<Message> {
+        self.joined(seq, usize::MAX)
+    }
+
+    fn joined(&self, through: u64, cap: usize) -> Vec<Message> {
+        let mut out: Vec<Message> = Vec::with_capacity(self.items.len());
+        for (_, message) in self.items.iter().take_while(|(at, _)| *at <= through) {
+            match (out.last_mut(), message) {
+                (Some(Message::User { content }), Message::User { content: more }) => {
+                    content.push_str("\n\n");
+                    content.push_str(more);
+                }
+                (_, Message::Tool { call_id, name, content }) if content.len() > cap.saturating_add(MARK_BYTES) => {
+                    let content = head_and_tail(content, cap);
+                    out.push(Message::Tool { call_id: call_id.clone(), name: name.clone(), content });
+                }
+                _ => out.push(message.clone()),
+            }
+        }
+        out
     }
 
     /// Text of the newest assistant message.
@@ -69,46 +163,24 @@ impl History {
             _ => None,
         })
     }
+}
 
-    /// Finds what of the window fits `budget`, from the newest message back. A turn begins with a message of the user, a
-    /// step with one of the assistant; what stands before the first turn belongs to it.
-    fn fit(&self, budget: usize) -> Kept {
-        let all = Kept { start: 0, gap: 0..0, weight: self.weight };
-        if self.weight <= budget {
-            return all;
-        }
-        let (mut weight, mut newest) = (0, None);
-        // The start of the oldest turn that fits, with the weight from there on.
-        let mut fits = None;
-        for (at, (_, message)) in self.items.iter().enumerate().rev() {
-            weight += message.weight();
-            if matches!(message, Message::User { .. }) {
-                newest.get_or_insert((at, weight));
-                if weight > budget {
-                    break;
-                }
-                fits = Some((at, weight));
-            }
-        }
-        match (fits, newest) {
-            (Some((start, weight)), _) => Kept { start, gap: 0..0, weight },
-            (None, Some((start, weight))) => self.fit_steps(start, weight, budget),
-            (None, None) => all,
-        }
-    }
+/// Most bytes of the mark in [`head_and_tail`].
+const MARK_BYTES: usize = 64;
 
-    /// The same within the newest turn, which begins at `start` and weighs too much.
-    fn fit_steps(&self, start: usize, mut weight: usize, budget: usize) -> Kept {
-        let is_step = |at: &usize| matches!(self.items[*at].1, Message::Assistant { .. });
-        let mut steps = (start..self.items.len()).filter(is_step).peekable();
-        let first = steps.peek().copied().unwrap_or(self.items.len());
-        let mut end = first;
-        while let (Some(step), Some(next)) = (steps.next(), steps.peek().copied())
-            && weight > budget
-        {
-            weight -= self.items.range(step..next).map(|(_, m)| m.weight()).sum::<usize>();
-            end = next;
-        }
-        Kept { start, gap: first..end, weight }
+/// The first and the last part of a text, `cap` bytes together, with a mark between them.
+fn head_and_tail(text: &str, cap: usize) -> String {
+    let mut head = cap / 2;
+    while !text.is_char_boundary(head) {
+        head -= 1;
     }
+    let mut tail = text.len() - cap / 2;
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    let (first, last) = (text.get(..head).unwrap_or_default(), text.get(tail..).unwrap_or_default());
+    let mut out = first.to_owned();
+    out.push_str(&format!("\n[{} bytes left out]\n", tail - head));
+    out.push_str(last);
+    out
 }

@@ -177,6 +177,15 @@ pub enum InputKind {
         /// Who.
         by: String,
     },
+    /// Somebody has looked whether a provider can be reached.
+    Reached {
+        /// Turn that is parked.
+        turn: u64,
+        /// True if one of the agent's can be.
+        back: bool,
+    },
+    /// Nothing came in: whatever is due is done. [`super::step`] gives it after every other input.
+    Proceed,
     /// A timer went off.
     Timer(Timer),
     /// The log was opened; `dropped_bytes` of a torn tail were saved as `saved_as`.
@@ -222,6 +231,16 @@ pub enum Timer {
         /// Turn.
         turn: u64,
     },
+    /// Look whether a provider can be reached again.
+    Online {
+        /// Turn that is parked.
+        turn: u64,
+    },
+    /// The turn was parked for as long as it may be.
+    Offline {
+        /// Turn.
+        turn: u64,
+    },
     /// The approval request has had its time.
     Approval {
         /// The request.
@@ -252,6 +271,11 @@ pub enum Effect {
         after_ms: u64,
         /// What comes back.
         timer: Timer,
+    },
+    /// Look whether one of the agent's providers can be reached, and say so by [`InputKind::Reached`].
+    Reach {
+        /// Turn that is parked.
+        turn: u64,
     },
     /// Stop whatever runs for the turn; nobody waits for it any more.
     StopWork,

@@ -8,20 +8,24 @@
 //!
 //! Absent: clocks (time comes with the input), ids (derived from turn, step and position), I/O.
 
+mod ask;
 mod budget;
 mod decide;
+mod fail;
 mod history;
 mod input;
 mod recover;
 mod state;
 
+pub use ask::{Fit, messages, place};
 pub use budget::{Budget, Budgets, DAY_MS, Meter, Price, Spent};
-pub use decide::decide;
-pub use history::{HISTORY_BYTES_MAX, History};
+pub use decide::{Stepped, decide, step};
+pub use history::{Cut, HISTORY_BYTES_MAX, History};
 pub use input::{Accepted, Compaction, Decided, Effect, Input, InputKind, Limits, Model, Rejection, Rules, Timer};
 pub use recover::CRASHES_MAX;
 pub use state::{
-    Call, CallStatus, FINISHED_MAX, Finished, GRANTS_MAX, KEYS_MAX, Key, Phase, Queued, State, Turn, digest,
+    Call, CallStatus, FINISHED_MAX, Finished, GRANTS_MAX, KEYS_MAX, Key, Learned, OFFLINE, Phase, Queued, Repeat,
+    State, Turn, digest,
 };
 
 #[cfg(test)]

@@ -27,6 +27,11 @@ impl Draft<'_> {
             self.event(Body::SessionRecovered { reason, dropped_bytes, saved_as, turn, crashes });
         }
         let stopped = self.paused;
+        if let (Some(turn), Some(until_ms)) = (&turn, self.state.offline_until_ms) {
+            // Parked: it stays so until a provider is back. Never longer than was planned, whatever the wall clock says.
+            let planned = until_ms.saturating_sub(self.state.last_at_ms);
+            return self.watch(turn.turn, until_ms.saturating_sub(self.at_ms).min(planned));
+        }
         if turn.is_some() && core::mem::replace(&mut self.paused, false) {
             self.event(Body::SessionResumed { reason: "opened".to_owned() });
         }
@@ -45,12 +50,6 @@ impl Draft<'_> {
                     "crash"
                 },
             ),
-            // Only a log cut between two lines of one commit gets here.
-            None if !self.state.closed && !self.paused => {
-                if let Some(next) = self.state.queue.front() {
-                    self.start_turn(next.turn);
-                }
-            }
             None => {}
         }
     }
@@ -59,8 +58,8 @@ impl Draft<'_> {
     pub(super) fn resume(&mut self, turn: &Turn, why: &str) {
         self.arm_turn_limit(turn.turn);
         match turn.phase {
-            Phase::Starting => self.ask_model(turn.turn, 1, 1),
-            Phase::Model { attempt } => self.ask_model(turn.turn, turn.step, attempt + 1),
+            Phase::Asking { .. } => {}
+            Phase::Model { attempt, .. } => self.ask(turn, turn.step, attempt + 1),
             Phase::Backoff { attempt, until_ms } => {
                 // The wall clock may have jumped either way while we were gone: never wait longer than was planned.
                 let planned = until_ms.saturating_sub(self.state.last_at_ms);
@@ -68,38 +67,26 @@ impl Draft<'_> {
                 let timer = Timer::Retry { turn: turn.turn, step: turn.step, attempt };
                 self.effect(Effect::SetTimer { after_ms, timer });
             }
-            Phase::Tools if turn.calls.is_empty() => {
-                // `model_responded` without calls, and the turn's end was cut off.
-                self.finish_turn(turn, turn.usage, TurnReason::Completed, None);
-            }
             Phase::Tools => self.resume_calls(turn, why),
         }
     }
 
     fn resume_calls(&mut self, turn: &Turn, why: &str) {
-        let mut statuses = alloc::vec::Vec::with_capacity(turn.calls.len());
         for call in &turn.calls {
-            let status = match &call.status {
+            match &call.status {
                 CallStatus::Running(EffectClass::Once) => {
                     let call_id = call.call.call_id.clone();
                     self.event(Body::ToolInterrupted { call_id, reason: why.to_owned() });
-                    CallStatus::Done
                 }
-                CallStatus::Running(effect) => {
-                    // Its `tool_started` is in the log, and `session_recovered` says why it runs again.
-                    self.effect(Effect::RunTool { call: call.call.clone() });
-                    CallStatus::Running(*effect)
-                }
+                // Its `tool_started` is in the log, and `session_recovered` says why it runs again.
+                CallStatus::Running(_) => self.effect(Effect::RunTool { call: call.call.clone() }),
                 CallStatus::Waiting { approval_id, expires_at_ms, .. } => {
                     let after_ms = expires_at_ms.saturating_sub(self.at_ms).min(self.rules.limits.approval_ms_max);
                     let timer = Timer::Approval { approval_id: approval_id.clone() };
                     self.effect(Effect::SetTimer { after_ms, timer });
-                    call.status.clone()
                 }
-                other => other.clone(),
-            };
-            statuses.push(status);
+                CallStatus::Ready { .. } | CallStatus::Done => {}
+            }
         }
-        self.advance(turn, turn.usage, turn.calls.iter().map(|c| &c.call).zip(&statuses));
     }
 }

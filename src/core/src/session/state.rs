@@ -3,10 +3,10 @@
 use super::budget::{Meter, Spent};
 use super::history::History;
 use crate::crc::crc32c;
-use crate::event::{Body, Decision, Denied, Event, Scope, ToolOutcome, TurnReason, Usage};
+use crate::event::{Body, Decision, Denied, Event, FailureKind, Scope, ToolOutcome, TurnReason, Usage};
 use crate::json::ObjectWriter;
-use crate::message::Message;
-use crate::tool::{EffectClass, ToolCall};
+use crate::message::{Blocks, Message};
+use crate::tool::{EffectClass, Tags, ToolCall};
 use alloc::borrow::ToOwned;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -19,6 +19,12 @@ pub const KEYS_MAX: usize = 256;
 pub const FINISHED_MAX: usize = 16;
 /// Approvals of scope `session` kept; beyond, the oldest has to be asked for again.
 pub const GRANTS_MAX: usize = 128;
+/// Different calls of a turn that are watched for repetition; whoever goes round in a wider circle has other limits.
+pub const REPEATS_WATCHED_MAX: usize = 16;
+/// Most that an estimate of tokens is corrected by, in thousandths.
+const PERMILLE_MAX: u64 = 3000;
+/// Reason of a pause because no model can be reached.
+pub const OFFLINE: &str = "offline";
 
 /// A message that waits for its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +43,10 @@ pub struct Queued {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallStatus {
     /// May run when those before it are done.
-    Ready,
+    Ready {
+        /// True if somebody allowed exactly this call.
+        granted: bool,
+    },
     /// Waits for somebody's word.
     Waiting {
         /// The request.
@@ -65,12 +74,19 @@ pub struct Call {
 /// What the running turn waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// Between `turn_started` and its first `model_requested`: only ever seen inside one commit.
-    Starting,
+    /// Nothing: the model is about to be asked. Only ever seen inside one commit, and while no model can be reached.
+    Asking {
+        /// Step of that request.
+        step: u64,
+        /// Attempt of that request.
+        attempt: u64,
+    },
     /// The model.
     Model {
         /// Attempt within the step, from 1.
         attempt: u64,
+        /// True if it was asked for a summary.
+        summary: bool,
     },
     /// The time to ask the model again.
     Backoff {
@@ -102,6 +118,44 @@ pub struct Turn {
     pub answered: bool,
     /// What the session had spent before.
     pub spent_before: Spent,
+    /// Provider and model that is asked, or will be; empty for the agent's own.
+    pub asked: (String, String),
+    /// Tokens that the last prompt was taken for.
+    pub estimate: u64,
+    /// Failures of that model since it last answered.
+    pub tries: u64,
+    /// Answers with a malformed call since the last good one.
+    pub bad_calls: u64,
+    /// Requests that were too long for the model.
+    pub too_long: u64,
+    /// How often it was parked since a model last answered.
+    pub parks: u64,
+    /// Last step before which a summary was asked for; 0 for none.
+    pub summary_step: u64,
+    /// Calls that came back, with their results, oldest first.
+    pub repeats: VecDeque<Repeat>,
+}
+
+/// A call that came back with a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeat {
+    /// Checksum of call and result.
+    pub crc: u32,
+    /// Tool name.
+    pub name: String,
+    /// How often in the turn.
+    pub count: u64,
+}
+
+/// What was learned of a model, from what it counted and refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// Model name.
+    pub model: String,
+    /// Thousandths by which its tokens outnumber our estimate; never below 1000.
+    pub permille: u64,
+    /// Its real window in tokens, if a failure told it.
+    pub context_tokens: Option<u64>,
 }
 
 /// A turn that came to rest.
@@ -151,6 +205,8 @@ pub struct State {
     pub closed: bool,
     /// Starts no turns, and why.
     pub paused: Option<String>,
+    /// If that is because no model can be reached: when one is to be tried again at the earliest.
+    pub offline_until_ms: Option<u64>,
     /// Turn numbers given out.
     pub turns: u64,
     /// What a model may be shown.
@@ -169,6 +225,10 @@ pub struct State {
     pub keys: VecDeque<Key>,
     /// Ended turns, oldest first.
     pub finished: VecDeque<Finished>,
+    /// Tags of all tools that were started.
+    pub seen: Tags,
+    /// What was learned of the model that was asked last.
+    pub learned: Learned,
     /// Digests granted for the session.
     pub grants: VecDeque<String>,
     /// Crashes in a row without progress in the running turn.
@@ -235,26 +295,64 @@ impl State {
                 let (content, steps_max) = (content.clone(), *steps_max);
                 self.queue.push_back(Queued { turn: *turn, seq: event.seq, content, steps_max });
             }
-            Body::TurnStarted { turn } => self.start_turn(*turn),
+            Body::TurnStarted { turn } => self.start_turn(event.seq, *turn),
             Body::TurnFinished { turn, reason, detail, usage } => self.finish_turn(*turn, *reason, detail, *usage),
             Body::SessionRecovered { crashes, turn: Some(_), .. } => self.crashes = *crashes,
-            Body::SessionCompacted { through_seq, summary, .. } => self.history.compact(*through_seq, summary.clone()),
-            Body::SessionPaused { reason, .. } => self.paused = Some(reason.clone()),
-            Body::SessionResumed { .. } => self.paused = None,
+            Body::SessionCompacted { through_seq, summary, usage, .. } => {
+                self.usage.add(usage);
+                if let Some(turn) = &mut self.turn {
+                    turn.usage.add(usage);
+                }
+                self.history.compact(*through_seq, summary.clone());
+                // Asked for before, or in the way of the next request: that comes now.
+                if let Some(turn) = self.turn.as_mut().filter(|t| !matches!(t.phase, Phase::Tools)) {
+                    turn.ask_again();
+                }
+            }
+            Body::SessionPaused { reason, retry_at_ms } => self.pause(reason, *retry_at_ms),
+            Body::SessionResumed { .. } => (self.paused, self.offline_until_ms) = (None, None),
             Body::SessionClosed { .. } => self.closed = true,
             Body::SessionRecovered { .. } | Body::Unknown { .. } => {}
             body => self.apply_to_turn(event.seq, body),
         }
     }
 
-    fn start_turn(&mut self, turn: u64) {
+    fn start_turn(&mut self, seq: u64, turn: u64) {
         let Some(at) = self.queue.iter().position(|q| q.turn == turn) else { return };
-        let Some(Queued { seq, content, steps_max, .. }) = self.queue.remove(at) else { return };
-        self.history.push(seq, Message::User { content });
+        let Some(Queued { content, steps_max, .. }) = self.queue.remove(at) else { return };
+        self.history.push_turn(seq, content);
         self.crashes = 0;
-        let (phase, calls, usage) = (Phase::Starting, Vec::new(), Usage::default());
-        let spent_before = self.meter.spent();
-        self.turn = Some(Turn { turn, step: 0, steps_max, phase, calls, usage, answered: false, spent_before });
+        self.turn = Some(Turn {
+            turn,
+            step: 0,
+            steps_max,
+            phase: Phase::Asking { step: 1, attempt: 1 },
+            calls: Vec::new(),
+            usage: Usage::default(),
+            answered: false,
+            spent_before: self.meter.spent(),
+            asked: Default::default(),
+            estimate: 0,
+            tries: 0,
+            bad_calls: 0,
+            too_long: 0,
+            parks: 0,
+            summary_step: 0,
+            repeats: VecDeque::new(),
+        });
+    }
+
+    fn pause(&mut self, reason: &str, retry_at_ms: Option<u64>) {
+        self.paused = Some(reason.to_owned());
+        self.offline_until_ms = None;
+        if reason == OFFLINE {
+            self.offline_until_ms = Some(retry_at_ms.unwrap_or(self.last_at_ms));
+            if let Some(turn) = &mut self.turn {
+                turn.ask_again();
+                turn.tries = 0;
+                turn.parks += 1;
+            }
+        }
     }
 
     fn finish_turn(&mut self, turn: u64, reason: TurnReason, detail: &Option<String>, usage: Usage) {
@@ -267,25 +365,26 @@ impl State {
     fn apply_to_turn(&mut self, seq: u64, body: &Body) {
         let Some(turn) = &mut self.turn else { return };
         match body {
-            Body::ModelRequested { step, attempt, .. } => {
+            Body::ModelRequested { step, attempt, provider, model, reserved, summary, .. } => {
                 turn.step = *step;
-                turn.phase = Phase::Model { attempt: *attempt };
+                turn.phase = Phase::Model { attempt: *attempt, summary: *summary };
                 turn.calls.clear();
+                turn.asked = (provider.clone(), model.clone());
+                turn.estimate = reserved.input_tokens;
+                if *summary {
+                    turn.summary_step = *step;
+                }
+                if self.learned.model != *model {
+                    self.learned = Learned { model: model.clone(), permille: 1000, context_tokens: None };
+                }
             }
-            Body::ModelFailed { attempt, retry_at_ms: Some(until_ms), .. } => {
-                turn.phase = Phase::Backoff { attempt: *attempt, until_ms: *until_ms };
+            Body::ModelSwitched { provider, model, .. } => {
+                turn.asked = (provider.clone(), model.clone());
+                turn.tries = 0;
+                turn.ask_again();
             }
-            Body::ModelResponded { text, thinking, tool_calls, usage, .. } => {
-                turn.phase = Phase::Tools;
-                turn.answered = true;
-                turn.calls = tool_calls.iter().map(|c| Call { call: c.clone(), status: CallStatus::Ready }).collect();
-                turn.usage.add(usage);
-                self.usage.add(usage);
-                self.context_tokens = usage.input_tokens + usage.output_tokens;
-                self.crashes = 0;
-                let (content, thinking, tool_calls) = (text.clone(), thinking.clone(), tool_calls.clone());
-                self.history.push(seq, Message::Assistant { content, thinking, blocks: None, tool_calls });
-            }
+            Body::ModelFailed { .. } => self.model_failed(seq, body),
+            Body::ModelResponded { .. } => self.model_responded(seq, body),
             Body::ApprovalRequested { approval_id, call_id, digest, expires_at_ms, .. } => {
                 if let Some(call) = turn.call_mut(call_id) {
                     let (approval_id, digest) = (approval_id.clone(), digest.clone());
@@ -298,17 +397,21 @@ impl State {
                     if *scope != Scope::Once {
                         push_bounded(&mut self.grants, digest(&call.call), GRANTS_MAX);
                     }
-                    call.status = CallStatus::Ready;
+                    call.status = CallStatus::Ready { granted: true };
                 }
             }
-            Body::ToolStarted { call_id, effect, .. } => {
+            Body::ToolStarted { call_id, effect, tags, .. } => {
                 if let Some(call) = turn.call_mut(call_id) {
                     call.status = CallStatus::Running(*effect);
+                    // From here on its results may be known, whatever becomes of it.
+                    self.seen.add(*tags);
                 }
             }
             Body::ToolFinished { call_id, outcome } => {
                 self.crashes = 0;
-                self.close_call(seq, call_id, result_text(outcome));
+                let text = result_text(outcome);
+                turn.repeat(call_id, &text);
+                self.close_call(seq, call_id, text);
             }
             Body::ToolInterrupted { call_id, reason } => {
                 let text = match reason.as_str() {
@@ -318,6 +421,62 @@ impl State {
                 self.close_call(seq, call_id, text);
             }
             _ => {}
+        }
+    }
+
+    fn model_responded(&mut self, seq: u64, body: &Body) {
+        let Body::ModelResponded { text, thinking, blocks, tool_calls, usage, .. } = body else { return };
+        let Some(turn) = &mut self.turn else { return };
+        turn.phase = Phase::Tools;
+        turn.answered = true;
+        let ready = |call: &ToolCall| Call { call: call.clone(), status: CallStatus::Ready { granted: false } };
+        turn.calls = tool_calls.iter().map(ready).collect();
+        (turn.tries, turn.bad_calls, turn.parks) = (0, 0, 0);
+        turn.usage.add(usage);
+        self.usage.add(usage);
+        self.context_tokens = usage.input_tokens + usage.output_tokens;
+        self.crashes = 0;
+        // What it counted against what we took it for. Only upwards: who counts less may not have counted its cache.
+        if turn.estimate > 0 && usage.input_tokens > turn.estimate {
+            let permille = self.learned.permille.saturating_mul(usage.input_tokens) / turn.estimate;
+            self.learned.permille = permille.min(PERMILLE_MAX);
+        }
+        let blocks = blocks.as_ref().map(|json| {
+            let (provider, model) = turn.asked.clone();
+            Blocks { provider, model, json: json.clone() }
+        });
+        let (content, thinking, tool_calls) = (text.clone(), thinking.clone(), tool_calls.clone());
+        self.history.push(seq, Message::Assistant { content, thinking, blocks, tool_calls });
+    }
+
+    fn model_failed(&mut self, seq: u64, body: &Body) {
+        let Body::ModelFailed { attempt, kind, detail, retry_at_ms, usage, context_tokens, .. } = body else { return };
+        let Some(turn) = &mut self.turn else { return };
+        self.usage.add(usage);
+        turn.usage.add(usage);
+        turn.tries += 1;
+        let Some(until_ms) = *retry_at_ms else { return };
+        match kind {
+            FailureKind::BadToolCall => {
+                turn.bad_calls += 1;
+                turn.ask_again();
+                let content = format!(
+                    "Your last answer could not be used: {detail}. Call a tool with a JSON object of arguments that fits \
+                     its schema, or answer in text."
+                );
+                self.history.push(seq, Message::User { content });
+            }
+            FailureKind::TooLong => {
+                turn.too_long += 1;
+                turn.ask_again();
+                match *context_tokens {
+                    Some(tokens) if self.learned.context_tokens.is_none_or(|known| tokens < known) => {
+                        self.learned.context_tokens = Some(tokens);
+                    }
+                    _ => self.learned.permille = (self.learned.permille * 13 / 10).min(PERMILLE_MAX),
+                }
+            }
+            _ => turn.phase = Phase::Backoff { attempt: *attempt, until_ms },
         }
     }
 
@@ -349,6 +508,34 @@ impl Turn {
             tool_calls: session.tool_calls.saturating_sub(before.tool_calls),
             ms: session.ms.saturating_sub(before.ms),
             cost_micros: session.cost_micros.saturating_sub(before.cost_micros),
+        }
+    }
+
+    /// The request under way came to nothing, or was not made: another one follows.
+    fn ask_again(&mut self) {
+        self.phase = match self.phase {
+            Phase::Asking { .. } => return,
+            Phase::Model { attempt, .. } | Phase::Backoff { attempt, .. } => {
+                Phase::Asking { step: self.step, attempt: attempt + 1 }
+            }
+            Phase::Tools => Phase::Asking { step: self.step + 1, attempt: 1 },
+        };
+    }
+
+    /// Notes that a call came back.
+    fn repeat(&mut self, call_id: &str, result: &str) {
+        let Some(call) = self.calls.iter().find(|c| c.call.call_id == call_id).map(|c| &c.call) else { return };
+        let mut crc = crate::crc::Crc32c::default();
+        for part in [&call.name, "\0", &call.arguments, "\0", result] {
+            crc = crc.update(part.as_bytes());
+        }
+        let crc = crc.value();
+        match self.repeats.iter_mut().find(|known| known.crc == crc) {
+            Some(known) => known.count += 1,
+            None => {
+                let repeat = Repeat { crc, name: call.name.clone(), count: 1 };
+                push_bounded(&mut self.repeats, repeat, REPEATS_WATCHED_MAX);
+            }
         }
     }
 

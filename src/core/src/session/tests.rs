@@ -1,3 +1,5 @@
+mod models;
+
 use super::*;
 use crate::event::*;
 use crate::message::{Message, Reply};
@@ -76,13 +78,21 @@ struct Bench {
     log: Vec<Event>,
     state: State,
     now: u64,
+    /// What all sessions have spent today.
+    today: Spent,
     effects: Vec<Effect>,
 }
 
 impl Bench {
     fn new(mode: Verdict) -> Self {
-        let mut bench =
-            Self { rules: rules(mode), log: Vec::new(), state: State::default(), now: 1_000_000, effects: Vec::new() };
+        let mut bench = Self {
+            rules: rules(mode),
+            log: Vec::new(),
+            state: State::default(),
+            now: 1_000_000,
+            today: Spent::default(),
+            effects: Vec::new(),
+        };
         let (session, agent) = ("s".to_owned(), "a".to_owned());
         bench.input(InputKind::Create { session, agent, title: None, parent: None }).expect("create");
         bench
@@ -90,14 +100,11 @@ impl Bench {
 
     fn input(&mut self, kind: InputKind) -> Result<Taken, Rejection> {
         self.now += 1;
-        let decided = decide(&self.state, &self.rules, Input { at_ms: self.now, today: Spent::default(), kind })?;
-        for body in &decided.events {
-            let event = Event { seq: self.state.last_seq + 1, at_ms: self.now, body: body.clone() };
-            self.state.apply(&event);
-            self.log.push(event);
-        }
-        self.effects.extend(decided.effects);
-        Ok(Taken { events: decided.events, accepted: decided.accepted })
+        let input = Input { at_ms: self.now, today: self.today, kind };
+        let stepped = step(&mut self.state, &self.rules, input)?;
+        self.effects.extend(stepped.effects);
+        self.log.extend_from_slice(&stepped.events);
+        Ok(Taken { events: stepped.events.into_iter().map(|e| e.body).collect(), accepted: stepped.accepted })
     }
 
     /// Kills the runtime: only the first `keep` events survive, and whatever was under way is lost.
@@ -231,7 +238,7 @@ fn several_calls_run_one_after_the_other() {
     assert_eq!(b.runs(), ["c1-1-1", "c1-1-3"]);
     b.tool_done("c1-1-3");
     assert_eq!(b.asked(), Some((1, 2, 1)));
-    assert_paired(&b.state.history.messages(usize::MAX).0);
+    assert_paired(&b.state.history.messages(usize::MAX));
 }
 
 #[test]
@@ -353,7 +360,7 @@ fn approvals_pause_the_turn_and_the_first_word_counts() {
     assert_eq!(b.input(decide("a1-1-1", Decision::Deny, Scope::Once)), Err(Rejection::NoSuchApproval));
     b.tool_done("c1-1-1");
     assert_eq!(b.asked(), Some((1, 2, 1)));
-    assert_paired(&b.state.history.messages(usize::MAX).0);
+    assert_paired(&b.state.history.messages(usize::MAX));
 }
 
 #[test]
@@ -402,7 +409,7 @@ fn a_refused_call_is_told_to_the_model_and_never_runs() {
     b.reply("", &["send"]);
     assert_eq!(b.last(3), ["model_responded", "tool_finished", "model_requested"]);
     assert!(b.runs().is_empty());
-    let (messages, _) = b.state.history.messages(usize::MAX);
+    let messages = b.state.history.messages(usize::MAX);
     assert!(matches!(messages.last(), Some(Message::Tool { content, .. }) if content.contains("\"denied\":true")));
 }
 
@@ -423,7 +430,7 @@ fn a_crash_settles_a_running_call_by_its_effect() {
         }
         b.reply("done", &[]);
         assert_eq!(reason(&b.state), Some(TurnReason::Completed));
-        assert_paired(&b.state.history.messages(usize::MAX).0);
+        assert_paired(&b.state.history.messages(usize::MAX));
     }
 }
 
@@ -563,11 +570,11 @@ fn an_answer_beyond_the_limits_is_a_failure_not_an_event() {
     let mut b = Bench::new(Verdict::Allow);
     b.say("hi");
     b.reply(&"x".repeat(super::decide::REPLY_BYTES_MAX + 1), &[]);
-    assert_eq!(b.last(1), ["model_failed"]);
+    assert_eq!(b.last(2), ["model_failed", "model_requested"]);
     let mut b = Bench::new(Verdict::Allow);
     b.say("hi");
     b.reply("", &["look"; super::decide::CALLS_MAX + 1]);
-    assert_eq!(b.last(1), ["model_failed"]);
+    assert_eq!(b.last(2), ["model_failed", "model_requested"]);
 }
 
 #[test]
@@ -581,11 +588,16 @@ fn history_is_bounded_and_never_parts_a_call_from_its_result() {
             b.reply(&big, &["look", "look"]);
             b.tool_done(&format!("c{turn}-{step}-1"));
             b.tool_done(&format!("c{turn}-{step}-2"));
-            let (messages, weight) = b.state.history.messages(usize::MAX);
-            assert!(weight <= HISTORY_BYTES_MAX + 50_000, "{weight}");
-            assert_paired(&messages);
-            let (messages, weight) = b.state.history.messages(100_000);
-            assert!(weight <= 100_000, "{weight}");
+            let weight = b.state.history.weight();
+            assert!(weight <= HISTORY_BYTES_MAX, "{weight}");
+            assert_paired(&b.state.history.messages(usize::MAX));
+            let mut shorter = b.state.history.clone();
+            if let Some(cut) = shorter.cut(130_000) {
+                shorter.compact(cut.through_seq, String::new());
+                assert_eq!((shorter.weight(), cut.goes), (cut.stays, weight - cut.stays));
+            }
+            assert!(shorter.weight() <= 130_000, "{}", shorter.weight());
+            let messages = shorter.messages(usize::MAX);
             assert_paired(&messages);
             assert!(matches!(messages.first(), Some(Message::User { .. })));
         }
@@ -620,7 +632,7 @@ fn whatever_happens_every_request_is_paired_and_once_is_once() {
             assert_eq!(replay(&b.log), b.state, "seed {seed}");
             for effect in core::mem::take(&mut b.effects) {
                 match &effect {
-                    Effect::CallModel { .. } => assert_paired(&b.state.history.messages(50_000).0),
+                    Effect::CallModel { .. } => assert_paired(&b.state.history.messages(50_000)),
                     Effect::RunTool { call } if call.name == "send" => {
                         let runs = once_runs.entry(call.call_id.clone()).or_default();
                         *runs += 1;
@@ -655,11 +667,11 @@ fn walk(b: &mut Bench, dice: &mut Dice) {
         (4, _) => InputKind::Pause { reason: "p".to_owned() },
         (5, _) => InputKind::Resume { reason: "r".to_owned() },
         (6, _) => InputKind::Timer(Timer::TurnLimit { turn: number }),
-        (7, Some(Phase::Model { attempt })) => {
+        (7, Some(Phase::Model { attempt, .. })) => {
             let (kind, detail) = (FailureKind::Timeout, "t".to_owned());
             failed((number, step, attempt), kind, detail, None)
         }
-        (_, Some(Phase::Model { attempt })) => {
+        (_, Some(Phase::Model { attempt, .. })) => {
             let calls = (0..dice.roll(4)).map(|n| ToolCall {
                 call_id: "x".to_owned(),
                 name: ["look", "put", "send", "none"][usize::try_from(dice.roll(4)).unwrap_or(0)].to_owned(),
