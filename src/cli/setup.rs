@@ -3,8 +3,9 @@
 use super::Failure;
 use crate::config::budgets::{self, Known};
 use crate::config::{self, Workspace, env, policy};
+use crate::provider::anthropic::Thinking;
 use crate::provider::config::{ProviderConfig, Transcript};
-use crate::provider::http::Timeouts;
+use crate::provider::http::{Settings, Timeouts};
 use crate::provider::{self, Provider};
 use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
 use crate::tool::{Registry, builtin};
@@ -270,17 +271,21 @@ fn declared_bytes(tool: &ToolDecl) -> u64 {
 }
 
 fn build_provider(endpoint: &config::Provider, base_url: Option<&str>) -> Result<Arc<dyn Provider>, String> {
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(endpoint.connect_seconds_max),
+        first_byte: Duration::from_secs(endpoint.first_byte_seconds_max),
+        idle: Duration::from_secs(endpoint.idle_seconds_max),
+    };
     let config = ProviderConfig {
         kind: endpoint.kind,
-        base_url: base_url.unwrap_or(&endpoint.base_url).to_owned(),
-        api_key: endpoint.api_key.clone(),
-        headers: endpoint.headers.clone(),
-        timeouts: Timeouts {
-            connect: Duration::from_secs(endpoint.connect_seconds_max),
-            first_byte: Duration::from_secs(endpoint.first_byte_seconds_max),
-            idle: Duration::from_secs(endpoint.idle_seconds_max),
+        http: Settings {
+            api_key: endpoint.api_key.clone(),
+            headers: endpoint.headers.clone(),
+            ..Settings::new(base_url.unwrap_or(&endpoint.base_url), timeouts)
         },
         keep_alive: endpoint.keep_alive.clone(),
+        preload: false,
+        thinking: Thinking::Unset,
         transcript: endpoint.file.clone().map(Transcript::File),
     };
     provider::config::build(&config).map_err(|error| error.to_string())
