@@ -7,6 +7,7 @@ mod change;
 mod export;
 mod import;
 mod log;
+mod prompt;
 mod repair;
 mod show;
 mod verify;
@@ -32,7 +33,12 @@ pub struct Subcommand {
 
 /// All of them.
 pub const SUBCOMMANDS: &[Subcommand] = &[
-    Subcommand { name: "show", usage: "show SESSION [--json]", summary: "the conversation", run: show::run },
+    Subcommand {
+        name: "show",
+        usage: "show SESSION [--json|--prompt]",
+        summary: "the conversation, or the next request",
+        run: show::run,
+    },
     Subcommand { name: "log", usage: "log SESSION [-f] [--json]", summary: "the events; -f follows", run: log::run },
     Subcommand { name: "cancel", usage: "cancel SESSION", summary: "end the running turn", run: change::cancel },
     Subcommand { name: "close", usage: "close SESSION", summary: "take no more messages", run: change::close },

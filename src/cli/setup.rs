@@ -3,11 +3,12 @@
 use super::Failure;
 use crate::config::budgets::{self, Known};
 use crate::config::{self, Workspace, env, policy};
+use crate::provider::anthropic::Thinking;
 use crate::provider::config::{ProviderConfig, Transcript};
-use crate::provider::http::Timeouts;
+use crate::provider::http::{Settings, Timeouts};
 use crate::provider::{self, Provider};
 use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
-use crate::tool::Registry;
+use crate::tool::{Registry, builtin};
 use duragent_core::agent::{ModelSpec, OnDisconnect};
 use duragent_core::event::SandboxReport;
 use duragent_core::policy::{Rule, argument};
@@ -170,7 +171,10 @@ fn agent(
         }
     };
     let environment = environment(workspace.config.sandbox.mode, &read.sandbox.env);
-    let tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
+    let mut tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
+    if !spec.skills.is_empty() {
+        tools.add(builtin::skill(spec.skills.clone()));
+    }
     let sandbox: Arc<dyn Sandbox> = match backend {
         Some(backend) if !spec.tools.is_empty() => {
             let told = |Unavailable { cause, remedy }| format!("{cause}; {remedy}");
@@ -192,7 +196,7 @@ fn agent(
         prefix_bytes: tools.decls().map(declared_bytes).sum::<u64>() + system.len() as u64,
         compaction: read.compaction,
         budgets: read.budgets,
-        tools: tools.decls().cloned().collect(),
+        tools: tools.decls().map(|decl| ToolDecl { tags: workspace.tags(read, &decl.name), ..decl.clone() }).collect(),
         policies: workspace.policy.iter().chain(&read.policy).cloned().collect(),
         workdir: workdir.to_string_lossy().into_owned(),
         sandbox: report,
@@ -267,17 +271,21 @@ fn declared_bytes(tool: &ToolDecl) -> u64 {
 }
 
 fn build_provider(endpoint: &config::Provider, base_url: Option<&str>) -> Result<Arc<dyn Provider>, String> {
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(endpoint.connect_seconds_max),
+        first_byte: Duration::from_secs(endpoint.first_byte_seconds_max),
+        idle: Duration::from_secs(endpoint.idle_seconds_max),
+    };
     let config = ProviderConfig {
         kind: endpoint.kind,
-        base_url: base_url.unwrap_or(&endpoint.base_url).to_owned(),
-        api_key: endpoint.api_key.clone(),
-        headers: endpoint.headers.clone(),
-        timeouts: Timeouts {
-            connect: Duration::from_secs(endpoint.connect_seconds_max),
-            first_byte: Duration::from_secs(endpoint.first_byte_seconds_max),
-            idle: Duration::from_secs(endpoint.idle_seconds_max),
+        http: Settings {
+            api_key: endpoint.api_key.clone(),
+            headers: endpoint.headers.clone(),
+            ..Settings::new(base_url.unwrap_or(&endpoint.base_url), timeouts)
         },
         keep_alive: endpoint.keep_alive.clone(),
+        preload: false,
+        thinking: Thinking::Unset,
         transcript: endpoint.file.clone().map(Transcript::File),
     };
     provider::config::build(&config).map_err(|error| error.to_string())

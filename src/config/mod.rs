@@ -10,6 +10,7 @@
 //! Absent: what is done with any of it. Nothing here opens a socket or looks at a session.
 
 mod agent;
+mod agents_md;
 pub mod budgets;
 pub mod check;
 pub mod env;
@@ -23,6 +24,7 @@ mod read;
 pub mod sandbox;
 mod secret_file;
 mod server;
+mod skills;
 mod types;
 mod yaml;
 

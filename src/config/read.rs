@@ -319,6 +319,21 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// `true` or `false`, if it is there.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        let node = self.get(key)?;
+        let value = match &node.kind {
+            Kind::Bool(value) => Some(*value),
+            Kind::Expanded(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        if value.is_none() {
+            self.wrong(key, node, "true or false");
+        }
+        value
+    }
+
     /// One of `words`, as an index into them.
     #[must_use]
     pub fn word(&self, key: &str, words: &[&str]) -> Option<usize> {

@@ -4,6 +4,7 @@
 use super::api::{Accepted, ApiError, Approval, Published, Summary, TurnResult};
 use super::ledger::{Ledger, Track};
 use super::oneshot::Giver;
+use super::prompt;
 use super::runner::Runner;
 use super::tally::{self, Tally};
 use super::views;
@@ -45,6 +46,8 @@ pub enum Command {
     Summary(Giver<Summary>),
     /// What it waits for.
     Approvals(Giver<Vec<Approval>>),
+    /// What its model would be asked now.
+    Prompt(Giver<String>),
     /// Leave memory if nothing is going on.
     Evict,
     /// Stop in good order; a running turn is paused and goes on after the next start.
@@ -294,6 +297,7 @@ impl Actor {
         match question {
             Command::Summary(reply) => reply.give(views::summary(&self.state)),
             Command::Approvals(reply) => reply.give(views::approvals(&self.state)),
+            Command::Prompt(reply) => reply.give(prompt::next_body(&self.runner.agent, &self.state, true)),
             Command::Wait { turn, reply } => {
                 if turn == 0 || turn > self.state.turns {
                     let error = ApiError::NotFound(format!("turn {turn} of session {:?}", self.state.id));

@@ -101,7 +101,9 @@ impl Track {
                 self.reserved = Some(*reserved);
                 false
             }
-            Body::ModelResponded { usage, .. } | Body::ModelFailed { usage, .. } => {
+            Body::ModelResponded { usage, .. }
+            | Body::ModelFailed { usage, .. }
+            | Body::SessionCompacted { usage, .. } => {
                 self.reserved.take().is_some_and(|reserved| reserved == *usage && !usage.is_unknown())
             }
             Body::SessionCompacted { usage, .. } if !usage.is_unknown() => {

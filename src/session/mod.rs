@@ -20,6 +20,7 @@ pub mod meter;
 mod oneshot;
 mod pages;
 mod pool;
+mod prompt;
 mod registry;
 mod runner;
 mod runtime;

@@ -5,13 +5,14 @@ use super::actor::Command;
 use super::api::Published;
 use super::hub::Hub;
 use super::pool::Pool;
+use super::prompt;
 use super::setup::{Agent, DeviceLimits, Workdir};
 use super::tally::{Count, Tally};
-use crate::provider::{Delta, Failure, Request};
+use crate::provider::{Delta, Failure};
 use crate::store::Durable;
 use crate::tool::Context;
 use duragent_core::event::{FailureKind, ToolOutcome};
-use duragent_core::session::{self, CallStatus, Effect, Fit, InputKind, Phase, State, Timer};
+use duragent_core::session::{CallStatus, Effect, Fit, InputKind, Phase, State, Timer};
 use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
@@ -105,18 +106,9 @@ impl Runner {
 
     fn call_model(&self, (turn, step, attempt): (u64, u64, u64), state: &State) {
         let agent = Arc::clone(&self.agent);
-        let place = state.turn.as_ref().map_or(0, |turn| session::place(&agent.rules, turn));
+        let place = prompt::place(&agent, state);
         let (endpoint, model) = (agent.endpoint_at(place).clone(), agent.rules.model_at(place));
-        let fit = Fit::new(state, &agent.rules, model);
-        let request = Request {
-            model: model.name.clone(),
-            system: agent.system.clone(),
-            messages: session::messages(state, &agent.rules),
-            tools: agent.rules.tools.clone(),
-            temperature: endpoint.temperature,
-            max_output_tokens: endpoint.max_output_tokens,
-            context_tokens: fit.window,
-        };
+        let request = prompt::request(&agent, state, place);
         let (hub, mailbox, cancel) = (Arc::clone(&self.hub), self.mailbox.clone(), self.cancel.clone());
         let (counters, session, provider) = (Arc::clone(&self.counters), self.session.clone(), model.provider.clone());
         counters.one(Count::ModelCalls);
@@ -186,7 +178,7 @@ impl Runner {
 
     fn run_tool(&self, call: ToolCall, state: &State) {
         let (agent, limits) = (Arc::clone(&self.agent), Arc::clone(&self.limits));
-        let place = state.turn.as_ref().map_or(0, |turn| session::place(&agent.rules, turn));
+        let place = prompt::place(&agent, state);
         let window = Fit::new(state, &agent.rules, agent.rules.model_at(place)).budget();
         let output_max = (window / OUTPUT_PARTS).max(OUTPUT_BYTES_MIN);
         let (session, dir) = (self.session.clone(), self.dir.clone());

@@ -10,6 +10,7 @@ use super::ledger::{Ledger, Track};
 use super::oneshot::{Giver, oneshot};
 use super::pages::{Form, Pages};
 use super::pool::Pool;
+use super::prompt;
 use super::registry::{Slot, is_open};
 use super::setup::{Agent, Agents, DeviceLimits, Setup};
 use super::tally::Tally;
@@ -364,6 +365,31 @@ impl Runtime {
                 return Ok(approvals);
             }
             self.pace(&handle).await;
+        }
+    }
+
+    /// The body of the session's next model call, byte for byte, as its provider would send it: for the running turn, else for
+    /// the first message that waits, else the conversation as it is. Brings no session into memory, and changes none.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::Damaged`]; [`ApiError::Invalid`] if the agent cannot be used.
+    pub async fn prompt(&self, id: &str) -> Result<String, ApiError> {
+        if let Some(handle) = self.live_now(id)
+            && let Some(body) = ask(&handle, Command::Prompt).await
+        {
+            return Ok(body);
+        }
+        let (store, session) = (self.shared.store.clone(), id.to_owned());
+        let (state, damage) = self
+            .read(move || {
+                let mut state = State::default();
+                let found = store.verify(&session, &mut |event| state.apply(&event))?;
+                Ok((state, views::damage(&found)))
+            })
+            .await?;
+        match damage {
+            Some(damage) => Err(ApiError::Damaged(damage)),
+            None => Ok(prompt::next_body(&*self.agent(&state.agent)?, &state, false)),
         }
     }
 

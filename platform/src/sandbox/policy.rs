@@ -201,6 +201,16 @@ impl View {
         Self { workdir: place.workdir.to_owned(), network_hint: None, is_stiff: false, entries: None }
     }
 
+    /// Reading `root` with all below it but what is `hidden`, and nothing else, not even the system. Relative paths start at
+    /// `root`. All absolute, without symbolic links.
+    #[must_use]
+    pub fn only(root: &Path, hidden: &[PathBuf]) -> Self {
+        let rule = |path: &Path, grant, limits| Entry { path: path.to_owned(), grant, limits };
+        let hidden = hidden.iter().filter(|path| path.starts_with(root)).map(|path| rule(path, Grant::None, true));
+        let entries = std::iter::once(rule(root, Grant::Read, false)).chain(hidden).collect();
+        Self { workdir: root.to_owned(), network_hint: Some(NO_NETWORK), is_stiff: false, entries: Some(entries) }
+    }
+
     /// `policy` at `place`.
     #[must_use]
     pub fn new(policy: &Policy, place: Place<'_>) -> Self {
@@ -382,6 +392,24 @@ mod tests {
                 ("/var/lib/duragent/sessions/s/artifacts/x", Grant::Read),
                 ("/var/lib/duragent/sessions/s/events.jsonl", Grant::None),
                 ("/var/lib/duragent/duragent.yaml", Grant::None),
+            ],
+        );
+    }
+
+    #[test]
+    fn one_directory_and_nothing_else() {
+        let view = View::only(Path::new("/w/.duragent/skills/a"), &["/w".into(), "/w/.duragent/skills/a/key".into()]);
+        check(
+            &view,
+            &[
+                ("/w/.duragent/skills/a", Grant::Read),
+                ("/w/.duragent/skills/a/b/c", Grant::Read),
+                ("/w/.duragent/skills/a/key", Grant::None),
+                ("/w/.duragent/skills/a/.duragent/x", Grant::None),
+                ("/w/.duragent/skills", Grant::None),
+                ("/w/.duragent/skills/ab", Grant::None),
+                ("/usr/bin/true", Grant::None),
+                ("/etc/passwd", Grant::None),
             ],
         );
     }

@@ -1,6 +1,6 @@
-//! `duragent session show SESSION [--json]`
+//! `duragent session show SESSION [--json|--prompt]`
 
-use super::named;
+use super::{named, prompt as next};
 use crate::cli::connect::{Connection, session_id};
 use crate::cli::{Common, Failure, args, print, text};
 use duragent_core::json::Value;
@@ -13,10 +13,11 @@ const RESULT_LINES_MAX: usize = 8;
 const ARGUMENTS_CHARS_MAX: usize = 160;
 
 pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
-    let (mut session, mut json) = (None, false);
+    let (mut session, mut json, mut prompt) = (None, false, false);
     while let Some(arg) = parser.next()? {
         match arg {
-            lexopt::Arg::Long("json") => json = true,
+            lexopt::Arg::Long("json") if !prompt => json = true,
+            lexopt::Arg::Long("prompt") if !json => prompt = true,
             lexopt::Arg::Value(value) if session.is_none() => session = Some(args::text(value)?),
             other => return Err(other.unexpected().into()),
         }
@@ -24,6 +25,9 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     let session = named(session)?;
     let connection = Connection::open(&common.existing()?)?;
     let id = session_id(&connection, &session)?;
+    if prompt {
+        return next::show(&connection, &id);
+    }
     let mut summary = connection.get(&format!("/api/v1/sessions/{id}"))?;
     let mut conversation = connection.get(&format!("/api/v1/sessions/{id}/messages"))?;
     connection.close();

@@ -170,10 +170,10 @@ fn wrong_keys_and_values() {
 fn what_is_not_supported_is_named_and_the_agent_opens() {
     in_spec(&[
         (
-            "  memory: {backend: filesystem}\n  skills: [x]\n  access: {dm: {policy: open}}\n",
+            "  memory: {backend: filesystem}\n  hooks: [x]\n  access: {dm: {policy: open}}\n",
             &[
                 "agents/a/agent.yaml:6:3: warning: spec.memory is not supported yet, ignored",
-                "agents/a/agent.yaml:7:3: warning: spec.skills is not supported yet, ignored",
+                "agents/a/agent.yaml:7:3: warning: spec.hooks is not supported yet, ignored",
                 "agents/a/agent.yaml:8:3: warning: spec.access is not supported yet, ignored",
             ],
         ),

@@ -1,6 +1,7 @@
 //! Tables of files and what is said about them, word for word.
 
 mod agent;
+mod agents_md;
 mod budgets;
 mod config;
 mod house;
@@ -8,6 +9,7 @@ mod policy;
 mod reach;
 mod sandbox;
 mod server;
+mod skills;
 mod workspace;
 mod yaml;
 

@@ -395,7 +395,7 @@ fn what_is_hidden_and_what_is_never_changed() {
     assert_eq!(hidden, expected);
     let binary = fs::canonicalize(std::env::current_exe().expect("this program")).expect("its path");
     // What another agent is made of is not changed by this one either.
-    let mut expected = [house.real(&["SOUL.md", "tape.jsonl"]), vec![binary]].concat();
+    let mut expected = [house.real(&["AGENTS.md", "CLAUDE.md", "SOUL.md", "tape.jsonl"]), vec![binary]].concat();
     expected.sort();
     assert_eq!(spec.policy.read_only, expected);
     // A workspace by another name is the same place.

@@ -5,6 +5,7 @@
 //!
 //! Absent: files and YAML (`config` reads them), its policy ([`crate::policy`]), its tools' code.
 
+use crate::skill::{Skill, catalogue};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -46,6 +47,15 @@ pub struct ModelSpec {
     pub context_tokens: Option<u64>,
 }
 
+/// An `AGENTS.md`, or what stands in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guide {
+    /// Its path from the working directory on.
+    pub path: String,
+    /// Its text; or a note of why it is left out.
+    pub text: String,
+}
+
 /// An agent, as its files describe it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AgentSpec {
@@ -65,6 +75,12 @@ pub struct AgentSpec {
     pub system_prompt: Option<String>,
     /// What else it is to mind: the text of `INSTRUCTIONS.md`.
     pub instructions: Option<String>,
+    /// Whether it is told what the `AGENTS.md` of its working directory, and of those above, say.
+    pub agents_md: bool,
+    /// What they say, the outermost first.
+    pub guides: Vec<Guide>,
+    /// Skills that it may read, in the order of the catalogue.
+    pub skills: Vec<Skill>,
     /// What happens when a client goes away.
     pub on_disconnect: OnDisconnect,
     /// Most model calls of one turn; the configured limit if `None`.
@@ -76,28 +92,58 @@ pub struct AgentSpec {
 }
 
 impl AgentSpec {
-    /// The system prompt: soul, system prompt and instructions, each trimmed, a blank line between them. Empty if there
-    /// is none.
+    /// The system prompt: soul, system prompt, instructions, every guide below a heading with its path, and the catalogue of
+    /// skills; each trimmed, a blank line between them. Empty if there is none.
     #[must_use]
     pub fn system_prompt(&self) -> String {
         let mut out = String::new();
         for part in [&self.soul, &self.system_prompt, &self.instructions].into_iter().flatten() {
-            let part = part.trim();
-            if !part.is_empty() {
-                if !out.is_empty() {
-                    out.push_str("\n\n");
-                }
-                out.push_str(part);
-            }
+            push_part(&mut out, "", part);
         }
+        for Guide { path, text } in &self.guides {
+            push_part(&mut out, path, text);
+        }
+        push_part(&mut out, "", &catalogue(&self.skills));
         out
     }
+}
+
+/// Adds a part behind a blank line, and with a heading if it has a path. Nothing if there is no text.
+fn push_part(out: &mut String, path: &str, text: &str) {
+    let text = text.trim();
+    if text.is_empty() {
+        return;
+    }
+    if !out.is_empty() {
+        out.push_str("\n\n");
+    }
+    if !path.is_empty() {
+        out.push_str("# From ");
+        out.push_str(path);
+        out.push_str("\n\n");
+    }
+    out.push_str(text);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::borrow::ToOwned;
+    use alloc::vec;
+
+    #[test]
+    fn guides_and_skills_come_last_each_with_a_heading() {
+        let guide = |path: &str, text: &str| Guide { path: path.to_owned(), text: text.to_owned() };
+        let skill = Skill { name: "pdf".to_owned(), description: "Reads PDF files.".to_owned(), ..Skill::default() };
+        let mut spec = AgentSpec { instructions: Some("mind\n".to_owned()), ..AgentSpec::default() };
+        spec.guides = vec![guide("../AGENTS.md", "outer\n"), guide("CLAUDE.md", " \n"), guide("AGENTS.md", "inner")];
+        let guides = "# From ../AGENTS.md\n\nouter\n\n# From AGENTS.md\n\ninner";
+        assert_eq!(spec.system_prompt(), ["mind\n\n", guides].concat());
+        spec.skills = vec![skill];
+        assert_eq!(spec.system_prompt(), ["mind\n\n", guides, "\n\n", &catalogue(&spec.skills)].concat());
+        (spec.instructions, spec.guides) = (None, Vec::new());
+        assert_eq!(spec.system_prompt(), catalogue(&spec.skills));
+    }
 
     #[test]
     fn the_system_prompt_joins_what_is_there() {

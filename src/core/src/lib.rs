@@ -28,6 +28,7 @@ pub mod policy;
 pub mod provider;
 pub mod secret;
 pub mod session;
+pub mod skill;
 pub mod sse;
 pub mod time;
 pub mod tool;

@@ -76,6 +76,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<'_>) -> Resul
         | Resource::Cancel(id)
         | Resource::Fork(id)
         | Resource::Export(id)
+        | Resource::Prompt(id)
         | Resource::Approvals(id)
         | Resource::Approval(id, _) => Some(id),
         _ => None,
@@ -104,6 +105,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: &Request<'_>) -> Resul
         (Resource::Session(id), _) => sessions::show(shared, request, id).await,
         (Resource::Cancel(id), _) => sessions::cancel(shared, request, id).await,
         (Resource::Fork(id), _) => sessions::fork(shared, request, id).await,
+        (Resource::Prompt(id), _) => sessions::prompt(shared, request, id).await,
         (Resource::Approvals(id), _) => approvals::list(shared, request, id).await,
         (Resource::Approval(id, approval), _) => approvals::decide(shared, request, id, approval).await,
     };

@@ -5,11 +5,13 @@ mod edit_file;
 mod list_dir;
 mod read_file;
 mod search_files;
+mod skill;
 mod write_file;
 
 use super::arguments::{Field, schema};
 use super::{Context, Tool};
 use duragent_core::event::{Denied, ToolOutcome};
+use duragent_core::skill::Skill;
 use duragent_core::tool::{EffectClass, PolicyArgument, Tags, ToolDecl};
 use duragent_platform::sandbox::Refused;
 use std::io;
@@ -30,6 +32,12 @@ pub(super) fn make(name: &str, environment: &[(String, String)]) -> Option<Box<d
         "write_file" => Box::new(write_file::WriteFile::new()),
         _ => return None,
     })
+}
+
+/// The tool that reads `skills` to the model; for agents that have some.
+#[must_use]
+pub fn skill(skills: Vec<Skill>) -> Box<dyn Tool> {
+    Box::new(skill::ReadSkill::new(skills))
 }
 
 fn declare(name: &str, description: &str, fields: &[Field], effect: EffectClass, policy: PolicyArgument) -> ToolDecl {

@@ -187,6 +187,12 @@ impl Budget {
 }
 
 impl Budgets {
+    /// True if tokens are limited, by themselves or by what they cost.
+    #[must_use]
+    pub fn count_tokens(&self) -> bool {
+        [&self.turn, &self.session, &self.day].iter().any(|b| b.tokens.is_some() || b.cost_micros.is_some())
+    }
+
     /// Says why `more` is too much, if it is: `day` is what all sessions have spent today.
     pub(super) fn refusal(&self, state: &State, day: &Spent, more: &Spent) -> Option<String> {
         let session = state.meter.spent();
