@@ -192,7 +192,7 @@ fn agent(
         prefix_bytes: tools.decls().map(declared_bytes).sum::<u64>() + system.len() as u64,
         compaction: read.compaction,
         budgets: read.budgets,
-        tools: tools.decls().cloned().collect(),
+        tools: tools.decls().map(|decl| ToolDecl { tags: workspace.tags(read, &decl.name), ..decl.clone() }).collect(),
         policies: workspace.policy.iter().chain(&read.policy).cloned().collect(),
         workdir: workdir.to_string_lossy().into_owned(),
         sandbox: report,

@@ -72,7 +72,7 @@ pub fn dump(workspace: &Workspace) -> String {
         match agent {
             Ok(found) => {
                 out.comment(&format!("agents/{name}/agent.yaml"));
-                self::agent(&mut out, found, &workspace.config.sandbox);
+                self::agent(&mut out, found, workspace);
                 if let Some(found) = &found.policy {
                     out.comment(&format!("agents/{name}/policy.yaml"));
                     policy(&mut out, found);
@@ -310,6 +310,14 @@ fn policy(out: &mut Dump, policy: &Policy) {
             out.0.push('\n');
         }
     }
+    if !policy.tags.is_empty() {
+        out.line(0, "tags", "");
+    }
+    for (rule, tags) in &policy.tags {
+        let mut key = String::new();
+        write_string(&mut key, rule.as_str());
+        out.line(2, &key, format_args!("[{}]", tags.words().collect::<Vec<_>>().join(", ")));
+    }
 }
 
 /// The keys of a model; those of an item of a list if they stand deeper than the model of an agent.
@@ -330,7 +338,7 @@ fn model(out: &mut Dump, indent: usize, model: &ModelSpec) {
     out.text_opt(indent, "base_url", model.base_url.as_deref().map(masked_url).as_deref());
 }
 
-fn agent(out: &mut Dump, agent: &Agent, workspace: &Sandbox) {
+fn agent(out: &mut Dump, agent: &Agent, workspace: &Workspace) {
     let spec = &agent.spec;
     out.line(0, "metadata", "");
     out.line(2, "name", &spec.name);
@@ -357,6 +365,10 @@ fn agent(out: &mut Dump, agent: &Agent, workspace: &Sandbox) {
     out.texts(2, "skills", &spec.skills.iter().map(|skill| skill.name.clone()).collect::<Vec<_>>());
     out.text_opt(2, "workdir", spec.workdir.as_deref());
     out.line(2, "sandbox", "");
-    sandbox(out, 4, workspace, &agent.sandbox);
+    sandbox(out, 4, &workspace.config.sandbox, &agent.sandbox);
+    for tool in &spec.tools {
+        let words: Vec<&str> = workspace.tags(agent, tool).words().collect();
+        out.comment(&format!("  tags of {tool}: [{}]", words.join(", ")));
+    }
     out.comment(&format!("  system prompt: {} bytes", spec.system_prompt().len()));
 }

@@ -1,4 +1,4 @@
-//! Reads `policy.yaml`, and adds a rule to it when an approval is to hold always.
+//! Reads `policy.yaml`, adds a rule to it when an approval is to hold always, and knows the tags of tools.
 //!
 //! Variables are not expanded here: a rule says what it matches, whatever the environment.
 
@@ -6,7 +6,10 @@ use super::agent::header;
 use super::problem::{Problem, has_errors};
 use super::read::{self, Problems, Section};
 use super::yaml::{self, Kind, Node};
-use duragent_core::policy::{Policy, Rule, Verdict};
+use super::{Agent, Workspace};
+use duragent_core::policy::{self, Policy, Rule, Verdict};
+use duragent_core::tool::Tags;
+use duragent_platform::sandbox::{Mode, Network};
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
@@ -31,7 +34,7 @@ pub fn load(path: &Path, name: &str) -> Result<Option<(Policy, Vec<Problem>)>, V
 
 fn read(root: &Node, problems: &Problems<'_>) -> Policy {
     let top = Section::top(root, problems);
-    top.keys(&["apiVersion", "kind", "mode", "deny", "ask", "allow"], &["notify"]);
+    top.keys(&["apiVersion", "kind", "mode", "deny", "ask", "allow", "tags"], &["notify"]);
     header(&top, "Policy", false);
     let mode = match top.get("mode").and_then(read::text_of) {
         // Words of older policies.
@@ -41,7 +44,62 @@ fn read(root: &Node, problems: &Problems<'_>) -> Policy {
             .word("mode", &["allow", "ask", "deny"])
             .and_then(|index| [Verdict::Allow, Verdict::Ask, Verdict::Deny].get(index).copied()),
     };
-    Policy { mode, deny: rules(&top, "deny"), ask: rules(&top, "ask"), allow: rules(&top, "allow") }
+    let list = |key| rules(&top, key);
+    Policy { mode, deny: list("deny"), ask: list("ask"), allow: list("allow"), tags: tags(&top) }
+}
+
+/// The section `tags`: from names of tools, with wildcards, to lists of words.
+fn tags(top: &Section<'_>) -> Vec<(Rule, Tags)> {
+    let Some(section) = top.section("tags") else { return Vec::new() };
+    if section.entries.len() > RULES_MAX {
+        top.error("tags", &format!("expected at most {RULES_MAX} tools, found {}", section.entries.len()));
+        return Vec::new();
+    }
+    let mut out = Vec::new();
+    for entry in section.entries {
+        let key = entry.key.as_str();
+        let problems = section.problems();
+        let Some(rule) = Rule::parse(key).ok().filter(|rule| rule.pattern().is_none()) else {
+            let message = format!("tags: expected the name of a tool, of letters, digits, _, - and *, found {key:?}");
+            problems.error(entry.id, message);
+            continue;
+        };
+        if section.get(key).is_none() {
+            problems.error(entry.id, format!("{}: expected a list; write [] for no tags", section.child(key)));
+        }
+        let mut tags = Tags::default();
+        for node in section.list(key) {
+            let word = read::text_of(node).unwrap_or_default();
+            match tags.tag_mut(word) {
+                Some(tag) => *tag = true,
+                None => problems.error(node.id, unknown_tag(&section.child(key), word, &read::found(node, problems))),
+            }
+        }
+        out.push((rule, tags));
+    }
+    out
+}
+
+fn unknown_tag(place: &str, word: &str, found: &str) -> String {
+    let hint = match read::suggest(word, &mut Tags::WORDS.into_iter()) {
+        Some(near) => format!(" (did you mean {near:?}?)"),
+        None => String::new(),
+    };
+    format!("{place}: expected private, untrusted or egress, found {found}{hint}")
+}
+
+impl Workspace {
+    /// The tags of a tool of `agent`: what the policies say, else what the tool can do where it runs. Files that it reads are
+    /// the user's. A command reads them too, and can carry out what it likes where its network leads out. That it brings in
+    /// what strangers wrote is for people to say: every second command would be asked for.
+    #[must_use]
+    pub fn tags(&self, agent: &Agent, tool: &str) -> Tags {
+        let network = !matches!(agent.sandbox.policy.network, Network::None | Network::Loopback);
+        let out = tool == "bash" && (network || self.config.sandbox.mode == Mode::Trust);
+        let private = matches!(tool, "bash" | "read_file" | "list_dir" | "search_files");
+        let default = Tags { private, untrusted: false, egress: out };
+        policy::tags(self.policy.iter().chain(&agent.policy), tool, default)
+    }
 }
 
 fn rules(top: &Section<'_>, key: &str) -> Vec<Rule> {

@@ -1,3 +1,4 @@
+use super::super::Workspace;
 use super::super::policy::{append_allow, load};
 use super::*;
 use duragent_core::policy::{Policy, Rule, Verdict};
@@ -47,6 +48,17 @@ fn what_is_wrong_with_a_policy() {
                     "policy.yaml:2:1: warning: notify is not supported yet, ignored",
                 ],
             ),
+            (
+                "tags:\n  bash: [private, egres]\n  'mcp__*': egress\n  'bash:ls *': []\n  read_file:\n  \"*\": [1]\n",
+                &[
+                    "policy.yaml:2:19: tags.bash: expected private, untrusted or egress, found \"egres\" (did you mean \"egress\"?)",
+                    "policy.yaml:3:13: tags.mcp__*: expected a list, found \"egress\"",
+                    "policy.yaml:4:3: tags: expected the name of a tool, of letters, digits, _, - and *, found \"bash:ls *\"",
+                    "policy.yaml:5:3: tags.read_file: expected a list; write [] for no tags",
+                    "policy.yaml:6:9: tags.*: expected private, untrusted or egress, found 1",
+                ],
+            ),
+            ("tags: [bash]\n", &["policy.yaml:1:7: tags: expected a mapping (key: value), found a list"]),
         ],
     );
 }
@@ -143,4 +155,48 @@ fn a_broken_policy_breaks_its_agent_or_the_workspace() {
     assert_eq!(lines(&files), ["agents/a/policy.yaml:1:7: deny: expected a list, found \"bash\""]);
     assert_eq!(lines(&[CONFIG, ("policy.yaml", b"[\n")]).len(), 1);
     assert_eq!(Policy::default().mode, None);
+}
+
+/// Tags of `bash` and `read_file` in a workspace with this sandbox and these policies.
+fn tags(sandbox: &str, workspace: &str, agent: &str) -> (String, String) {
+    let duragent =
+        format!("sandbox: {{{sandbox}}}\nproviders: {{p: {{kind: openai, base_url: \"http://localhost:1/v1\"}}}}\n");
+    let spec = "apiVersion: duragent/v1alpha1\nkind: Agent\nmetadata: {name: a}\n\
+                spec: {model: {provider: p, name: m}, tools: [bash, read_file], workdir: ./w}\n";
+    let folder = Folder::with(&[
+        ("duragent.yaml", duragent.as_bytes()),
+        ("policy.yaml", workspace.as_bytes()),
+        ("agents/a/agent.yaml", spec.as_bytes()),
+        ("agents/a/policy.yaml", agent.as_bytes()),
+    ]);
+    let workspace = Workspace::load(&folder.0, &env, &TOOLS).expect("a workspace");
+    let agent = workspace.agents["a"].as_ref().expect("an agent");
+    let words = |tool: &str| workspace.tags(agent, tool).words().collect::<Vec<_>>().join(" ");
+    (words("bash"), words("read_file"))
+}
+
+#[test]
+fn tags_go_by_what_a_tool_can_do() {
+    for (sandbox, workspace, agent, bash, read) in [
+        ("mode: landlock", "", "", "private", "private"),
+        ("mode: bubblewrap, network: loopback", "", "", "private", "private"),
+        ("mode: bubblewrap, network: all", "", "", "private egress", "private"),
+        ("mode: bubblewrap, network: ['example.com:443']", "", "", "private egress", "private"),
+        ("mode: trust", "", "", "private egress", "private"),
+        ("mode: trust", "tags: {bash: []}", "", "", "private"),
+        (
+            "mode: trust",
+            "tags: {bash: [egress]}",
+            "tags: {bash: [], '*': [untrusted]}",
+            "untrusted egress",
+            "untrusted",
+        ),
+        ("mode: trust", "", "tags: {'read_*': []}", "private egress", ""),
+    ] {
+        assert_eq!(
+            tags(sandbox, workspace, agent),
+            (bash.to_owned(), read.to_owned()),
+            "{sandbox} {workspace} {agent}"
+        );
+    }
 }

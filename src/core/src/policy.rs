@@ -18,11 +18,12 @@ mod glob;
 mod tests;
 
 use crate::json::{self, Value};
-use crate::tool::PolicyArgument;
+use crate::tool::{PolicyArgument, Tags};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use command::Form;
 use core::fmt;
 use glob::{Glob, Style};
 
@@ -161,23 +162,25 @@ impl Rule {
         let Some(pattern) = self.pattern() else { return true };
         match argument {
             Argument::Command(text) => {
-                let glob = Glob::new(pattern, Style::Text);
-                let seen_through = pattern == "*" || !glob.has_wildcard() || !command::has_control(text);
-                seen_through && glob.matches(text)
+                let glob = Glob::new(pattern, Style::Command);
+                let seen_through = || !command::is_opaque(text) && !command::exceeds(pattern, text);
+                pattern == "*" || (glob.matches(text) && (!glob.has_wildcard() || seen_through()))
             }
             Argument::Path { relative, absolute } => {
                 let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
                 let path = if pattern.starts_with('/') { Some(absolute) } else { relative.as_ref() };
-                path.is_some_and(|path| Glob::new(pattern, Style::Path).matches(path))
+                let glob = Glob::new(pattern, Style::Path);
+                let plain = |path: &str| !glob.has_wildcard() || !path.contains(char::is_control);
+                path.is_some_and(|path| glob.matches(path) && plain(path))
             }
             Argument::Text(text) => Glob::new(pattern, Style::Text).matches(text),
             Argument::Unreadable => false,
         }
     }
 
-    /// Matches widely, as a deny or ask rule should. `disguises` are those of the argument, if it is a command; `None` if
+    /// Matches widely, as a deny or ask rule should. `forms` are those of the argument, if it is a command; `None` if
     /// they could not be looked through, and then the rule holds.
-    fn stops(&self, tool: &str, argument: &Argument, disguises: Option<&[String]>) -> bool {
+    fn stops(&self, tool: &str, argument: &Argument, forms: Option<&[Form]>) -> bool {
         if !self.is_about(tool) {
             return false;
         }
@@ -185,15 +188,22 @@ impl Rule {
         match argument {
             Argument::Command(text) => {
                 let glob = Glob::new(pattern, Style::Text);
-                glob.matches(text) || disguises.is_none_or(|forms| forms.iter().any(|text| glob.matches(text)))
+                // What begins with a wildcard matches from the first place on whatever it matches from a later one on.
+                let (first, matches) = (glob.starts_anywhere(), |text: &str| glob.matches(text));
+                matches(text) || forms.is_none_or(|forms| forms.iter().any(|form| form.any(first, &matches)))
             }
             Argument::Path { relative, absolute } => {
-                let glob = Glob::new(pattern.strip_prefix("./").unwrap_or(pattern), Style::Path);
+                // Whatever the case of its letters: some file systems make no difference.
+                let pattern = pattern.strip_prefix("./").unwrap_or(pattern).to_ascii_lowercase();
+                let glob = Glob::new(&pattern, Style::Path);
                 // With a slash behind it as well, so that `secret/**` covers the directory itself.
-                [Some(absolute), relative.as_ref()]
-                    .into_iter()
-                    .flatten()
-                    .any(|path| glob.matches(path) || glob.matches(&format!("{path}/")))
+                [Some(absolute), relative.as_ref()].into_iter().flatten().any(|path| {
+                    let mut path = path.to_ascii_lowercase();
+                    glob.matches(&path) || {
+                        path.push('/');
+                        glob.matches(&path)
+                    }
+                })
             }
             Argument::Text(text) => Glob::new(pattern, Style::Text).matches(text),
             Argument::Unreadable => true,
@@ -212,6 +222,8 @@ pub struct Policy {
     pub ask: Vec<Rule>,
     /// Calls that run.
     pub allow: Vec<Rule>,
+    /// Tags of tools, by rules without a pattern.
+    pub tags: Vec<(Rule, Tags)>,
 }
 
 /// The argument of a call that patterns are matched against.
@@ -239,6 +251,20 @@ pub struct Decision {
     pub verdict: Verdict,
     /// The rule that said so, as written; [`UNREADABLE`]; or `None` if it was the mode.
     pub rule: Option<String>,
+}
+
+/// The tags of a tool: what all layers together say of it, `default` if none says anything. A union, so that no layer takes
+/// away what another one has said.
+#[must_use]
+pub fn tags<'p>(layers: impl Iterator<Item = &'p Policy>, tool: &str, default: Tags) -> Tags {
+    let mut said = layers.flat_map(|layer| &layer.tags).filter(|(rule, _)| rule.is_about(tool)).peekable();
+    if said.peek().is_none() {
+        return default;
+    }
+    said.fold(Tags::default(), |mut all, (_, tags)| {
+        all.add(*tags);
+        all
+    })
 }
 
 /// Takes from a call what patterns are matched against. `workdir` is where the tool's relative paths start, absolute.
@@ -295,19 +321,19 @@ fn normalized(base: &str, text: &str) -> String {
 /// Decides a call by all layers together.
 #[must_use]
 pub fn evaluate(layers: &[Policy], tool: &str, argument: &Argument) -> Decision {
-    let disguises = match argument {
-        Argument::Command(text) => command::disguises(text),
+    let forms = match argument {
+        Argument::Command(text) => command::forms(text),
         _ => Some(Vec::new()),
     };
-    let disguises = disguises.as_deref();
+    let forms = forms.as_deref();
     let hit = |rule: &Rule, verdict| Decision { verdict, rule: Some(rule.as_str().to_owned()) };
-    if let Some(rule) = layers.iter().flat_map(|p| &p.deny).find(|r| r.stops(tool, argument, disguises)) {
+    if let Some(rule) = layers.iter().flat_map(|p| &p.deny).find(|r| r.stops(tool, argument, forms)) {
         return hit(rule, Verdict::Deny);
     }
     if *argument == Argument::Unreadable {
         return Decision { verdict: Verdict::Deny, rule: Some(UNREADABLE.to_owned()) };
     }
-    if let Some(rule) = layers.iter().flat_map(|p| &p.ask).find(|r| r.stops(tool, argument, disguises)) {
+    if let Some(rule) = layers.iter().flat_map(|p| &p.ask).find(|r| r.stops(tool, argument, forms)) {
         return hit(rule, Verdict::Ask);
     }
     if let Some(rule) = layers.iter().flat_map(|p| &p.allow).find(|r| r.allows(tool, argument)) {

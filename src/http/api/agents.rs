@@ -63,6 +63,12 @@ fn spec(agent: &Agent) -> String {
         if let Workdir::Shared(path) = &agent.workdir {
             json.str("workdir", &path.to_string_lossy());
         }
+        let tags = object(|json| {
+            for tool in &rules.tools {
+                json.raw(&tool.name, &array(tool.tags.words().map(string)));
+            }
+        });
+        json.raw("tags", &tags);
         let wall = agent.tool_time_max.map(|time| time.as_secs());
         let output = agent.output_bytes_max.map(|bytes| bytes as u64);
         json.raw("sandbox", &sandbox(&rules.sandbox, about, wall, output));

@@ -9,7 +9,7 @@ fn rules(texts: &[&str]) -> Vec<Rule> {
 }
 
 fn policy(deny: &[&str], ask: &[&str], allow: &[&str]) -> Policy {
-    Policy { mode: None, deny: rules(deny), ask: rules(ask), allow: rules(allow) }
+    Policy { mode: None, deny: rules(deny), ask: rules(ask), allow: rules(allow), tags: Vec::new() }
 }
 
 fn json_of(key: &str, value: &str) -> String {
@@ -223,6 +223,39 @@ fn the_tool_name_is_a_pattern() {
 }
 
 #[test]
+fn tags_of_all_layers_add_up_and_replace_the_default() {
+    let tags = |words: &str| {
+        let mut tags = Tags::default();
+        words.split_ascii_whitespace().for_each(|word| *tags.tag_mut(word).expect(word) = true);
+        tags
+    };
+    let layer = |lines: &[(&str, &str)]| Policy {
+        tags: lines.iter().map(|(tool, words)| (Rule::parse(tool).expect(tool), tags(words))).collect(),
+        ..Policy::default()
+    };
+    type Lines = &'static [(&'static str, &'static str)];
+    let cases: [(Lines, Lines, &str, &str); 8] = [
+        (&[], &[], "bash", "private"),
+        (&[("bash", "")], &[], "bash", ""),
+        (&[("bash", "egress")], &[], "bash", "egress"),
+        (&[("bash", "egress")], &[("bash", "")], "bash", "egress"),
+        (&[("bash", "")], &[("bash", "untrusted")], "bash", "untrusted"),
+        (&[("*", "egress"), ("b*", "untrusted")], &[], "bash", "untrusted egress"),
+        (&[("mcp__*", "egress")], &[], "bash", "private"),
+        (
+            &[("mcp__*", "egress")],
+            &[("mcp__hub__*", "private untrusted")],
+            "mcp__hub__list",
+            "private untrusted egress",
+        ),
+    ];
+    for (workspace, agent, tool, expected) in cases {
+        let found = super::tags([layer(workspace), layer(agent)].iter(), tool, tags("private"));
+        assert_eq!(found, tags(expected), "{workspace:?} {agent:?} {tool}");
+    }
+}
+
+#[test]
 fn arguments_that_cannot_be_read_are_denied() {
     let open = [Policy { mode: Some(Verdict::Allow), ..policy(&[], &[], &["bash:*", "read_file:**"]) }];
     for (decl, tool, text) in [
@@ -305,7 +338,9 @@ fn texts_that_are_no_rules() {
 fn a_command_with_too_many_forms_is_held_by_every_rule_on_it() {
     let layers = [Policy { mode: Some(Verdict::Allow), ..policy(&["bash:rm *"], &[], &[]) }];
     let long = "sudo ".repeat(20_000);
-    assert_eq!(evaluate(&layers, "bash", &call("bash", &long)).verdict, Verdict::Deny);
+    for text in [&long, &"A=1 ".repeat(20_000), &" ".repeat(128 * 1024 + 1).replacen(' ', "x", 1).replace(' ', "y")] {
+        assert_eq!(evaluate(&layers, "bash", &call("bash", text)).verdict, Verdict::Deny, "{}", text.len());
+    }
     let script = "true\n".repeat(4000);
     assert_eq!(evaluate(&layers, "bash", &call("bash", &script)).verdict, Verdict::Allow);
     assert_eq!(evaluate(&[], "bash", &call("bash", &long)).verdict, Verdict::Ask);

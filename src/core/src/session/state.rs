@@ -55,6 +55,8 @@ pub enum CallStatus {
         digest: String,
         /// When it counts as denied, in milliseconds since the epoch.
         expires_at_ms: u64,
+        /// Why somebody has to decide, if it was no rule of theirs.
+        reason: Option<String>,
     },
     /// `tool_started` is in the log, its result is not.
     Running(EffectClass),
@@ -385,10 +387,10 @@ impl State {
             }
             Body::ModelFailed { .. } => self.model_failed(seq, body),
             Body::ModelResponded { .. } => self.model_responded(seq, body),
-            Body::ApprovalRequested { approval_id, call_id, digest, expires_at_ms, .. } => {
+            Body::ApprovalRequested { approval_id, call_id, digest, expires_at_ms, reason, .. } => {
                 if let Some(call) = turn.call_mut(call_id) {
-                    let (approval_id, digest) = (approval_id.clone(), digest.clone());
-                    call.status = CallStatus::Waiting { approval_id, digest, expires_at_ms: *expires_at_ms };
+                    let (approval_id, digest, reason) = (approval_id.clone(), digest.clone(), reason.clone());
+                    call.status = CallStatus::Waiting { approval_id, digest, expires_at_ms: *expires_at_ms, reason };
                 }
             }
             Body::ApprovalDecided { approval_id, decision: Decision::Grant, scope, .. } => {
@@ -501,14 +503,7 @@ impl State {
 impl Turn {
     /// What it has used up, of what the session has.
     pub(super) fn spent(&self, session: &Spent) -> Spent {
-        let before = &self.spent_before;
-        Spent {
-            requests: session.requests.saturating_sub(before.requests),
-            tokens: session.tokens.saturating_sub(before.tokens),
-            tool_calls: session.tool_calls.saturating_sub(before.tool_calls),
-            ms: session.ms.saturating_sub(before.ms),
-            cost_micros: session.cost_micros.saturating_sub(before.cost_micros),
-        }
+        session.minus(&self.spent_before)
     }
 
     /// The request under way came to nothing, or was not made: another one follows.
