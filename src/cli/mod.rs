@@ -9,6 +9,7 @@
 //!
 //! Absent: anything a session does by itself.
 
+mod approval;
 mod approve;
 mod args;
 mod chat;
@@ -31,6 +32,7 @@ mod serve;
 mod session;
 mod setup;
 mod text;
+mod usage;
 
 use args::Common;
 use duragent_platform::{process, sandbox};
@@ -82,6 +84,12 @@ const COMMANDS: &[Command] = &[
         run: ps::run,
     },
     Command {
+        name: "usage",
+        usage: "usage [SESSION] [--json]",
+        summary: "what was spent today, or by a session",
+        run: usage::run,
+    },
+    Command {
         name: "session",
         usage: "session COMMAND SESSION",
         summary: "show, log, cancel, close, fork, verify, repair, export, import",
@@ -89,7 +97,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "approve",
-        usage: "approve SESSION [ID] [--scope once|session|always]",
+        usage: "approve SESSION [ID] [--show] [--scope once|session|always]",
         summary: "let a tool call run that waits",
         run: approve::approve,
     },

@@ -3,9 +3,8 @@
 use super::Failure;
 use crate::config::budgets::{self, Known};
 use crate::config::{self, Workspace, env, policy};
-use crate::provider::anthropic::Thinking;
 use crate::provider::config::{ProviderConfig, Transcript};
-use crate::provider::http::{Settings, Timeouts};
+use crate::provider::http::{Proxy, Settings, SetupError, Timeouts};
 use crate::provider::{self, Provider};
 use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
 use crate::tool::{Registry, builtin};
@@ -28,9 +27,6 @@ use std::time::Duration;
 
 /// Tokens kept free for the answer when the agent sets no limit, in windows of at least four times as many.
 const ANSWER_TOKENS: u64 = 1024;
-/// Tenths of a byte of prompt that are taken for a token before the provider has said how many there were. English has about
-/// four bytes; other scripts and code have fewer, and a prompt that the server cuts costs more than one that we cut early.
-const TOKEN_TENTHS: u64 = 30;
 
 /// Names of the tools there are.
 pub const TOOLS: &[&str] = &["bash", "read_file", "write_file", "edit_file", "list_dir", "search_files"];
@@ -259,7 +255,7 @@ fn model(workspace: &Workspace, read: &config::Agent, spec: &ModelSpec, endpoint
         name: spec.name.clone(),
         context_tokens,
         answer_tokens: spec.max_output_tokens.unwrap_or(ANSWER_TOKENS.min(context_tokens / 4)),
-        token_tenths: TOKEN_TENTHS,
+        token_tenths: endpoint.token_tenths,
         price,
     }
 }
@@ -276,16 +272,21 @@ fn build_provider(endpoint: &config::Provider, base_url: Option<&str>) -> Result
         first_byte: Duration::from_secs(endpoint.first_byte_seconds_max),
         idle: Duration::from_secs(endpoint.idle_seconds_max),
     };
+    let base_url = base_url.unwrap_or(&endpoint.base_url);
+    let told = |error: SetupError| error.to_string();
     let config = ProviderConfig {
         kind: endpoint.kind,
         http: Settings {
             api_key: endpoint.api_key.clone(),
+            key_from: endpoint.key_from.clone(),
             headers: endpoint.headers.clone(),
-            ..Settings::new(base_url.unwrap_or(&endpoint.base_url), timeouts)
+            ca: endpoint.ca.as_ref().map(|(_, certificates)| certificates.clone()),
+            proxy: endpoint.outward.to(base_url).map(Proxy::parse).transpose().map_err(told)?,
+            ..Settings::new(base_url, timeouts)
         },
         keep_alive: endpoint.keep_alive.clone(),
-        preload: false,
-        thinking: Thinking::Unset,
+        preload: endpoint.preload,
+        thinking: endpoint.thinking,
         transcript: endpoint.file.clone().map(Transcript::File),
     };
     provider::config::build(&config).map_err(|error| error.to_string())
