@@ -155,17 +155,9 @@ fn agent(
     providers: &mut Providers,
 ) -> Result<session::Agent, String> {
     let (spec, limits) = (&read.spec, &workspace.config.limits);
-    let endpoint = workspace.config.providers.get(&spec.model.provider);
-    let endpoint = endpoint.ok_or_else(|| format!("no provider {:?} in duragent.yaml", spec.model.provider))?;
-    let key = (spec.model.provider.clone(), spec.model.base_url.clone());
-    let (provider, circuit) = match providers.iter().find(|(known, _)| *known == key) {
-        Some((_, known)) => known.clone(),
-        None => {
-            let built = (build_provider(endpoint, spec.model.base_url.as_deref())?, Arc::default());
-            providers.push((key, built.clone()));
-            built
-        }
-    };
+    let own = asked(workspace, read, &spec.model, providers)?;
+    let others: Result<Vec<_>, _> = spec.model.fallback.iter().map(|m| asked(workspace, read, m, providers)).collect();
+    let (fallbacks, other_endpoints) = others?.into_iter().unzip();
     let environment = environment(workspace.config.sandbox.mode, &read.sandbox.env);
     let mut tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
     if !spec.skills.is_empty() {
@@ -187,8 +179,8 @@ fn agent(
     };
     let system = spec.system_prompt();
     let rules = Rules {
-        model: model(workspace, read, &spec.model, endpoint),
-        fallbacks: Vec::new(),
+        model: own.0,
+        fallbacks,
         prefix_bytes: tools.decls().map(declared_bytes).sum::<u64>() + system.len() as u64,
         compaction: read.compaction,
         budgets: read.budgets,
@@ -219,13 +211,8 @@ fn agent(
         allow_always: Box::new(allow_always(read.dir.clone(), &rules)),
         rules,
         system,
-        endpoint: Endpoint {
-            provider,
-            temperature: spec.model.temperature,
-            max_output_tokens: spec.model.max_output_tokens,
-            circuit,
-        },
-        fallbacks: Vec::new(),
+        endpoint: own.1,
+        fallbacks: other_endpoints,
         tools,
         sandbox,
         tool_time_max: read.sandbox.wall_seconds.map(Duration::from_secs),
@@ -237,6 +224,29 @@ fn agent(
         },
         pause_on_disconnect: spec.on_disconnect == OnDisconnect::Pause,
     })
+}
+
+/// A model of the chain: what the machine has to know of it, and where it is asked.
+fn asked(
+    workspace: &Workspace,
+    read: &config::Agent,
+    spec: &ModelSpec,
+    providers: &mut Providers,
+) -> Result<(Model, Endpoint), String> {
+    let endpoint = workspace.config.providers.get(&spec.provider);
+    let endpoint = endpoint.ok_or_else(|| format!("no provider {:?} in duragent.yaml", spec.provider))?;
+    let key = (spec.provider.clone(), spec.base_url.clone());
+    let (provider, circuit) = match providers.iter().find(|(known, _)| *known == key) {
+        Some((_, known)) => known.clone(),
+        None => {
+            let built = (build_provider(endpoint, spec.base_url.as_deref())?, Arc::default());
+            providers.push((key, built.clone()));
+            built
+        }
+    };
+    let (temperature, max_output_tokens) = (spec.temperature, spec.max_output_tokens);
+    let asked = Endpoint { provider, temperature, max_output_tokens, circuit };
+    Ok((model(workspace, read, spec, endpoint), asked))
 }
 
 /// What the machine has to know of a model of the chain.

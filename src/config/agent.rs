@@ -165,7 +165,7 @@ impl<'r> Reader<'r> {
         read.layer = self.sandbox(&section, spec);
         read.budgets = budgets::narrower(&self.config.budgets, &budgets::read(&section, false));
         if let Some(model) = section.section("model").filter(|_| budgets::about_money(&read.budgets)) {
-            self.price(&model, &spec.model);
+            std::iter::once(&spec.model).chain(&spec.model.fallback).for_each(|asked| self.price(&model, asked));
         }
         read
     }
