@@ -101,14 +101,9 @@ impl Track {
                 self.reserved = Some(*reserved);
                 false
             }
-            Body::ModelResponded { usage, .. }
-            | Body::ModelFailed { usage, .. }
-            | Body::SessionCompacted { usage, .. } => {
-                self.reserved.take().is_some_and(|reserved| reserved == *usage && !usage.is_unknown())
-            }
-            Body::SessionCompacted { usage, .. } if !usage.is_unknown() => {
-                self.reserved.take().is_some_and(|reserved| reserved == *usage)
-            }
+            Body::ModelResponded { usage, .. } | Body::ModelFailed { usage, .. } => self.settled(usage),
+            // Without usage nobody was asked.
+            Body::SessionCompacted { usage, .. } if !usage.is_unknown() => self.settled(usage),
             Body::TurnFinished { .. } => {
                 self.lost();
                 false
@@ -121,6 +116,11 @@ impl Track {
         let total = share.total();
         // Less than was reserved yesterday, or somebody else's: nothing of today.
         share.before = if event.seq <= self.inherited { total } else { total.minus(&total.minus(&share.before)) };
+    }
+
+    /// What was under way has come to this; true if that is only what was reserved for it.
+    fn settled(&mut self, usage: &Usage) -> bool {
+        self.reserved.take().is_some_and(|reserved| reserved == *usage && !usage.is_unknown())
     }
 
     /// What was under way has come to no end.
