@@ -1,4 +1,6 @@
-//! `duragent approve|deny SESSION [ID] [--scope once|session|always]`
+//! `duragent approve|deny SESSION [ID] [--scope once|session|always] [--show]`
+//!
+//! `--show` shows what waits, whole, and decides nothing. On a terminal somebody who names no request is shown it and asked.
 //!
 //! What was decided is printed as soon as it is on disk. With a server that is all: the turn goes on there. Without one it
 //! goes on in this process, since a decision that nobody acts on would help nobody: the command then waits until the session
@@ -8,11 +10,14 @@
 use super::connect::{self, Connection, session_id};
 use super::render::Style;
 use super::session::intact;
-use super::{Common, Failure, args, interrupt, pick, render, run, text};
+use super::{Common, Failure, approval, args, interrupt, pick, run, text};
 use crate::http::client::Stream;
 use duragent_core::event::{Body, Scope, TurnReason};
+use duragent_core::json::ObjectWriter;
 use duragent_core::json::Value;
 use duragent_core::line;
+use duragent_platform::terminal;
+use std::io::BufRead;
 use std::sync::Arc;
 
 /// `approve SESSION [ID]`
@@ -26,12 +31,13 @@ pub fn deny(common: Common, parser: lexopt::Parser) -> Result<u8, Failure> {
 }
 
 fn decide(common: Common, mut parser: lexopt::Parser, decision: &str, command: &str) -> Result<u8, Failure> {
-    let (mut session, mut approval, mut scope) = (None, None, Scope::Once);
+    let (mut session, mut named, mut scope, mut show) = (None, None, Scope::Once, false);
     while let Some(arg) = parser.next()? {
         match arg {
             lexopt::Arg::Long("scope") => scope = self::scope(&args::text(parser.value()?)?)?,
+            lexopt::Arg::Long("show") => show = true,
             lexopt::Arg::Value(value) if session.is_none() => session = Some(args::text(value)?),
-            lexopt::Arg::Value(value) if approval.is_none() => approval = Some(args::text(value)?),
+            lexopt::Arg::Value(value) if named.is_none() => named = Some(args::text(value)?),
             other => return Err(other.unexpected().into()),
         }
     }
@@ -42,14 +48,32 @@ fn decide(common: Common, mut parser: lexopt::Parser, decision: &str, command: &
     let id = session_id(&connection, &session)?;
     let before = intact(&connection, &id)?.get("last_seq").and_then(Value::as_u64).unwrap_or(0);
     let open = pick::approvals(&connection, &id)?;
-    let request = choose(&id, &open, approval.as_deref(), command)?;
+    if show {
+        let wanted = |request: &&Value| named.as_ref().is_none_or(|id| text::field(request, "approval_id") == *id);
+        for request in open.iter().filter(wanted) {
+            text::put(&whole(&connection, &id, request)?)?;
+        }
+        connection.close();
+        return Ok(0);
+    }
+    let request = choose(&id, &open, named.as_deref(), command)?;
+    let person = terminal::is_terminal(std::io::stdin()) && terminal::is_terminal(std::io::stdout());
+    if person && named.is_none() && !confirmed(&whole(&connection, &id, request)?, command)? {
+        connection.close();
+        text::say("nothing is decided");
+        return Ok(1);
+    }
     // From here on an interruption must not look like a crash to the session.
     let signals = interrupt::catch()?;
-    let approval = text::field(request, "approval_id");
-    let body = format!("{{\"decision\":\"{decision}\",\"scope\":\"{}\",\"by\":\"cli\"}}", scope.as_str());
-    connection.json("POST", &format!("/api/v1/sessions/{id}/approvals/{approval}"), Some(&body))?;
+    let approval_id = text::field(request, "approval_id");
+    let mut body = String::new();
+    let mut object = ObjectWriter::new(&mut body);
+    object.str("decision", decision).str("scope", scope.as_str()).str("by", "cli");
+    object.str("digest", &text::field(request, "digest"));
+    object.finish();
+    connection.json("POST", &format!("/api/v1/sessions/{id}/approvals/{approval_id}"), Some(&body))?;
     let done = if decision == "grant" { "granted" } else { "denied" };
-    text::put(&format!("{done} ({}) {}\n", scope.as_str(), shown(request)))?;
+    text::put(&format!("{done} ({}) {}\n", scope.as_str(), approval::short(request)))?;
     if !connection.is_own() {
         return Ok(0);
     }
@@ -67,7 +91,7 @@ fn scope(word: &str) -> Result<Scope, Failure> {
 
 /// The request that is meant: the one named, or the only one there is.
 fn choose<'a>(id: &str, open: &'a [Value], named: Option<&str>, command: &str) -> Result<&'a Value, Failure> {
-    let listed = || open.iter().map(shown).collect::<Vec<_>>().join("\n");
+    let listed = || open.iter().map(approval::short).collect::<Vec<_>>().join("\n");
     match (named, open) {
         (_, []) => Err(Failure::new(format!("session {id} waits for no approval"))
             .hint("see who does with: duragent ps --status waiting")),
@@ -85,11 +109,22 @@ fn choose<'a>(id: &str, open: &'a [Value], named: Option<&str>, command: &str) -
     }
 }
 
-/// A request on one line: its id, and the call as whoever decides has to see it.
-fn shown(request: &Value) -> String {
-    let arguments = request.get("arguments").map(Value::to_string).unwrap_or_default();
-    let call = render::call(&text::field(request, "name"), &arguments);
-    format!("{} {call}", text::field(request, "approval_id"))
+/// All of a request, and why it was made if the policy did not ask for it.
+fn whole(connection: &Connection, id: &str, request: &Value) -> Result<String, Failure> {
+    let (mut out, why) = (approval::whole(request), approval::why(connection, id, request)?);
+    if !why.is_empty() {
+        out.push_str(&["  why: ", &why, "\n"].concat());
+    }
+    Ok(out)
+}
+
+/// Shows a request and asks; only a clear yes is one.
+fn confirmed(request: &str, command: &str) -> Result<bool, Failure> {
+    text::put(&[request, command, " it? [y/N] "].concat())?;
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Failure::new(format!("cannot read the answer: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Waits until a session of our own runtime has nothing more to do, and prints the replies on the way.
@@ -145,7 +180,7 @@ impl Turns {
     /// The exit code, or why the last turn did not complete.
     fn end(&self, connection: &Connection, id: &str, status: &str) -> Result<u8, Failure> {
         if status == "waiting" {
-            let open: Vec<String> = pick::approvals(connection, id)?.iter().map(shown).collect();
+            let open: Vec<String> = pick::approvals(connection, id)?.iter().map(approval::short).collect();
             let failure = Failure::new(format!("the turn waits for an approval\n{}", open.join("\n")));
             return Err(Failure {
                 code: run::WAITING,

@@ -9,6 +9,7 @@
 //!
 //! Absent: anything a session does by itself.
 
+mod approval;
 mod approve;
 mod args;
 mod chat;
@@ -96,7 +97,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "approve",
-        usage: "approve SESSION [ID] [--scope once|session|always]",
+        usage: "approve SESSION [ID] [--show] [--scope once|session|always]",
         summary: "let a tool call run that waits",
         run: approve::approve,
     },

@@ -11,7 +11,7 @@ use super::connect::Connection;
 use super::live::{self, Heard, Live, Message};
 use super::pick::{self, Picked, Which};
 use super::render::{self, Render, Screen, Style};
-use super::{Common, Failure, args, print, text};
+use super::{Common, Failure, approval, args, print, text};
 use duragent_core::event::{Body, Event, TurnReason, Usage};
 use duragent_core::json::{self, ObjectWriter, Value};
 use duragent_core::line;
@@ -496,9 +496,8 @@ impl Turn {
                 Failure::new(error).hint(hint)
             }
             None => {
-                let calls = end.approvals.iter().filter_map(waiting_call);
-                let (errors, mut hints): (Vec<String>, Vec<String>) =
-                    calls.map(|(id, call)| (call, format!("duragent approve {session} {id}"))).unzip();
+                let said = end.approvals.iter().map(|request| approval::waiting(session, request));
+                let (errors, mut hints): (Vec<String>, Vec<String>) = said.unzip();
                 hints.push(format!("then: duragent run {agent} --resume {session}"));
                 let error = if errors.is_empty() { "the turn waits for an approval".into() } else { errors.join("\n") };
                 Failure { code: WAITING, error, hint: Some(hints.join("\n")) }
@@ -521,16 +520,6 @@ impl Turn {
         object.finish();
         out
     }
-}
-
-/// The id of an open approval, and a sentence about its call.
-fn waiting_call(approval: &Value) -> Option<(&str, String)> {
-    let id = approval.get("approval_id")?.as_str()?;
-    let arguments = approval.get("arguments").map(Value::to_string).unwrap_or_default();
-    Some((
-        id,
-        format!("the turn waits for an approval of {}", render::call(approval.get("name")?.as_str()?, &arguments)),
-    ))
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ pub(super) fn intact(connection: &Connection, id: &str) -> Result<Value, Failure
 }
 
 /// Hands the lines of the log behind seq `after` to `each`, until it returns false; a page at a time.
-fn lines(
+pub(super) fn lines(
     connection: &Connection,
     id: &str,
     mut after: u64,

@@ -203,6 +203,8 @@ pub struct Approval {
     pub digest: String,
     /// Milliseconds since the epoch.
     pub expires_at_ms: u64,
+    /// `egress` if the policy would let it run, and what the session has read does not.
+    pub reason: Option<String>,
 }
 
 /// A decision on one.

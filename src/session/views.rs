@@ -70,13 +70,14 @@ pub(super) fn approvals(state: &State) -> Vec<Approval> {
     let calls = state.turn.iter().flat_map(|t| &t.calls);
     calls
         .filter_map(|c| match &c.status {
-            CallStatus::Waiting { approval_id, digest, expires_at_ms } => Some(Approval {
+            CallStatus::Waiting { approval_id, digest, expires_at_ms, reason } => Some(Approval {
                 approval_id: approval_id.clone(),
                 call_id: c.call.call_id.clone(),
                 name: c.call.name.clone(),
                 arguments: c.call.arguments.clone(),
                 digest: digest.clone(),
                 expires_at_ms: *expires_at_ms,
+                reason: reason.clone(),
             }),
             _ => None,
         })

@@ -1,16 +1,22 @@
 //! Approvals in a conversation: who is asked, and what becomes of the answer.
 
 use super::super::run::WAITING;
-use super::super::{connect, pick, render};
+use super::super::{approval, connect, pick, text};
 use super::{Chat, Next};
 use crate::cli::render::Screen;
 use duragent_core::json::{ObjectWriter, Value};
 
+/// Most characters of a call that is asked about on one line.
+const LINE_CHARS_MAX: usize = 200;
+
 /// An approval that somebody is to decide on.
 pub(super) struct Open {
     pub(super) id: String,
-    /// As it is shown.
+    /// On a line.
     call: String,
+    /// All of it, if a line does not say it well.
+    whole: Option<String>,
+    digest: String,
 }
 
 impl Chat<'_> {
@@ -26,7 +32,7 @@ impl Chat<'_> {
     }
 
     fn approve_commands(&self) -> String {
-        let command = |open: &Open| format!("  {}\n  duragent approve {} {}", open.call, self.session, open.id);
+        let command = |open: &Open| ["  ", &open.call, "\n  duragent approve ", &self.session, " ", &open.id].concat();
         self.approvals.iter().map(command).collect::<Vec<_>>().join("\n")
     }
 
@@ -34,10 +40,14 @@ impl Chat<'_> {
     pub(super) fn refresh_approvals(&mut self) {
         // If nobody answers, the events tell again when somebody does.
         let Ok(list) = pick::approvals(self.connection, &self.session) else { return };
-        let open = |a: &Value| {
-            let arguments = a.get("arguments").map(Value::to_string).unwrap_or_default();
-            let call = render::call(a.get("name")?.as_str()?, &arguments);
-            Some(Open { id: a.get("approval_id")?.as_str()?.to_owned(), call })
+        let open = |request: &Value| {
+            let (id, call) =
+                approval::short(request).split_once(' ').map(|(id, call)| (id.to_owned(), call.to_owned()))?;
+            // Whoever cannot be told why still has to be asked.
+            let why = approval::why(self.connection, &self.session, request).unwrap_or_default();
+            let long = call.chars().count() > LINE_CHARS_MAX || call.contains("\\n");
+            let whole = (long || !why.is_empty()).then(|| approval::whole(request) + &why);
+            Some(Open { id, call, whole, digest: text::field(request, "digest") })
         };
         self.approvals = list.iter().filter_map(open).filter(|o| !self.decided.contains(&o.id)).collect();
         self.ask();
@@ -47,7 +57,14 @@ impl Chat<'_> {
         let Some(first) = self.approvals.first() else { return };
         if self.asked.as_ref() != Some(&first.id) {
             self.asked = Some(first.id.clone());
-            let question = format!("allow {}? [y]es once / [s]ession / [a]lways / [n]o ", first.call);
+            let call = match &first.whole {
+                Some(whole) => {
+                    Screen::show(self.render.note(whole));
+                    "it"
+                }
+                None => first.call.as_str(),
+            };
+            let question = ["allow ", call, "? [y]es once / [s]ession / [a]lways / [n]o "].concat();
             Screen::show(self.render.ask(&question));
         }
     }
@@ -61,6 +78,7 @@ impl Chat<'_> {
         let mut body = String::new();
         let mut object = ObjectWriter::new(&mut body);
         object.str("decision", decision).str("scope", scope).str("by", "cli");
+        object.str_opt("digest", self.approvals.iter().find(|open| open.id == id).map(|open| open.digest.as_str()));
         object.finish();
         let path = self.path(&format!("/approvals/{id}"));
         let headers = [("Content-Type", "application/json")];

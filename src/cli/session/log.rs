@@ -148,7 +148,9 @@ fn essentials(body: &Body) -> String {
         | Body::ModelResponded { .. }
         | Body::ModelFailed { .. }
         | Body::ModelSwitched { .. } => of_model(body),
-        Body::ApprovalRequested { approval_id, call_id, name, .. } => format!("{approval_id} for {call_id} {name}"),
+        Body::ApprovalRequested { approval_id, call_id, name, reason, .. } => {
+            format!("{approval_id} for {call_id} {}{}", short(name), why(reason))
+        }
         Body::ApprovalDecided { approval_id, decision, scope, by } => {
             format!("{approval_id} {} {} by {by}", decision.as_str(), scope.as_str())
         }

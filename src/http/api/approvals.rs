@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::http::json::{array, missing, object, read_object};
-use crate::http::problem::Problem;
+use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
 use crate::http::shared::Shared;
 use crate::session::api::{Approval, Verdict};
@@ -20,7 +20,8 @@ pub(super) async fn list(shared: &Shared, request: &Request<'_>, id: &str) -> Re
     })))
 }
 
-/// `{decision: grant|deny, scope?: once|session|always, by?}`; `once` and `http` if nobody says.
+/// `{decision: grant|deny, scope?: once|session|always, by?, digest?}`; `once` and `http` if nobody says. With a digest it is a
+/// decision on that call and no other.
 pub(super) async fn decide(
     shared: &Shared,
     request: &Request<'_>,
@@ -28,8 +29,8 @@ pub(super) async fn decide(
     approval: &str,
 ) -> Result<Response, Problem> {
     request.wants_json()?;
-    let (mut decision, mut scope, mut by) = (None, Scope::Once, String::from("http"));
-    read_object(request.body, &["decision", "scope", "by"], &mut |key, reader| {
+    let (mut decision, mut scope, mut by, mut digest) = (None, Scope::Once, String::from("http"), None);
+    read_object(request.body, &["decision", "scope", "by", "digest"], &mut |key, reader| {
         reader.peek();
         let byte = reader.offset();
         let word = reader.string()?;
@@ -43,6 +44,7 @@ pub(super) async fn decide(
                 let parsed = Scope::parse(&word);
                 scope = parsed.ok_or_else(|| wrong("expected \"once\", \"session\" or \"always\""))?;
             }
+            "digest" => digest = Some(word.into_owned()),
             // What time decides nobody else can claim.
             _ if is_id(&word) && word != "expiry" => by = word.into_owned(),
             _ => return Err(wrong("expected a name like \"cli\"")),
@@ -50,6 +52,13 @@ pub(super) async fn decide(
         Ok(())
     })?;
     let decision = decision.ok_or_else(|| missing("decision"))?;
+    if let Some(digest) = digest {
+        let open = shared.runtime.approvals(id).await?;
+        if let Some(other) = open.iter().find(|open| open.approval_id == approval && open.digest != digest) {
+            let detail = ["the call that ", approval, " is about has the digest ", &other.digest].concat();
+            return Err(Problem::new(problem::CONFLICT, detail));
+        }
+    }
     shared.runtime.decide(id, approval, Verdict { decision, scope, by }).await?;
     Ok(Response::json(object(|json| {
         json.str("approval_id", approval).str("decision", decision.as_str()).str("scope", scope.as_str());
@@ -60,6 +69,6 @@ fn approval_json(approval: &Approval) -> String {
     object(|json| {
         json.str("approval_id", &approval.approval_id).str("call_id", &approval.call_id);
         json.str("name", &approval.name).raw("arguments", &approval.arguments).str("digest", &approval.digest);
-        json.str("expires_at", &rfc3339(approval.expires_at_ms));
+        json.str("expires_at", &rfc3339(approval.expires_at_ms)).str_opt("reason", approval.reason.as_deref());
     })
 }

@@ -166,6 +166,8 @@ pub enum End {
 pub enum Fault {
     /// An error status instead of an answer, in the provider's own form. `Retry-After` as it is to be sent.
     Status(u16, Option<String>),
+    /// An error status whose message is this text: some tell the key that they refuse.
+    Tells(u16, String),
     /// The prompt has so many tokens, and the window fewer: `(tokens, window)`, in the provider's words.
     TooLong(u64, u64),
     /// Ollama's 500 for a call of the model that it could not parse.

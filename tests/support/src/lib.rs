@@ -16,6 +16,7 @@
 
 mod answer;
 mod api;
+mod date;
 mod fake;
 mod http;
 mod json;
@@ -23,6 +24,7 @@ mod plan;
 pub mod programs;
 
 pub use answer::{Answer, Call, Cut, End, Fault, Split, Usage};
+pub use date::http_date;
 pub use fake::Fake;
 pub use http::{Answered, Asked, ask};
 pub use json::Json;

@@ -34,6 +34,10 @@ pub(crate) fn answer(api: &dyn Api, answer: &Answer, body: &Json, number: usize)
                 let headers = after.as_ref().map_or(String::new(), |after| format!("Retry-After: {after}\r\n"));
                 return [acts, refuse(api, &api.refusal(*status), &headers)].concat();
             }
+            Fault::Tells(status, text) => {
+                let refusal = Refusal { message: text.clone(), ..api.refusal(*status) };
+                return [acts, refuse(api, &refusal, "")].concat();
+            }
             Fault::TooLong(tokens, window) => {
                 return [acts, refuse(api, &api.too_long(*tokens, *window), "")].concat();
             }
@@ -47,8 +51,11 @@ pub(crate) fn answer(api: &dyn Api, answer: &Answer, body: &Json, number: usize)
                 return [acts, vec![Act::Send(http::whole(*status, "", "text/html", page))]].concat();
             }
             Fault::ErrorUnder200 => {
-                let refusal = Refusal { status: 200, ..api.refusal(503) };
-                return [acts, refuse(api, &refusal, "")].concat();
+                // A line where answers are lines.
+                let (line, kind) =
+                    if api.separator() == "\n" { ("\n", api.content_type()) } else { ("", "application/json") };
+                let body = api.error(&api.refusal(503)) + line;
+                return [acts, vec![Act::Send(http::whole(200, api.headers(), kind, &body))]].concat();
             }
             _ => {}
         }

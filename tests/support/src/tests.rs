@@ -309,3 +309,16 @@ fn json_is_read() {
         assert!(Json::parse(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn dates_are_as_http_has_them() {
+    for (seconds, expected) in [
+        (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        (951_827_696, "Tue, 29 Feb 2000 12:34:56 GMT"),
+        (1_795_341_600, "Sun, 22 Nov 2026 10:00:00 GMT"),
+        (4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT"),
+    ] {
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(super::http_date(time), expected);
+    }
+}

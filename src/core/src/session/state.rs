@@ -55,6 +55,8 @@ pub enum CallStatus {
         digest: String,
         /// When it counts as denied, in milliseconds since the epoch.
         expires_at_ms: u64,
+        /// Why somebody has to decide, if it was no rule of theirs.
+        reason: Option<String>,
     },
     /// `tool_started` is in the log, its result is not.
     Running(EffectClass),
@@ -385,10 +387,10 @@ impl State {
             }
             Body::ModelFailed { .. } => self.model_failed(seq, body),
             Body::ModelResponded { .. } => self.model_responded(seq, body),
-            Body::ApprovalRequested { approval_id, call_id, digest, expires_at_ms, .. } => {
+            Body::ApprovalRequested { approval_id, call_id, digest, expires_at_ms, reason, .. } => {
                 if let Some(call) = turn.call_mut(call_id) {
-                    let (approval_id, digest) = (approval_id.clone(), digest.clone());
-                    call.status = CallStatus::Waiting { approval_id, digest, expires_at_ms: *expires_at_ms };
+                    let (approval_id, digest, reason) = (approval_id.clone(), digest.clone(), reason.clone());
+                    call.status = CallStatus::Waiting { approval_id, digest, expires_at_ms: *expires_at_ms, reason };
                 }
             }
             Body::ApprovalDecided { approval_id, decision: Decision::Grant, scope, .. } => {
