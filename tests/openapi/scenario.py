@@ -138,6 +138,16 @@ def agents():
     ask("GET", path, 404, ids={"name": "nobody"}, kind="not-found")
 
 
+def usage():
+    path = "/api/v1/usage"
+    told = ask("GET", path, 200, query={"limit": "1"}).json()
+    assert told["today"]["requests"] > 0 and told["next"] == told["sessions"][0]["session"], told
+    one = ask("GET", path, 200, query={"session": "demo"}).json()
+    assert [entry["session"] for entry in one["sessions"]] == ["demo"], one
+    ask("GET", path, 400, query={"limit": "0"}, kind="bad-request")
+    ask("GET", path, 404, query={"session": "nobody"}, kind="not-found")
+
+
 def sessions():
     made = ask("POST", SESSIONS, 201, body={"agent": "assistant", "id": "demo", "title": "Looking around"})
     assert made.headers["location"] == [SESSIONS + "/demo"], made.headers
@@ -267,7 +277,7 @@ def the_end():
 
 
 def main():
-    steps = (machine, agents, sessions, heads, transport, messages, events, forks, turn_under_way, approvals, damaged, without_agent, the_end)
+    steps = (machine, agents, sessions, heads, transport, messages, usage, events, forks, turn_under_way, approvals, damaged, without_agent, the_end)
     for step in steps:
         step()
     described = {
