@@ -19,6 +19,7 @@ mod client;
 mod cost;
 mod enclosed;
 mod failure;
+mod footprint;
 mod front;
 mod machine;
 mod made;
@@ -44,7 +45,7 @@ use table::Row;
 type Measure = fn(&Place) -> Result<Vec<Row>>;
 
 /// The figures by number, in the order in which they are measured.
-const FIGURES: [(u32, &str, Measure); 14] = [
+const FIGURES: [(u32, &str, Measure); 15] = [
     (1, "size of the binary", start::size),
     (2, "start to first answer", start::start),
     (3, "idle memory", rest::memory),
@@ -59,6 +60,7 @@ const FIGURES: [(u32, &str, Measure); 14] = [
     (12, "requests per second", front::requests),
     (13, "memory of subscribers", front::subscribers),
     (14, "fan-out", front::fan_out),
+    (15, "prompt footprint", footprint::first_request),
 ];
 
 const USAGE: &str = "\

@@ -4,17 +4,27 @@ use crate::failure::{Result, doing};
 use crate::scene::PIECES;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::Sender;
 use std::thread;
 
-/// Starts it for the rest of the run: a thread that listens, and one for each connection, which stays open.
-pub fn start() -> Result<SocketAddr> {
+/// A request as it came over the wire.
+pub struct Asked {
+    /// Up to the empty line.
+    pub head: String,
+    /// What follows it.
+    pub body: Vec<u8>,
+}
+
+/// Starts it for the rest of the run: a thread that listens, and one for each connection, which stays open. What it is asked
+/// goes to `kept`.
+pub fn start(kept: Option<Sender<Asked>>) -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(doing("listening as a model"))?;
     let address = listener.local_addr().map_err(doing("listening as a model"))?;
     let answer = answer();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let answer = answer.clone();
-            thread::spawn(move || serve(stream, &answer));
+            let (answer, kept) = (answer.clone(), kept.clone());
+            thread::spawn(move || serve(stream, &answer, kept.as_ref()));
         }
     });
     Ok(address)
@@ -37,16 +47,19 @@ fn answer() -> Vec<u8> {
 }
 
 /// Answers until the connection ends.
-fn serve(stream: TcpStream, answer: &[u8]) -> Option<()> {
+fn serve(stream: TcpStream, answer: &[u8], kept: Option<&Sender<Asked>>) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
     let (mut line, mut body) = (String::new(), Vec::new());
     loop {
-        let mut length = 0;
+        let (mut length, mut head) = (0, String::new());
         loop {
             line.clear();
             if reader.read_line(&mut line).ok()? == 0 {
                 return None;
+            }
+            if kept.is_some() {
+                head.push_str(&line);
             }
             let Some((name, value)) = line.trim_end().split_once(':') else {
                 if line.trim_end().is_empty() {
@@ -60,6 +73,9 @@ fn serve(stream: TcpStream, answer: &[u8]) -> Option<()> {
         }
         body.resize(length, 0);
         reader.read_exact(&mut body).ok()?;
+        if let Some(kept) = kept {
+            kept.send(Asked { head, body: body.clone() }).ok()?;
+        }
         reader.get_mut().write_all(answer).ok()?;
     }
 }

@@ -177,7 +177,7 @@ impl Line {
 
 /// Figure 5: whole turns by `POST messages?wait` on connections that stay open, one session a client.
 pub fn rates(place: &Place) -> Result<Vec<Row>> {
-    let remote = ollama::start()?;
+    let remote = ollama::start(None)?;
     let scene = Scene::new(place, 60, Some(remote))?;
     let server = scene.serve()?;
     let line = store::line()?;

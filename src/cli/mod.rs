@@ -32,6 +32,7 @@ mod serve;
 mod session;
 mod setup;
 mod text;
+mod usage;
 
 use args::Common;
 use duragent_platform::{process, sandbox};
@@ -81,6 +82,12 @@ const COMMANDS: &[Command] = &[
         usage: "ps [--json] [--agent AGENT] [--status STATUS]",
         summary: "list the sessions, newest first",
         run: ps::run,
+    },
+    Command {
+        name: "usage",
+        usage: "usage [SESSION] [--json]",
+        summary: "what was spent today, or by a session",
+        run: usage::run,
     },
     Command {
         name: "session",

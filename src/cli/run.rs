@@ -512,9 +512,7 @@ impl Turn {
         object.str_opt("type", kind).str("session", &self.session).u64("turn", self.number);
         let waits = if end.offline { OFFLINE } else { "waiting" };
         object.str("reason", end.reason.map_or(waits, TurnReason::as_str)).str("reply", &self.reply);
-        object.object("usage", |usage| {
-            usage.u64("input_tokens", end.usage.input_tokens).u64("output_tokens", end.usage.output_tokens);
-        });
+        line::write_usage(&mut object, "usage", &end.usage);
         object.str_opt("detail", end.detail.as_deref());
         if end.reason.is_none() && !end.offline {
             Value::Array(end.approvals.clone()).write(object.key("approvals"));

@@ -1,13 +1,13 @@
 //! From plain settings to a provider. The `config` module fills [`ProviderConfig`]; nothing here reads a file but the
 //! transcript of a replay, or the environment.
 
-use super::http::{SetupError, Timeouts};
+use super::anthropic::{self, Anthropic};
+use super::http::{Settings, SetupError, Timeouts};
 use super::ollama::Ollama;
-use super::openai::OpenAi;
+use super::openai::{Dialect, OpenAi};
 use super::replay::{Replay, TranscriptError};
 use super::{Provider, http};
-use duragent_core::provider::ProviderKind;
-use duragent_core::secret::Secret;
+use duragent_core::provider::{ProviderKind, Thinking};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,16 +37,14 @@ pub enum Transcript {
 pub struct ProviderConfig {
     /// What kind of endpoint.
     pub kind: ProviderKind,
-    /// `http://` or `https://`, for [`ProviderKind::OpenAi`] with `/v1`. Not used by [`ProviderKind::Replay`].
-    pub base_url: String,
-    /// Sent as bearer token.
-    pub api_key: Option<Secret>,
-    /// Sent with every request. Values may be secrets.
-    pub headers: Vec<(String, Secret)>,
-    /// How long to wait for what.
-    pub timeouts: Timeouts,
+    /// Where it is and how it is reached; for [`ProviderKind::OpenAi`] with `/v1`. Not used by [`ProviderKind::Replay`].
+    pub http: Settings,
     /// Ollama's `keep_alive`: a duration as `10m`, or seconds; -1 is for ever.
     pub keep_alive: String,
+    /// Whether Ollama loads models before they are needed.
+    pub preload: bool,
+    /// For [`ProviderKind::Anthropic`].
+    pub thinking: Thinking,
     /// For [`ProviderKind::Replay`].
     pub transcript: Option<Transcript>,
 }
@@ -59,13 +57,13 @@ impl ProviderConfig {
         let base_url =
             base_url.or_else(|| (kind == ProviderKind::Ollama).then(|| OLLAMA_URL.into())).unwrap_or_default();
         let local = kind == ProviderKind::Ollama || http::is_local(&base_url);
+        let timeouts = if local { Timeouts::LOCAL } else { Timeouts::REMOTE };
         Self {
             kind,
-            base_url,
-            api_key: None,
-            headers: Vec::new(),
-            timeouts: if local { Timeouts::LOCAL } else { Timeouts::REMOTE },
+            http: Settings::new(&base_url, timeouts),
             keep_alive: KEEP_ALIVE.into(),
+            preload: false,
+            thinking: Thinking::Unset,
             transcript: None,
         }
     }
@@ -111,10 +109,20 @@ impl From<TranscriptError> for BuildError {
 /// # Errors
 /// [`BuildError`].
 pub fn build(config: &ProviderConfig) -> Result<Arc<dyn Provider>, BuildError> {
-    let client = || http::Client::new(&config.base_url, config.api_key.as_ref(), &config.headers, config.timeouts);
+    let client = || http::Client::new(&config.http);
+    let near = http::is_local(&config.http.base_url);
     Ok(match config.kind {
-        ProviderKind::Ollama => Arc::new(Ollama::new(client()?, &config.keep_alive)),
-        ProviderKind::OpenAi | ProviderKind::OpenRouter | ProviderKind::Anthropic => Arc::new(OpenAi::new(client()?)),
+        ProviderKind::Ollama => Arc::new(Ollama::new(client()?, &config.keep_alive, config.preload)),
+        ProviderKind::OpenAi => Arc::new(OpenAi::new(client()?, if near { Dialect::Near } else { Dialect::Plain })),
+        ProviderKind::OpenRouter => Arc::new(OpenAi::new(client()?, Dialect::OpenRouter)),
+        ProviderKind::Anthropic => {
+            // With or without /v1 at its end: people copy both.
+            let base_url = config.http.base_url.trim_end_matches('/');
+            let base_url = base_url.strip_suffix("/v1").unwrap_or(base_url).into();
+            let (key_header, version) = (Some("x-api-key"), Some(anthropic::VERSION));
+            let http = Settings { base_url, key_header, version, ..config.http.clone() };
+            Arc::new(Anthropic::new(http::Client::new(&http)?, config.thinking))
+        }
         ProviderKind::Replay => match &config.transcript {
             Some(Transcript::File(path)) => Arc::new(Replay::open(path)?),
             Some(Transcript::Text { name, text }) => Arc::new(Replay::from_text(name, text)?),
@@ -125,8 +133,9 @@ pub fn build(config: &ProviderConfig) -> Result<Arc<dyn Provider>, BuildError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BuildError, OLLAMA_URL, ProviderConfig, ProviderKind, Secret, Transcript, build};
+    use super::{BuildError, OLLAMA_URL, ProviderConfig, ProviderKind, Transcript, build};
     use crate::provider::http::Timeouts;
+    use duragent_core::secret::Secret;
 
     fn error(config: &ProviderConfig) -> String {
         build(config).err().expect("must not be built").to_string()
@@ -135,14 +144,14 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let mut config = ProviderConfig::new(ProviderKind::OpenAi, Some("http://127.0.0.1:1/v1".into()));
-        config.api_key = Some(Secret::new("sk-geheim".into()));
-        config.headers = vec![("x-team".into(), Secret::new("sk-geheim-2".into()))];
+        config.http.api_key = Some(Secret::new("sk-geheim".into()));
+        config.http.headers = vec![("x-team".into(), Secret::new("sk-geheim-2".into()))];
         assert!(!format!("{config:?}").contains("geheim"), "{config:?}");
-        config.headers = vec![("x-team".into(), Secret::new("sk-geheim\n2".into()))];
+        config.http.headers = vec![("x-team".into(), Secret::new("sk-geheim\n2".into()))];
         let text = error(&config);
         assert!(text.contains("x-team") && !text.contains("geheim"), "{text}");
-        config.headers.clear();
-        config.api_key = Some(Secret::new("sk-geheim\r\n".into()));
+        config.http.headers.clear();
+        config.http.api_key = Some(Secret::new("sk-geheim\r\n".into()));
         let text = error(&config);
         assert!(text.contains("authorization") && !text.contains("geheim"), "{text}");
     }
@@ -179,10 +188,10 @@ mod tests {
         ];
         for (url, local) in cases {
             let want = if local { Timeouts::LOCAL } else { Timeouts::REMOTE };
-            assert_eq!(ProviderConfig::new(ProviderKind::OpenAi, Some(url.into())).timeouts, want, "{url}");
+            assert_eq!(ProviderConfig::new(ProviderKind::OpenAi, Some(url.into())).http.timeouts, want, "{url}");
         }
         let ollama = ProviderConfig::new(ProviderKind::Ollama, None);
-        assert_eq!((ollama.base_url.as_str(), ollama.timeouts), (OLLAMA_URL, Timeouts::LOCAL));
+        assert_eq!((ollama.http.base_url.as_str(), ollama.http.timeouts), (OLLAMA_URL, Timeouts::LOCAL));
     }
 
     #[test]

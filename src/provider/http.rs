@@ -2,38 +2,43 @@
 //!
 //! Built on `ureq`, with the three timeouts that matter for a model kept apart ([`Timeouts`]): its own body timeout is a
 //! total, and loading a model on a small board takes minutes while an answer that stalls should not. Redirects are not
-//! followed (they would carry the key elsewhere), the environment's proxies do not apply, and nothing has a total
-//! timeout. TLS is rustls with ring and the bundled Mozilla roots.
+//! followed (they would carry the key elsewhere), a proxy is used only if one is configured, and nothing has a total
+//! timeout. TLS is rustls with ring and the bundled Mozilla roots, or configured ones in their place.
 //!
 //! Invariants: a raised [`Cancel`] shuts the socket of its call down, and of no other; no secret of the client gets into
 //! a [`Failure`]; one answer holds at most [`ANSWER_MAX`] bytes.
 //!
-//! Absent: retries (the session machine's), proxies, compression.
+//! Absent: retries (the session machine's), compression.
 
 mod base_url;
 mod connection;
+mod failure;
 mod lane;
+mod proxy;
 mod report;
 mod retry_after;
+mod settings;
 mod tls;
 
 pub use base_url::{SetupError, is_local};
-pub use report::{ErrorReport, kind_of_code, kind_of_status};
+pub use proxy::Proxy;
+pub use report::{ErrorReport, kind_of_status};
+pub use settings::{Settings, Timeouts};
 
 use super::Failure;
 use base_url::host_of;
 use duragent_core::event::FailureKind;
-use duragent_core::json;
 use duragent_core::secret::Secret;
 use duragent_platform::cancel::Cancel;
 use lane::Lane;
-use std::io::{self, Read};
+use report::{judge, remedy};
+use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tls::Tls;
+use ureq::BodyReader;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use ureq::http::{Method, Request};
-use ureq::{BodyReader, Timeout};
 
 /// Most bytes of one answer. A whole context window as text is a tenth of it.
 pub const ANSWER_MAX: usize = 16 * 1024 * 1024;
@@ -59,30 +64,6 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(15);
 /// How long to wait for what politely follows a whole answer (the last chunk), so that the connection can be kept.
 const REST_WAIT: Duration = Duration::from_millis(250);
 
-/// How long a call may wait, and for what. There is no limit on the whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For the name and the connection, each.
-    pub connect: Duration,
-    /// From the start of the call to the first byte of the body.
-    pub first_byte: Duration,
-    /// Between two reads of the body; also for each write of the request.
-    pub idle: Duration,
-}
-
-impl Timeouts {
-    /// For a server on the same machine or network, which may have to load the model first: a client that hangs up
-    /// aborts the loading.
-    pub const LOCAL: Self = Self {
-        connect: Duration::from_secs(5),
-        first_byte: Duration::from_secs(15 * 60),
-        idle: Duration::from_secs(2 * 60),
-    };
-
-    /// For a service.
-    pub const REMOTE: Self = Self { first_byte: Duration::from_secs(2 * 60), ..Self::LOCAL };
-}
-
 /// Talks to one server. Usable from several threads at once.
 pub struct Client {
     base: String,
@@ -90,7 +71,9 @@ pub struct Client {
     headers: HeaderMap,
     /// What must never be quoted.
     secrets: Vec<Secret>,
+    key_from: Option<String>,
     timeouts: Timeouts,
+    proxy: Option<Arc<Proxy>>,
     config: ureq::config::Config,
     tls: Arc<Tls>,
     idle: Mutex<Vec<Lane>>,
@@ -103,26 +86,12 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for `base_url`, which may have a path. `key` is sent as bearer token, `headers` with every request.
+    /// A client as `settings` say. Connects to nothing.
     ///
     /// # Errors
     /// [`SetupError`].
-    pub fn new(
-        base_url: &str,
-        key: Option<&Secret>,
-        headers: &[(String, Secret)],
-        timeouts: Timeouts,
-    ) -> Result<Self, SetupError> {
-        Self::with_tls(base_url, key, headers, timeouts, Tls::default())
-    }
-
-    fn with_tls(
-        base_url: &str,
-        key: Option<&Secret>,
-        headers: &[(String, Secret)],
-        timeouts: Timeouts,
-        tls: Tls,
-    ) -> Result<Self, SetupError> {
+    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
+        let Settings { api_key, headers, timeouts, .. } = settings;
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -138,22 +107,19 @@ impl Client {
             .timeout_resolve(Some(timeouts.connect))
             .timeout_connect(Some(timeouts.connect))
             .build();
-        let mut map = HeaderMap::new();
-        map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        for (name, value) in headers {
-            let bad = || SetupError::Header { name: name.clone() };
-            map.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?, sensitive(value.expose(), bad)?);
-        }
-        if let Some(key) = key {
-            let bad = || SetupError::Header { name: "authorization".into() };
-            map.insert(AUTHORIZATION, sensitive(&format!("Bearer {}", key.expose()), bad)?);
-        }
+        let tls = match &settings.ca {
+            Some(ca) => Tls::trusting(ca).map_err(|error| SetupError::Certificate { what: error.to_string() })?,
+            None => Tls::default(),
+        };
+        let credentials = settings.proxy.as_ref().and_then(Proxy::credentials);
         Ok(Self {
-            base: base_url.trim_end_matches('/').to_string(),
-            host: host_of(base_url)?,
-            headers: map,
-            secrets: key.into_iter().chain(headers.iter().map(|(_, value)| value)).cloned().collect(),
-            timeouts,
+            base: settings.base_url.trim_end_matches('/').to_string(),
+            host: host_of(&settings.base_url)?,
+            headers: all_headers(settings)?,
+            secrets: api_key.iter().chain(headers.iter().map(|(_, value)| value)).chain(credentials).cloned().collect(),
+            key_from: settings.key_from.clone(),
+            timeouts: *timeouts,
+            proxy: settings.proxy.clone().map(Arc::new),
             config,
             tls: Arc::new(tls),
             idle: Mutex::default(),
@@ -199,7 +165,7 @@ impl Client {
             headers.clone_from(&self.headers);
         }
         let lane = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let lane = lane.unwrap_or_else(|| Lane::new(self.config.clone(), &self.tls));
+        let lane = lane.unwrap_or_else(|| Lane::new(self.config.clone(), &self.tls, self.proxy.as_ref()));
         let call = lane.slot.begin(first_byte, self.timeouts.idle);
         let slot = Arc::downgrade(&lane.slot);
         cancel.on_raise(move || {
@@ -224,26 +190,28 @@ impl Client {
             Err(error) => Err(answer.failure(&error)),
         }
     }
+}
 
-    /// `text` fit for a failure: on one line, shortened, without our secrets.
-    #[must_use]
-    pub fn quote(&self, text: &str) -> String {
-        let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        for secret in self.secrets.iter().filter(|s| !s.expose().is_empty()) {
-            text = text.replace(secret.expose(), "***");
-        }
-        if let Some((end, _)) = text.char_indices().nth(QUOTE_MAX) {
-            text.truncate(end);
-            text.push('…');
-        }
-        text
+fn all_headers(settings: &Settings) -> Result<HeaderMap, SetupError> {
+    let mut map = HeaderMap::new();
+    map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some((name, value)) = settings.version {
+        map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-
-    /// A failure whose detail begins with the host.
-    #[must_use]
-    pub fn failed(&self, kind: FailureKind, what: &str) -> Failure {
-        Failure::new(kind, format!("{}: {what}", self.host))
+    for (name, value) in &settings.headers {
+        let bad = || SetupError::Header { name: name.clone() };
+        map.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?, sensitive(value.expose(), bad)?);
     }
+    if let Some(key) = &settings.api_key {
+        let name = settings.key_header.map_or(AUTHORIZATION, HeaderName::from_static);
+        let bad = || SetupError::Header { name: name.to_string() };
+        let value = match settings.key_header {
+            Some(_) => sensitive(key.expose(), bad)?,
+            None => sensitive(&["Bearer ", key.expose()].concat(), bad)?,
+        };
+        map.insert(name, value);
+    }
+    Ok(map)
 }
 
 fn sensitive(text: &str, bad: impl Fn() -> SetupError) -> Result<HeaderValue, SetupError> {
@@ -267,6 +235,12 @@ impl Answer<'_> {
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// True if the status says that what was asked for comes.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
     }
 
     /// True if the server says that the body is of this media type (RFC 9110, 8.3.1: parameters do not matter).
@@ -295,7 +269,7 @@ impl Answer<'_> {
                 self.size += count;
                 if self.size > ANSWER_MAX {
                     let what = format!("answer is larger than {ANSWER_MAX} bytes");
-                    return Err(self.client.failed(FailureKind::Protocol, &what));
+                    return Err(self.failed(FailureKind::Protocol, &what));
                 }
                 Ok(buffer.get(..count).unwrap_or_default())
             }
@@ -327,38 +301,7 @@ impl Answer<'_> {
                 more => text.extend_from_slice(more),
             }
         }
-        let client = self.client;
-        String::from_utf8(text).map_err(|_| client.failed(FailureKind::Protocol, "answer is not UTF-8"))
-    }
-
-    /// What an answer with an error status says, at most [`ERROR_BODY_MAX`] bytes of it: the message of a JSON error if
-    /// it is one, else the text itself; shortened, without our secrets. The failure it is by its status alone.
-    #[must_use]
-    pub fn into_refusal(mut self) -> Refusal {
-        let (mut text, mut buffer) = (Vec::new(), [0; 1024]);
-        self.hurry(self.client.timeouts.connect);
-        while text.len() < ERROR_BODY_MAX {
-            match self.read(&mut buffer) {
-                Ok(more) if !more.is_empty() => text.extend_from_slice(more),
-                _ => break,
-            }
-        }
-        text.truncate(ERROR_BODY_MAX);
-        let text = String::from_utf8_lossy(&text);
-        let report = json::parse(&text).ok().map(|value| ErrorReport::of(&value)).unwrap_or_default();
-        let date = self.header(&DATE);
-        let retry_after_ms = self.header(&RETRY_AFTER).and_then(|value| retry_after::milliseconds(value, date));
-        let said = self.client.quote(report.message.as_deref().unwrap_or(&text));
-        let mut what = format!("answered {}", self.status);
-        if let Some(to) = self.header(&ureq::http::header::LOCATION).filter(|_| (300..400).contains(&self.status)) {
-            what.push_str(&format!(", a redirect to {:?}, which is not followed; set base_url", self.client.quote(to)));
-        }
-        if !said.is_empty() {
-            what.push_str(&format!(": {said}"));
-        }
-        let kind = report.code.as_deref().and_then(kind_of_code).unwrap_or_else(|| kind_of_status(self.status));
-        let failure = Failure { retry_after_ms, ..self.client.failed(kind, &what) };
-        Refusal { status: self.status, said, failure }
+        String::from_utf8(text).map_err(|_| self.failed(FailureKind::Protocol, "answer is not UTF-8"))
     }
 
     fn header(&self, name: &HeaderName) -> Option<&str> {
@@ -373,56 +316,6 @@ impl Answer<'_> {
 
     fn is_cancelled(&self) -> bool {
         self.lane.as_ref().is_some_and(|lane| lane.slot.is_raised())
-    }
-
-    fn cancelled(&self) -> Failure {
-        self.client.failed(FailureKind::Truncated, "cancelled")
-    }
-
-    fn failure(&self, error: &ureq::Error) -> Failure {
-        if self.is_cancelled() {
-            return self.cancelled();
-        }
-        let Timeouts { connect, first_byte, idle } = self.client.timeouts;
-        let (kind, what) = match error {
-            ureq::Error::Timeout(Timeout::Resolve) => {
-                (FailureKind::Connect, format!("name not resolved within {connect:?}"))
-            }
-            ureq::Error::Timeout(Timeout::Connect) => {
-                (FailureKind::Connect, format!("no connection within {connect:?}"))
-            }
-            ureq::Error::Timeout(Timeout::PerRead | Timeout::PerWrite) => {
-                (FailureKind::Timeout, format!("stalled: nothing more within {idle:?}"))
-            }
-            ureq::Error::Timeout(_) => (FailureKind::Timeout, format!("no answer within {first_byte:?}")),
-            ureq::Error::HostNotFound => (FailureKind::Connect, "no such host".into()),
-            ureq::Error::Io(e) => return self.io_failure(e),
-            ureq::Error::Http(_) | ureq::Error::BadUri(_) => {
-                (FailureKind::Invalid, self.client.quote(&error.to_string()))
-            }
-            other => (FailureKind::Protocol, self.client.quote(&other.to_string())),
-        };
-        self.client.failed(kind, &what)
-    }
-
-    fn io_failure(&self, error: &io::Error) -> Failure {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
-        let (kind, what) = match error.kind() {
-            UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected => {
-                let when = if self.status == 0 { "before its answer" } else { "within its answer" };
-                (FailureKind::Truncated, format!("the server closed the connection {when}"))
-            }
-            _ => {
-                let mut what = self.client.quote(&error.to_string());
-                if error.raw_os_error().is_some() {
-                    what.make_ascii_lowercase();
-                } else if what.contains("certificate") {
-                    what.push_str("; is the clock right, and the certificate from a public authority?");
-                }
-                (FailureKind::Connect, what)
-            }
-        };
-        self.client.failed(kind, &what)
     }
 }
 

@@ -3,11 +3,15 @@
 //!
 //! Absent: retries, budgets and what to do about a failure: the session machine decides those.
 
+pub mod anthropic;
 pub mod config;
 pub mod http;
+mod models;
 pub mod ollama;
 pub mod openai;
 pub mod replay;
+mod stream;
+mod text_calls;
 mod wire;
 
 #[cfg(test)]
@@ -103,8 +107,11 @@ pub trait Provider: Send + Sync {
     /// [`Failure`] if a model call could not succeed now either.
     fn reach(&self) -> Result<(), Failure>;
 
-    /// Has `model` loaded before it is needed, where the endpoint can do that. Returns when it is, or at once.
-    fn preload(&self, _model: &str, _cancel: &Cancel) {}
+    /// Has `model` loaded with a window of `context_tokens` before it is needed. Returns when it is; at once and with
+    /// nothing where the endpoint cannot do that, or is not to.
+    fn preload(&self, _model: &str, _context_tokens: u64, _cancel: &Cancel) -> Option<Result<(), Failure>> {
+        None
+    }
 
     /// Checks that the endpoint answers and knows `model`, for `doctor`.
     ///

@@ -3,75 +3,141 @@
 //!
 //! What the API does, and this module with it: arguments of a call are an object; calls come in any frame, the last one
 //! included, and `done_reason` says `stop` all the same; an error can come as a line under status 200; thinking is
-//! echoed; a result names its tool. A call the server cannot parse is the model's mistake, not the server's. Small models
-//! also write a call as fenced JSON: taken as one if it is the whole answer and names a tool on offer.
+//! echoed; a result names its tool. A call the server cannot parse is the model's mistake, not the server's. Calls that a
+//! small model wrote as text are taken as such.
+//!
+//! A prompt is never cut silently: the window asked for is no longer than the model's own, which `/api/show` tells once a
+//! model and process; a prompt that the model's cannot hold is refused with the figure; and the server is told to refuse
+//! instead of cutting (`truncate`, `shift`), which old versions pass over.
 //!
 //! Invariant: a stream that ends without `done` gives no reply, so none of its calls is ever run.
 //!
-//! Absent: model management (`pull` is left to the person), images, structured output.
+//! Absent: getting models (`pull` is left to the person), images, structured output.
 
-use super::http::{Answer, Client, ErrorReport, Refusal};
-use super::wire::{self, Seen};
-use super::{Delta, Failure, Message, Probe, Provider, Reply, Request};
+mod known;
+mod parts;
+
+use super::http::{Client, Refusal};
+use super::stream::{self, OnDelta, worked};
+use super::wire::{self, arguments_of, comma};
+use super::{Delta, Failure, Message, Probe, Provider, Reply, Request, models, text_calls};
 use duragent_core::event::FailureKind;
-use duragent_core::json::{self, ObjectWriter, Reader, Value, write_string};
-use duragent_core::ndjson::Lines;
-use duragent_core::tool::{ToolCall, ToolDecl};
+use duragent_core::json::{self, ObjectWriter, write_string};
+use duragent_core::tool::ToolCall;
 use duragent_platform::cancel::Cancel;
-use miniserde::Deserialize;
-use std::time::Duration;
+use duragent_platform::log;
+use known::{Known, Shown, names};
+use parts::Stream;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use ureq::http::Method;
 
-/// Most calls in one answer; more is a model gone astray.
-pub const CALLS_MAX: usize = 64;
+/// How long to wait for what costs the server nothing to say.
+const ASK_WAIT: Duration = models::PROBE_WAIT;
 
-/// How long a probe waits for its answers; nothing is loaded for them.
-const PROBE_WAIT: Duration = Duration::from_secs(10);
+/// How long after an answer its model is taken to be loaded still: Ollama itself keeps models for five minutes, unless
+/// another one needs the room.
+const LOADED_FOR: Duration = Duration::from_secs(60);
+
+/// Bytes of a request that are at most taken for a token, to see that a prompt cannot fit.
+const TOKEN_BYTES: u64 = 3;
 
 /// What Ollama says when the model's call is not parsable.
 const BAD_CALL: &str = "error parsing tool call";
+
+/// What to do about a model that cannot call tools.
+const NO_TOOLS: &str = "; choose a model that can call tools, or give the agent none";
 
 /// An Ollama server.
 #[derive(Debug)]
 pub struct Ollama {
     client: Client,
     keep_alive: String,
+    preload: bool,
+    known: Mutex<Vec<Known>>,
 }
 
 impl Ollama {
-    /// The server that `client` talks to; `keep_alive` as in Ollama's API: `10m`, or seconds, -1 for ever.
+    /// The server that `client` talks to; `keep_alive` as in Ollama's API: `10m`, or seconds, -1 for ever. With `preload`
+    /// models are loaded when they are announced.
     #[must_use]
-    pub fn new(client: Client, keep_alive: &str) -> Self {
-        Self { client, keep_alive: keep_alive.into() }
+    pub fn new(client: Client, keep_alive: &str, preload: bool) -> Self {
+        Self { client, keep_alive: keep_alive.into(), preload, known: Mutex::default() }
     }
 
-    fn write_body(&self, request: &Request) -> String {
-        let mut out = String::with_capacity(4096);
-        let mut body = ObjectWriter::new(&mut out);
-        body.str("model", &request.model);
-        write_messages(body.key("messages"), request);
-        if !request.tools.is_empty() {
-            write_tools(body.key("tools"), &request.tools);
-        }
-        body.bool("stream", true);
+    fn write_keep_alive(&self, body: &mut ObjectWriter<'_>) {
         if self.keep_alive.parse::<i64>().is_ok() {
             body.raw("keep_alive", &self.keep_alive);
         } else {
             body.str("keep_alive", &self.keep_alive);
         }
-        body.object("options", |options| {
-            if request.context_tokens > 0 {
-                options.u64("num_ctx", request.context_tokens);
-            }
-            if let Some(temperature) = request.temperature {
-                wire::write_f64(options.key("temperature"), temperature);
-            }
-            if let Some(tokens) = request.max_output_tokens {
-                options.u64("num_predict", tokens);
-            }
+    }
+
+    /// What is known of `model`, which is nothing before the first call.
+    fn known(&self, model: &str) -> Option<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|known| known.model == model).cloned()
+    }
+
+    fn learn(&self, model: &str, learn: impl FnOnce(&mut Known)) {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = all.iter().position(|known| known.model == model).unwrap_or_else(|| {
+            all.push(Known::new(model));
+            all.len() - 1
         });
-        body.finish();
-        out
+        if let Some(known) = all.get_mut(at) {
+            learn(known);
+        }
+    }
+
+    /// The window to ask for: the wanted one, or the model's own if that is shorter.
+    fn window(&self, model: &str, wanted: u64) -> u64 {
+        self.known(model).and_then(|known| known.shown.context).map_or(wanted, |own| own.min(wanted))
+    }
+
+    /// Asks what the model is like, unless that is known. A failure to learn it is none.
+    fn look_up(&self, model: &str, cancel: &Cancel) {
+        if self.known(model).is_some() {
+            return;
+        }
+        let answer = self.client.send(Method::POST, "/api/show", &named(model), cancel, ASK_WAIT);
+        let Ok(answer) = answer.map(|answer| if answer.is_success() { answer.text().ok() } else { None }) else {
+            return;
+        };
+        // What is no answer of Ollama's is not asked for again; a model that is missing may come.
+        if let Some(text) = answer {
+            self.learn(model, |known| known.shown = Shown::read(&text).unwrap_or_default());
+        }
+    }
+
+    /// Says so if the model has to be loaded first, which takes minutes on a small board.
+    fn tell_loading(&self, model: &str, cancel: &Cancel, on_delta: OnDelta<'_>) {
+        if self.known(model).and_then(|known| known.answered).is_some_and(|at| at.elapsed() < LOADED_FOR) {
+            return;
+        }
+        let answer = self.client.send(Method::GET, "/api/ps", "", cancel, ASK_WAIT);
+        let loaded =
+            answer.ok().filter(|answer| answer.is_success()).and_then(|answer| names(&answer.text().ok()?).ok());
+        if loaded.is_some_and(|loaded| !loaded.iter().any(|name| known::is_same(name, model))) {
+            on_delta(Delta::Status(&["loading ", model].concat()));
+        }
+    }
+
+    /// Refuses what cannot succeed.
+    fn check(&self, request: &Request, body: &str) -> Result<(), Failure> {
+        let Some(Known { shown, .. }) = self.known(&request.model) else { return Ok(()) };
+        if !request.tools.is_empty() && !shown.capabilities.is_empty() && !shown.can("tools") {
+            let what = [&request.model, " does not support tools", NO_TOOLS].concat();
+            return Err(self.client.failed(FailureKind::Invalid, &what));
+        }
+        // A prompt for a window as wanted was measured by who wanted it; a shorter one is news.
+        let Some(own) = shown.context.filter(|own| *own < request.context_tokens) else { return Ok(()) };
+        let tokens = u64::try_from(body.len()).unwrap_or(u64::MAX) / TOKEN_BYTES;
+        if tokens <= own {
+            return Ok(());
+        }
+        let what = format!("about {tokens} tokens do not fit into the {own} of {}", request.model);
+        Err(Failure { context_tokens: Some(own), ..self.client.failed(FailureKind::TooLong, &what) })
     }
 
     fn refused(&self, refusal: Refusal, model: &str) -> Failure {
@@ -79,9 +145,9 @@ impl Ollama {
         if said.contains(BAD_CALL) {
             failure.kind = FailureKind::BadToolCall;
         } else if status == 404 && said.contains("not found") {
-            failure.detail.push_str(&format!("; get the model with: ollama pull {model}"));
+            failure.detail.push_str(&["; get the model with: ollama pull ", model].concat());
         } else if said.contains("does not support tools") {
-            failure.detail.push_str("; choose a model that can call tools, or give the agent none");
+            failure.detail.push_str(NO_TOOLS);
         }
         failure
     }
@@ -95,41 +161,101 @@ impl Ollama {
     }
 
     fn ask(&self, method: Method, path: &str, body: &str, model: &str) -> Result<String, Failure> {
-        let answer = self.client.send(method, path, body, &Cancel::new(), PROBE_WAIT).map_err(Self::unreachable)?;
-        if is_success(&answer) { answer.text() } else { Err(self.refused(answer.into_refusal(), model)) }
+        let answer = self.client.send(method, path, body, &Cancel::new(), ASK_WAIT).map_err(Self::unreachable)?;
+        if answer.is_success() { answer.text() } else { Err(self.refused(answer.into_refusal(), model)) }
+    }
+
+    /// What there is instead of a model that is missing; empty if that cannot be learned.
+    fn offered(&self) -> String {
+        let there = self.ask(Method::GET, "/api/tags", "", "").ok().and_then(|text| names(&text).ok());
+        match there.as_deref() {
+            Some([]) => "; there are no models yet".into(),
+            Some(there) => {
+                let there: Vec<&str> = there.iter().map(String::as_str).collect();
+                ["; there are: ", &models::listed(&there)].concat()
+            }
+            None => String::new(),
+        }
     }
 }
 
 impl Provider for Ollama {
-    fn complete(
-        &self,
-        request: &Request,
-        cancel: &Cancel,
-        on_delta: &mut dyn FnMut(Delta<'_>),
-    ) -> Result<Reply, Failure> {
-        let mut answer = self.client.post("/api/chat", &self.write_body(request), cancel).map_err(Self::unreachable)?;
-        if !is_success(&answer) {
+    fn complete(&self, request: &Request, cancel: &Cancel, on_delta: OnDelta<'_>) -> Result<Reply, Failure> {
+        self.look_up(&request.model, cancel);
+        let body = self.body(request);
+        self.check(request, &body)?;
+        self.tell_loading(&request.model, cancel, on_delta);
+        let answer = self.client.post("/api/chat", &body, cancel).map_err(Self::unreachable)?;
+        if !answer.is_success() {
             return Err(self.refused(answer.into_refusal(), &request.model));
         }
         let mut stream = Stream::new(&self.client);
-        let mut buffer = [0; 8192];
-        while !stream.done {
-            match answer.read(&mut buffer)? {
-                [] => break,
-                more => stream.feed(more, on_delta)?,
-            }
+        stream::read(answer, &mut stream, on_delta)?;
+        let mut reply = stream.into_reply().map_err(worked)?;
+        text_calls::take(&mut reply, &request.tools);
+        self.learn(&request.model, |known| known.answered = Some(Instant::now()));
+        let window = self.window(&request.model, request.context_tokens);
+        if window > 0 && reply.usage.input_tokens >= window {
+            log::warn(&format!(
+                "{}: the prompt filled the window of {window} tokens and may have been cut: {}",
+                self.client.host(),
+                request.model
+            ));
         }
-        answer.finish();
-        stream.into_reply(&request.tools)
+        Ok(reply)
     }
 
     fn body(&self, request: &Request) -> String {
-        self.write_body(request)
+        let mut out = String::with_capacity(4096);
+        let mut body = ObjectWriter::new(&mut out);
+        body.str("model", &request.model);
+        write_messages(body.key("messages"), request);
+        if !request.tools.is_empty() {
+            wire::write_tools(body.key("tools"), &request.tools);
+        }
+        body.bool("stream", true).bool("truncate", false).bool("shift", false);
+        self.write_keep_alive(&mut body);
+        body.object("options", |options| {
+            if request.context_tokens > 0 {
+                options.u64("num_ctx", self.window(&request.model, request.context_tokens));
+            }
+            if let Some(temperature) = request.temperature {
+                wire::write_f64(options.key("temperature"), temperature);
+            }
+            if let Some(tokens) = request.max_output_tokens {
+                options.u64("num_predict", tokens);
+            }
+        });
+        body.finish();
+        out
     }
 
     fn reach(&self) -> Result<(), Failure> {
-        let answer = self.client.get("/api/version", PROBE_WAIT)?;
-        if answer.status() < 500 { Ok(()) } else { Err(answer.into_refusal().failure) }
+        models::reach(&self.client, "/api/version")
+    }
+
+    fn preload(&self, model: &str, context_tokens: u64, cancel: &Cancel) -> Option<Result<(), Failure>> {
+        if !self.preload {
+            return None;
+        }
+        self.look_up(model, cancel);
+        let mut out = String::new();
+        let mut body = ObjectWriter::new(&mut out);
+        body.str("model", model).bool("stream", false);
+        self.write_keep_alive(&mut body);
+        // With another window the model would be loaded anew by the first call.
+        body.object("options", |options| {
+            options.u64("num_ctx", self.window(model, context_tokens));
+        });
+        body.finish();
+        let answer = match self.client.post("/api/generate", &out, cancel) {
+            Ok(answer) => answer,
+            Err(failure) => return Some(Err(Self::unreachable(failure))),
+        };
+        if !answer.is_success() {
+            return Some(Err(self.refused(answer.into_refusal(), model)));
+        }
+        Some(answer.text().map(|_| self.learn(model, |known| known.answered = Some(Instant::now()))))
     }
 
     fn probe(&self, model: &str) -> Result<Probe, Failure> {
@@ -137,23 +263,29 @@ impl Provider for Ollama {
         let version = self.ask(Method::GET, "/api/version", "", model)?;
         let version = json::parse(&version).ok().and_then(|v| v.get("version")?.as_str().map(String::from));
         let version = version.ok_or_else(|| malformed("/api/version is not Ollama's; is base_url right?"))?;
-        let mut body = String::new();
-        let mut object = ObjectWriter::new(&mut body);
-        object.str("model", model);
-        object.finish();
-        let shown = self.ask(Method::POST, "/api/show", &body, model)?;
+        let shown = self.ask(Method::POST, "/api/show", &named(model), model).map_err(|mut failure| {
+            if failure.detail.contains("ollama pull") {
+                failure.detail.push_str(&self.client.quote(&self.offered()));
+            }
+            failure
+        })?;
         let shown = Shown::read(&shown).map_err(|error| malformed(&format!("/api/show: {error}")))?;
         let context = shown.context.map_or("context unknown".into(), |tokens| format!("context {tokens} tokens"));
         let mut line = format!("ollama {version}, {model}: {context}, can {}", shown.capabilities.join(", "));
-        if !shown.capabilities.iter().any(|c| c == "tools") {
+        if !shown.can("tools") {
             line.push_str(" (not tools: agents with tools will fail)");
         }
         Ok(Probe { text: self.client.quote(&line), context_tokens: shown.context })
     }
 }
 
-fn is_success(answer: &Answer<'_>) -> bool {
-    (200..300).contains(&answer.status())
+/// A body that only names a model.
+fn named(model: &str) -> String {
+    let mut body = String::new();
+    let mut object = ObjectWriter::new(&mut body);
+    object.str("model", model);
+    object.finish();
+    body
 }
 
 fn write_messages(out: &mut String, request: &Request) {
@@ -164,9 +296,7 @@ fn write_messages(out: &mut String, request: &Request) {
         object.finish();
     }
     for message in &request.messages {
-        if !out.ends_with('[') {
-            out.push(',');
-        }
+        comma(out);
         let mut object = ObjectWriter::new(out);
         match message {
             Message::User { content } => {
@@ -189,208 +319,15 @@ fn write_messages(out: &mut String, request: &Request) {
 
 fn write_calls(out: &mut String, calls: &[ToolCall]) {
     out.push('[');
-    for (i, call) in calls.iter().enumerate() {
-        out.push_str(if i == 0 { "{\"function\":{\"name\":" } else { ",{\"function\":{\"name\":" });
+    for call in calls {
+        comma(out);
+        out.push_str("{\"function\":{\"name\":");
         write_string(out, &call.name);
         out.push_str(",\"arguments\":");
-        out.push_str(if call.arguments.is_empty() { "{}" } else { &call.arguments });
+        out.push_str(arguments_of(call));
         out.push_str("}}");
     }
     out.push(']');
-}
-
-/// Tools as Ollama and OpenAI both declare them.
-pub(super) fn write_tools(out: &mut String, tools: &[ToolDecl]) {
-    out.push('[');
-    for (i, tool) in tools.iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        let mut object = ObjectWriter::new(out);
-        object.str("type", "function").object("function", |function| {
-            function.str("name", &tool.name).str("description", &tool.description).raw("parameters", &tool.parameters);
-        });
-        object.finish();
-    }
-    out.push(']');
-}
-
-#[derive(Deserialize)]
-struct Frame {
-    message: Option<FrameMessage>,
-    done: Option<bool>,
-    done_reason: Option<String>,
-    prompt_eval_count: Option<u64>,
-    eval_count: Option<u64>,
-    error: Option<Seen>,
-}
-
-#[derive(Deserialize)]
-struct FrameMessage {
-    content: Option<String>,
-    thinking: Option<String>,
-    tool_calls: Option<Seen>,
-}
-
-/// The answer as far as it has come.
-struct Stream<'c> {
-    client: &'c Client,
-    lines: Lines,
-    reply: Reply,
-    done: bool,
-}
-
-impl<'c> Stream<'c> {
-    fn new(client: &'c Client) -> Self {
-        Self { client, lines: Lines::default(), reply: Reply::default(), done: false }
-    }
-
-    fn feed(&mut self, mut bytes: &[u8], on_delta: &mut dyn FnMut(Delta<'_>)) -> Result<(), Failure> {
-        // What follows the last frame has no meaning.
-        while !self.done {
-            let line = self.lines.next(&mut bytes);
-            let Some(line) = line.map_err(|error| self.client.failed(FailureKind::Protocol, &error.to_string()))?
-            else {
-                break;
-            };
-            self.done = take_frame(self.client, &mut self.reply, line, on_delta)?;
-        }
-        Ok(())
-    }
-
-    fn into_reply(self, tools: &[ToolDecl]) -> Result<Reply, Failure> {
-        if !self.done {
-            return Err(self.client.failed(FailureKind::Truncated, "the stream ended without done: true"));
-        }
-        let mut reply = self.reply;
-        if reply.tool_calls.is_empty()
-            && let Some(call) = fenced_call(&reply.text, tools)
-        {
-            reply.tool_calls.push(call);
-            reply.text.clear();
-        }
-        Ok(reply)
-    }
-}
-
-/// Adds a frame to the reply; true if it is the last.
-fn take_frame(
-    client: &Client,
-    reply: &mut Reply,
-    line: &str,
-    on_delta: &mut dyn FnMut(Delta<'_>),
-) -> Result<bool, Failure> {
-    let frame: Frame = wire::frame(line).map_err(|what| {
-        client.failed(FailureKind::Protocol, &format!("{what} in the frame {:?}", client.quote(line)))
-    })?;
-    if frame.error.is_some() {
-        let report = json::parse(line).map(|value| ErrorReport::of(&value)).unwrap_or_default();
-        let said = client.quote(report.message.as_deref().unwrap_or(line));
-        let kind = if said.contains(BAD_CALL) { FailureKind::BadToolCall } else { FailureKind::Overloaded };
-        return Err(client.failed(kind, &format!("error within the answer: {said}")));
-    }
-    if let Some(message) = frame.message {
-        if let Some(text) = message.thinking.filter(|text| !text.is_empty()) {
-            on_delta(Delta::Thinking(&text));
-            reply.thinking.get_or_insert_default().push_str(&text);
-        }
-        if let Some(text) = message.content.filter(|text| !text.is_empty()) {
-            on_delta(Delta::Text(&text));
-            reply.text.push_str(&text);
-        }
-        if message.tool_calls.is_some() {
-            take_calls(client, &mut reply.tool_calls, line)?;
-        }
-    }
-    if frame.done != Some(true) {
-        return Ok(false);
-    }
-    reply.finish_reason = frame.done_reason.unwrap_or_default();
-    reply.usage.input_tokens = frame.prompt_eval_count.unwrap_or(0);
-    reply.usage.output_tokens = frame.eval_count.unwrap_or(0);
-    Ok(true)
-}
-
-fn take_calls(client: &Client, calls: &mut Vec<ToolCall>, line: &str) -> Result<(), Failure> {
-    let bad = |what: &str| client.failed(FailureKind::BadToolCall, what);
-    let frame = json::parse(line).map_err(|error| bad(&format!("malformed tool call: {error}")))?;
-    let Some(Value::Array(found)) = frame.get("message").and_then(|message| message.get("tool_calls")) else {
-        return Err(client.failed(FailureKind::Protocol, "tool_calls is not a list"));
-    };
-    for call in found {
-        let function = call.get("function");
-        let name = function.and_then(|f| f.get("name")?.as_str()).filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| bad("a tool call without a name"))?;
-        let arguments = match function.and_then(|f| f.get("arguments")) {
-            None | Some(Value::Null) => "{}".into(),
-            Some(arguments @ Value::Object(_)) => arguments.to_string(),
-            Some(Value::String(text)) => {
-                wire::arguments(text).map_err(|what| bad(&format!("call of {:?}: {what}", client.quote(name))))?
-            }
-            Some(_) => return Err(bad(&format!("call of {:?}: arguments are not an object", client.quote(name)))),
-        };
-        if calls.len() >= CALLS_MAX {
-            return Err(bad(&format!("more than {CALLS_MAX} tool calls in one answer")));
-        }
-        let call_id = call.get("id").and_then(Value::as_str).unwrap_or_default().to_string();
-        calls.push(ToolCall { call_id, name: name.into(), arguments });
-    }
-    Ok(())
-}
-
-/// The call that the whole answer is, if it is one: a fenced JSON object with the name of a tool on offer.
-fn fenced_call(text: &str, tools: &[ToolDecl]) -> Option<ToolCall> {
-    let inner = text.trim().strip_prefix("```")?.strip_suffix("```")?;
-    let inner = inner.strip_prefix("json").unwrap_or(inner);
-    let value = json::parse(inner).ok()?;
-    let name = value.get("name")?.as_str().filter(|name| tools.iter().any(|tool| tool.name == *name))?;
-    let arguments = value.get("arguments").or_else(|| value.get("parameters"));
-    let arguments = match arguments {
-        None | Some(Value::Null) => "{}".into(),
-        Some(arguments @ Value::Object(_)) => arguments.to_string(),
-        Some(_) => return None,
-    };
-    Some(ToolCall { call_id: String::new(), name: name.into(), arguments })
-}
-
-/// What `/api/show` says that matters here; the rest (licence, template, tensors) can be megabytes.
-#[derive(Default)]
-struct Shown {
-    context: Option<u64>,
-    capabilities: Vec<String>,
-}
-
-impl Shown {
-    fn read(text: &str) -> Result<Self, json::Error> {
-        let mut shown = Self::default();
-        let mut reader = Reader::new(text);
-        reader.begin_object()?;
-        let mut first = true;
-        while let Some(key) = reader.key(&mut first)? {
-            match &*key {
-                "capabilities" if reader.peek() == Some(b'[') => {
-                    reader.begin_array()?;
-                    let mut first = true;
-                    while reader.element(&mut first)? {
-                        shown.capabilities.push(reader.string()?.into_owned());
-                    }
-                }
-                "model_info" if reader.peek() == Some(b'{') => {
-                    reader.begin_object()?;
-                    let mut first = true;
-                    while let Some(key) = reader.key(&mut first)? {
-                        let value = reader.raw()?;
-                        if key.ends_with(".context_length") {
-                            shown.context = value.parse().ok();
-                        }
-                    }
-                }
-                _ => drop(reader.raw()?),
-            }
-        }
-        reader.end()?;
-        Ok(shown)
-    }
 }
 
 #[cfg(test)]

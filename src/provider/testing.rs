@@ -1,6 +1,6 @@
 //! A server on loopback that says what a test tells it to, faults included, and a request to ask with.
 
-use super::http::{Client, Timeouts};
+use super::http::{Client, Settings, Timeouts};
 use super::{Delta, Failure, Message, Provider, Reply, Request};
 use duragent_core::tool::{EffectClass, PolicyArgument, Tags, ToolDecl};
 use duragent_platform::cancel::Cancel;
@@ -28,25 +28,33 @@ pub(super) enum Act {
 pub(super) struct Server {
     pub(super) url: String,
     log: Arc<Mutex<Vec<String>>>,
+    asides: Arc<Mutex<Vec<String>>>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// Does `scripts[n]` with the request number n, whichever connection it comes on, and the last one ever after.
+    /// Does `scripts[n]` with the request number n, whichever connection it comes on, and the last one ever after. What
+    /// Ollama is asked besides is not counted: it is not found.
     pub(super) fn start(scripts: Vec<Vec<Act>>) -> Self {
+        Self::with_asides(vec![("/api/show", answer(404, "", "")), ("/api/ps", answer(404, "", ""))], scripts)
+    }
+
+    /// As [`Server::start`]; requests to these paths get these answers, and are not counted.
+    pub(super) fn with_asides(answers: Vec<(&'static str, Vec<u8>)>, scripts: Vec<Vec<Act>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (log, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let (shared_log, shared_count) = (Arc::clone(&log), Arc::clone(&connections));
-        let scripts = Arc::new(scripts);
+        let (log, asides) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let served = Arc::new(Served { log: Arc::clone(&log), asides: Arc::clone(&asides), answers, scripts });
+        let count = Arc::clone(&connections);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                shared_count.fetch_add(1, Ordering::SeqCst);
-                let (log, scripts) = (Arc::clone(&shared_log), Arc::clone(&scripts));
-                thread::spawn(move || serve(stream.unwrap(), &log, &scripts));
+                count.fetch_add(1, Ordering::SeqCst);
+                let served = Arc::clone(&served);
+                thread::spawn(move || serve(stream.unwrap(), &served));
             }
         });
-        Self { url, log, connections }
+        Self { url, log, asides, connections }
     }
 
     /// Answers every request with `bytes`.
@@ -57,6 +65,11 @@ impl Server {
     /// The requests so far: head and body as text.
     pub(super) fn requests(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The paths of what was asked besides.
+    pub(super) fn asides(&self) -> Vec<String> {
+        self.asides.lock().unwrap().clone()
     }
 
     /// The body of the last request.
@@ -71,19 +84,37 @@ impl Server {
     }
 
     pub(super) fn client(&self, timeouts: Timeouts) -> Client {
-        Client::new(&self.url, None, &[], timeouts).unwrap()
+        client(&self.url, timeouts)
     }
 }
 
-fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, scripts: &[Vec<Act>]) {
+/// A client without key, headers or anything else.
+pub(super) fn client(url: &str, timeouts: Timeouts) -> Client {
+    Client::new(&Settings::new(url, timeouts)).unwrap()
+}
+
+struct Served {
+    log: Arc<Mutex<Vec<String>>>,
+    asides: Arc<Mutex<Vec<String>>>,
+    answers: Vec<(&'static str, Vec<u8>)>,
+    scripts: Vec<Vec<Act>>,
+}
+
+fn serve(mut stream: TcpStream, served: &Served) {
     stream.set_nodelay(true).unwrap();
     while let Some(request) = read_request(&mut stream) {
+        let path = request.split(' ').nth(1).unwrap_or_default().to_string();
+        if let Some((_, answer)) = served.answers.iter().find(|(known, _)| *known == path) {
+            served.asides.lock().unwrap().push(path);
+            drop(stream.write_all(answer));
+            continue;
+        }
         let number = {
-            let mut log = log.lock().unwrap();
+            let mut log = served.log.lock().unwrap();
             log.push(request);
             log.len() - 1
         };
-        for act in &scripts[number.min(scripts.len() - 1)] {
+        for act in &served.scripts[number.min(served.scripts.len() - 1)] {
             match act {
                 // The client may be gone: that is what some tests are about.
                 Act::Send(bytes) => drop(stream.write_all(bytes)),

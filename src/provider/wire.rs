@@ -5,9 +5,16 @@
 //! was (tool arguments) or be told about (errors, malformed frames) is read a second time by [`duragent_core::json`].
 //! Both passes are bounded: nesting is checked before the first.
 
-use duragent_core::json::{self, Value};
+use super::Failure;
+use super::http::Client;
+use duragent_core::event::FailureKind;
+use duragent_core::json::{self, ObjectWriter, Value};
+use duragent_core::tool::{ToolCall, ToolDecl};
 use miniserde::de::{Deserialize, Visitor};
 use std::fmt::Write as _;
+
+/// Most calls in one answer; more is a model gone astray.
+pub(super) const CALLS_MAX: usize = 64;
 
 /// Reads a frame.
 ///
@@ -56,6 +63,74 @@ pub(super) fn arguments(text: &str) -> Result<String, String> {
         Ok(_) => Err("arguments are not a JSON object".into()),
         Err(error) => Err(format!("arguments are not JSON: {error}")),
     }
+}
+
+/// Adds a call to an answer, with its arguments as the model wrote them. `cut` says that the answer reached its limit.
+///
+/// # Errors
+/// The model's mistake: no name, arguments that are no object, or too many calls.
+pub(super) fn push_call(
+    client: &Client,
+    calls: &mut Vec<ToolCall>,
+    (call_id, name, text): (String, String, &str),
+    cut: bool,
+) -> Result<(), Failure> {
+    let bad = |what: &str| {
+        let mut what = format!("call of {:?}: {what}", client.quote(&name));
+        if cut {
+            what.push_str("; the answer was cut at its token limit");
+        }
+        Err(client.failed(FailureKind::BadToolCall, &what))
+    };
+    if name.is_empty() {
+        return bad("no name");
+    }
+    check_room(client, calls.len())?;
+    match arguments(text) {
+        Ok(arguments) => calls.push(ToolCall { call_id, name, arguments }),
+        Err(what) => return bad(&what),
+    }
+    Ok(())
+}
+
+/// Refuses one more call than [`CALLS_MAX`].
+pub(super) fn check_room(client: &Client, calls: usize) -> Result<(), Failure> {
+    if calls < CALLS_MAX {
+        return Ok(());
+    }
+    let what = format!("more than {CALLS_MAX} tool calls in one answer");
+    Err(client.failed(FailureKind::BadToolCall, &what))
+}
+
+/// A frame that is none.
+pub(super) fn malformed(client: &Client, what: &str, frame: &str) -> Failure {
+    client.failed(FailureKind::Protocol, &format!("{what}: {:?}", client.quote(frame)))
+}
+
+/// A comma, unless the list that `out` ends with has just begun.
+pub(super) fn comma(out: &mut String) {
+    if !out.ends_with('[') {
+        out.push(',');
+    }
+}
+
+/// Tools as Ollama and OpenAI both declare them.
+pub(super) fn write_tools(out: &mut String, tools: &[ToolDecl]) {
+    out.push('[');
+    for tool in tools {
+        comma(out);
+        let mut object = ObjectWriter::new(out);
+        object.str("type", "function").object("function", |function| {
+            function.str("name", &tool.name).str("description", &tool.description).raw("parameters", &tool.parameters);
+        });
+        object.finish();
+    }
+    out.push(']');
+}
+
+/// What a call has for arguments: an empty object if there are none.
+pub(super) fn arguments_of(call: &ToolCall) -> &str {
+    if call.arguments.is_empty() { "{}" } else { &call.arguments }
 }
 
 /// Appends a number as JSON; what JSON cannot say becomes `null`.

@@ -43,15 +43,7 @@ impl Sum {
     }
 
     fn minus(&self, other: &Self) -> Self {
-        let (a, b) = (&self.spent, &other.spent);
-        let spent = Spent {
-            requests: a.requests.saturating_sub(b.requests),
-            tokens: a.tokens.saturating_sub(b.tokens),
-            tool_calls: a.tool_calls.saturating_sub(b.tool_calls),
-            ms: a.ms.saturating_sub(b.ms),
-            cost_micros: a.cost_micros.saturating_sub(b.cost_micros),
-        };
-        Self { spent, estimated: self.estimated.saturating_sub(other.estimated) }
+        Self { spent: self.spent.minus(&other.spent), estimated: self.estimated.saturating_sub(other.estimated) }
     }
 
     fn is_nothing(&self) -> bool {
@@ -109,10 +101,11 @@ impl Track {
                 self.reserved = Some(*reserved);
                 false
             }
-            Body::ModelResponded { usage, .. }
-            | Body::ModelFailed { usage, .. }
-            | Body::SessionCompacted { usage, .. } => {
+            Body::ModelResponded { usage, .. } | Body::ModelFailed { usage, .. } => {
                 self.reserved.take().is_some_and(|reserved| reserved == *usage && !usage.is_unknown())
+            }
+            Body::SessionCompacted { usage, .. } if !usage.is_unknown() => {
+                self.reserved.take().is_some_and(|reserved| reserved == *usage)
             }
             Body::TurnFinished { .. } => {
                 self.lost();

@@ -115,7 +115,9 @@ impl Runner {
         let started = self.workers.spawn(move || {
             let (asked, mut first) = (Instant::now(), None);
             let mut on_delta = |delta: Delta<'_>| {
-                first.get_or_insert_with(|| asked.elapsed());
+                if !matches!(delta, Delta::Status(_)) {
+                    first.get_or_insert_with(|| asked.elapsed());
+                }
                 if hub.listeners() > 0 && !cancel.is_raised() {
                     hub.send(match delta {
                         Delta::Text(text) => Published::token(turn, step, text, false),

@@ -52,10 +52,14 @@ pub enum Count {
     Slow,
     /// Followers dropped.
     Lagged,
+    /// Turns that a budget ended.
+    BudgetRefusals,
+    /// Money, in millionths.
+    Cost,
 }
 
 /// What is counted, in the order of [`Count`].
-pub static FAMILIES: [Family; 15] = [
+pub static FAMILIES: [Family; 17] = [
     single("turns_started", "Turns begun."),
     Family {
         name: "turns_finished",
@@ -101,6 +105,29 @@ pub static FAMILIES: [Family; 15] = [
         values: &["fsync", "model", "tool_call", "request", "stall"],
     },
     single("subscribers_lagged", "Subscribers dropped because they read too slowly."),
+    Family {
+        name: "budget_refusals",
+        help: "Turns that a budget ended, by the budget.",
+        label: "budget",
+        values: &[
+            "turn.requests",
+            "turn.tokens",
+            "turn.tool_calls",
+            "turn.seconds",
+            "turn.money",
+            "session.requests",
+            "session.tokens",
+            "session.tool_calls",
+            "session.seconds",
+            "session.money",
+            "day.requests",
+            "day.tokens",
+            "day.tool_calls",
+            "day.seconds",
+            "day.money",
+        ],
+    },
+    single("cost_micros", "Millionths of money spent on models, by their prices or their own word."),
 ];
 
 /// What can be slow.
@@ -301,12 +328,23 @@ pub(super) fn note(events: &[Event]) -> Vec<Noted> {
         let mut one = |count, label, n, turn| all.push(Noted { count, label, n, turn });
         match &event.body {
             Body::TurnStarted { turn } => one(Count::TurnsStarted, "", 1, *turn),
-            Body::TurnFinished { turn, reason, .. } => one(Count::TurnsFinished, reason.as_str(), 1, *turn),
+            Body::TurnFinished { turn, reason, detail, .. } => {
+                one(Count::TurnsFinished, reason.as_str(), 1, *turn);
+                let budget = detail.as_deref().and_then(|detail| detail.strip_prefix("budgets.")?.split_once(':'));
+                let values = FAMILIES[Count::BudgetRefusals as usize].values;
+                let known = budget.and_then(|(name, _)| values.iter().find(|known| **known == name));
+                known.into_iter().for_each(|known| one(Count::BudgetRefusals, known, 1, *turn));
+            }
             Body::ModelResponded { turn, usage, .. } => {
+                one(Count::Cost, "", usage.cost_micros, *turn);
                 one(Count::Tokens, "input", usage.input_tokens, *turn);
                 one(Count::Tokens, "output", usage.output_tokens, *turn);
             }
-            Body::ModelFailed { turn, kind, .. } => one(Count::ModelFailures, kind.as_str(), 1, *turn),
+            Body::ModelFailed { turn, kind, usage, .. } => {
+                one(Count::Cost, "", usage.cost_micros, *turn);
+                one(Count::ModelFailures, kind.as_str(), 1, *turn);
+            }
+            Body::SessionCompacted { usage, .. } => one(Count::Cost, "", usage.cost_micros, 0),
             Body::ApprovalRequested { .. } => one(Count::ApprovalsRequested, "", 1, 0),
             Body::ApprovalDecided { decision, by, .. } => {
                 let outcome = match decision {

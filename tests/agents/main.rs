@@ -1,11 +1,10 @@
 //! The example agents run as they are: their folders are copied unchanged into a workspace made by `duragent init`, and the
 //! binary is used as their READMEs say. Their model is the transcript beside them; one test talks to a model server.
 
-mod ollama;
 mod stage;
 
 use duragent_core::json::{self, Value};
-use ollama::Ollama;
+use duragent_testkit::{Answer, Fake};
 use stage::{Stage, examples, field, text};
 use std::fs;
 
@@ -172,22 +171,17 @@ fn the_note_keeper_writes_and_finds_notes_and_asks_before_it_writes_elsewhere() 
 
 #[test]
 fn the_assistant_talks_to_a_model_server_and_its_first_request_is_small() {
-    const CALL: &[&str] = &[
-        r#"{"model":"qwen3:1.7b","message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"list_dir","arguments":{"path":"."}}}]},"done":false}"#,
-        r#"{"model":"qwen3:1.7b","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","prompt_eval_count":900,"eval_count":20}"#,
-    ];
-    const ANSWER: &[&str] = &[
-        r#"{"model":"qwen3:1.7b","message":{"role":"assistant","content":"A work"},"done":false}"#,
-        r#"{"model":"qwen3:1.7b","message":{"role":"assistant","content":"space."},"done":false}"#,
-        r#"{"model":"qwen3:1.7b","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","prompt_eval_count":950,"eval_count":5}"#,
-    ];
-    let model = Ollama::start(&[CALL, ANSWER]);
-    let stage = Stage::new("assistant").with_variable("OLLAMA_HOST", model.address.clone());
+    let model = Fake::ollama()
+        .answer(Answer::call("list_dir", r#"{"path":"."}"#).usage(900, 20, 0))
+        .answer(Answer::text("A workspace.").usage(950, 5, 0));
+    let stage = Stage::new("assistant").with_variable("OLLAMA_HOST", model.address().to_string());
     stage.run("hello").check(0, "A workspace.\n");
 
-    let first = model.asked();
-    assert_eq!(first.line, "POST /api/chat HTTP/1.1");
-    assert!(first.bytes <= FIRST_REQUEST_BYTES_MAX, "the first request has {} bytes", first.bytes);
+    let calls = model.calls();
+    let first = &calls[0];
+    assert_eq!((first.method.as_str(), first.path.as_str()), ("POST", "/api/chat"));
+    let bytes = first.head.len() + first.body.len();
+    assert!(bytes <= FIRST_REQUEST_BYTES_MAX, "the first request has {bytes} bytes");
     let body = json::parse(&first.body).expect("JSON");
     assert_eq!(text(&body, "model"), "qwen3:1.7b");
     assert_eq!(field(field(&body, "options"), "num_ctx").as_u64(), Some(8192));
@@ -198,7 +192,7 @@ fn the_assistant_talks_to_a_model_server_and_its_first_request_is_small() {
     let prompt = fs::read_to_string(examples().join("assistant/SYSTEM_PROMPT.md")).expect("a prompt");
     assert_eq!(said(&body), [("system".to_owned(), prompt.trim().to_owned()), ("user".to_owned(), "hello".to_owned())]);
 
-    let second = json::parse(&model.asked().body).expect("JSON");
+    let second = json::parse(&calls[1].body).expect("JSON");
     let said = said(&second);
     assert_eq!(said.last(), Some(&("tool".to_owned(), ".duragent/\n".to_owned())));
     let last = items(&second, "messages").last().expect("a message");

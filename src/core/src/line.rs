@@ -188,10 +188,9 @@ fn parse_hex(digits: &[u8]) -> Option<u32> {
 pub fn write_usage(w: &mut ObjectWriter<'_>, key: &str, usage: &Usage) {
     w.object(key, |o| {
         o.u64("input_tokens", usage.input_tokens).u64("output_tokens", usage.output_tokens);
-        for (key, value) in [("cached_tokens", usage.cached_tokens), ("cost_micros", usage.cost_micros)] {
-            if value > 0 {
-                o.u64(key, value);
-            }
+        let rest = [("cached_tokens", usage.cached_tokens), ("cost_micros", usage.cost_micros)];
+        for (key, value) in rest.into_iter().filter(|(_, value)| *value > 0) {
+            o.u64(key, value);
         }
     });
 }

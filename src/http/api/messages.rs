@@ -1,6 +1,5 @@
 //! Messages: send one, wait for or stream the turn that answers it, and read the conversation.
 
-use super::sessions::usage_json;
 use super::{Answer, EVENTS, Request, Stream, lasting};
 use crate::http::json::{missing, object, read_object, whole};
 use crate::http::problem::{self, Problem};
@@ -8,6 +7,7 @@ use crate::http::response::{JSON, Response};
 use crate::http::shared::{Place, Shared};
 use crate::session::api::{Accepted, NewMessage, TurnResult, WAIT_MAX};
 use duragent_core::ids::{InvalidId, is_id};
+use duragent_core::line;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +87,8 @@ pub(in crate::http) fn accepted_json(accepted: Accepted) -> String {
 pub(in crate::http) fn turn_json(accepted: Accepted, result: &TurnResult) -> String {
     object(|json| {
         json.u64("seq", accepted.seq).u64("turn", accepted.turn).str("reason", result.reason.as_str());
-        json.str("reply", &result.reply).raw("usage", &usage_json(&result.usage));
+        json.str("reply", &result.reply);
+        line::write_usage(json, "usage", &result.usage);
         json.str_opt("detail", result.detail.as_deref());
     })
 }

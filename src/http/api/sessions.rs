@@ -6,7 +6,7 @@ use crate::http::problem::{self, Problem};
 use crate::http::response::Response;
 use crate::http::shared::Shared;
 use crate::session::api::{Filter, NewSession, Status, Summary};
-use duragent_core::event::Usage;
+use duragent_core::line;
 use duragent_core::time::rfc3339;
 use std::sync::Arc;
 
@@ -109,13 +109,8 @@ fn summary_json(summary: &Summary) -> String {
         json.str("id", &summary.id).str("agent", &summary.agent).str_opt("title", summary.title.as_deref());
         json.str("status", summary.status.as_str()).str("created_at", &rfc3339(summary.created_at_ms));
         json.str("last_at", &rfc3339(summary.last_at_ms)).u64("last_seq", summary.last_seq);
-        json.u64("turns", summary.turns).raw("usage", &usage_json(&summary.usage));
+        json.u64("turns", summary.turns);
+        line::write_usage(json, "usage", &summary.usage);
         json.u64("context_tokens", summary.context_tokens).str_opt("detail", summary.detail.as_deref());
-    })
-}
-
-pub(super) fn usage_json(usage: &Usage) -> String {
-    object(|json| {
-        json.u64("input_tokens", usage.input_tokens).u64("output_tokens", usage.output_tokens);
     })
 }

@@ -13,6 +13,16 @@ pub enum SetupError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// Certificates that cannot be trusted.
+    Certificate {
+        /// Why not.
+        what: String,
+    },
+    /// A proxy that cannot be used. Its URL is not shown: it may hold a password.
+    Proxy {
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// A header name or value that HTTP does not allow. The value is not shown: it may be a secret.
     Header {
         /// Its name.
@@ -25,6 +35,10 @@ impl std::fmt::Display for SetupError {
         match self {
             Self::BaseUrl { found, what } => {
                 write!(f, "base_url {found:?}: {what}, expected for example \"http://127.0.0.1:11434\"")
+            }
+            Self::Certificate { what } => write!(f, "ca_file: {what}"),
+            Self::Proxy { what } => {
+                write!(f, "proxy: the URL {what}, expected for example \"http://192.168.0.1:3128\"")
             }
             Self::Header { name } => {
                 write!(f, "header {name:?}: name or value holds characters that HTTP does not allow")

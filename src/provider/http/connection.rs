@@ -1,12 +1,14 @@
-//! A connection to a server: TCP, with TLS on top for `https`, under the limits of its lane's [`Slot`].
+//! A connection to a server: TCP, through a proxy if there is one, with TLS on top for `https`, under the limits of its
+//! lane's [`Slot`].
 //!
 //! What is to be sent waits until something is read, so that the head of a request goes out with its body (and, with
 //! TLS, in as few records).
 //!
 //! Invariants: no read and no write waits longer than its limit; while the connection is made, the TLS handshake
-//! included, that limit is the connect timeout.
+//! and what is said to a proxy included, that limit is the connect timeout.
 
 use super::lane::{Slot, WAIT_MAX, WAIT_MIN};
+use super::proxy::{self, Proxy};
 use super::tls::{self, Tls};
 use rustls::client::ClientConnection;
 use std::io::{self, Read, Write};
@@ -23,6 +25,7 @@ const UNSENT_MAX: usize = 8 * 1024;
 pub(super) struct Connect {
     pub(super) slot: Arc<Slot>,
     pub(super) tls: Arc<Tls>,
+    pub(super) proxy: Option<Arc<Proxy>>,
 }
 
 impl std::fmt::Debug for Connect {
@@ -37,9 +40,20 @@ impl Connector<()> for Connect {
     fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Connection>, Error> {
         let deadline = Instant::now() + (*details.timeout.after).min(WAIT_MAX);
         let mut wire = self.wire(details, deadline)?;
-        let mut tls = None;
+        let (mut tls, mut via) = (None, None);
+        let host = details.uri.host().unwrap_or_default();
+        if let Some(proxy) = &self.proxy {
+            let port = details.uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
+            let target = [host, ":", &port.to_string()].concat();
+            if details.needs_tls() {
+                wire.unsent.extend_from_slice(proxy.connect_request(&target).as_bytes());
+                wire.send()?;
+                proxy::read_answer(&mut wire)?;
+            } else {
+                via = Some((Arc::clone(proxy), ["http://", &target].concat()));
+            }
+        }
         if details.needs_tls() {
-            let host = details.uri.host().unwrap_or_default();
             let mut session = self.tls.begin(host.trim_matches(['[', ']']))?;
             while session.is_handshaking() {
                 wire.exchange(&mut session)?;
@@ -48,7 +62,7 @@ impl Connector<()> for Connect {
         }
         wire.connect_by = None;
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Connection { wire, tls, buffers }))
+        Ok(Some(Connection { wire, tls, via, begins: true, buffers }))
     }
 }
 
@@ -167,6 +181,10 @@ impl Read for Wire {
 pub(super) struct Connection {
     wire: Wire,
     tls: Option<Box<ClientConnection>>,
+    /// The proxy that is told every request's whole target, and the beginning of that.
+    via: Option<(Arc<Proxy>, String)>,
+    /// What is written next is the beginning of a request.
+    begins: bool,
     buffers: LazyBuffers,
 }
 
@@ -184,6 +202,12 @@ impl Transport for Connection {
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
         let mut output = self.buffers.output().get(..amount).unwrap_or_default();
+        let rewritten;
+        if let (true, Some((proxy, origin))) = (std::mem::take(&mut self.begins), &self.via) {
+            // The line ends within ureq's buffer, or it would have refused it.
+            rewritten = proxy.rewritten(origin, output).ok_or(Error::Io(io::ErrorKind::InvalidInput.into()))?;
+            output = &rewritten;
+        }
         let Some(session) = &mut self.tls else {
             self.wire.unsent.extend_from_slice(output);
             return if self.wire.unsent.len() > UNSENT_MAX { Ok(self.wire.send()?) } else { Ok(()) };
@@ -205,6 +229,7 @@ impl Transport for Connection {
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
         self.wire.send()?;
+        self.begins = true;
         let buffer = self.buffers.input_append_buf();
         let amount = match &mut self.tls {
             None => self.wire.read(buffer)?,

@@ -10,6 +10,7 @@
 //! Absent: a cancel of name resolution or of a connect in progress; both end with the connect timeout.
 
 use super::connection::Connect;
+use super::proxy::Proxy;
 use super::tls::Tls;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
@@ -37,10 +38,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(config: Config, tls: &Arc<Tls>) -> Self {
+    pub(super) fn new(config: Config, tls: &Arc<Tls>, proxy: Option<&Arc<Proxy>>) -> Self {
         let slot = Arc::new(Slot { state: Mutex::new(State::new()) });
-        let connector = Connect { slot: Arc::clone(&slot), tls: Arc::clone(tls) };
-        Self { agent: Agent::with_parts(config, connector, Names), slot }
+        let connector = Connect { slot: Arc::clone(&slot), tls: Arc::clone(tls), proxy: proxy.cloned() };
+        Self { agent: Agent::with_parts(config, connector, Names(proxy.cloned())), slot }
     }
 }
 
@@ -153,12 +154,13 @@ impl Slot {
     }
 }
 
-/// Resolves host names with a deadline. Addresses written as numbers, the usual case on a device, cost no thread.
+/// Resolves host names with a deadline: the server's, or the proxy's if there is one. Addresses written as numbers, the usual case on a device, cost no thread.
 #[derive(Debug)]
-struct Names;
+struct Names(Option<Arc<Proxy>>);
 
 impl Resolver for Names {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let uri = self.0.as_ref().map_or(uri, |proxy| proxy.uri());
         let host = uri.host().unwrap_or_default();
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });

@@ -1,14 +1,12 @@
-use super::tls::Tls;
-use super::{ANSWER_MAX, Answer, Client, LANES_IDLE_MAX, Timeouts};
+mod proxy;
+mod tls;
+
+use super::{ANSWER_MAX, Answer, Client, LANES_IDLE_MAX, Settings, Timeouts};
 use crate::provider::Failure;
-use crate::provider::testing::{Act, Server, answer, chunk, chunked, chunked_head, dead_url, told};
+use crate::provider::testing::{Act, Server, answer, chunk, chunked, chunked_head, client as plain, dead_url, told};
 use duragent_core::event::FailureKind;
 use duragent_core::secret::Secret;
 use duragent_platform::cancel::Cancel;
-use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -158,6 +156,7 @@ fn each_timeout_counts_for_itself() {
     for (timeouts, before, want) in cases {
         let server = Server::start(vec![hanging(before.clone())]);
         let failure = post(&server.client(timeouts), &Cancel::new()).unwrap_err();
+        assert!(failure.worked, "nobody knows: {want}");
         assert_eq!(told(&failure), want, "after {:?}", String::from_utf8_lossy(&before));
     }
 }
@@ -206,9 +205,11 @@ fn faults_below_and_within_http_have_their_kinds() {
         let failure = post(&server.client(Timeouts::LOCAL), &Cancel::new()).unwrap_err();
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]);
         assert_eq!(failure.kind, *kind, "{shown:?}: {failure:?}");
+        let whole_head = bytes.len() < 20_000 && shown.starts_with("HTTP/1.1 200") && shown.contains("\r\n\r\n");
+        assert_eq!(failure.worked, whole_head, "{shown:?}");
         assert!(failure.detail.contains(what), "{shown:?}: {failure:?}");
     }
-    let nobody = Client::new(&dead_url(), None, &[], Timeouts::LOCAL).unwrap();
+    let nobody = plain(&dead_url(), Timeouts::LOCAL);
     let failure = post(&nobody, &Cancel::new()).unwrap_err();
     assert!(told(&failure).starts_with("connect: connection refused"), "{failure:?}");
 }
@@ -243,7 +244,7 @@ fn error_bodies_are_shortened_and_redirects_not_followed() {
         (
             answer(429, "", r#"{"error":{"message":"pay","code":"insufficient_quota"}}"#),
             FailureKind::Refused,
-            "answered 429: pay".into(),
+            "answered 429: pay; add credit with the provider".into(),
             None,
         ),
     ];
@@ -271,9 +272,18 @@ fn secrets_are_sent_and_never_quoted() {
     let server = Server::always(answer(401, "", body));
     let headers = [("X-Team".to_string(), Secret::new("geheim-2".into()))];
     let key = Secret::new("sk-geheim".into());
-    let client = Client::new(&format!("{}/v1/", server.url), Some(&key), &headers, Timeouts::LOCAL).unwrap();
+    let settings = Settings {
+        api_key: Some(key),
+        headers: headers.to_vec(),
+        key_from: Some("environment variable X_KEY".into()),
+        ..Settings::new(&format!("{}/v1/", server.url), Timeouts::LOCAL)
+    };
+    let client = Client::new(&settings).unwrap();
     let refusal = client.post("/x", "{}", &Cancel::new()).unwrap().into_refusal();
-    assert_eq!(told(&refusal.failure), "refused: answered 401: bad key *** for team ***");
+    assert_eq!(
+        told(&refusal.failure),
+        "refused: answered 401: bad key *** for team ***; check the API key: environment variable X_KEY"
+    );
     assert!(!format!("{client:?} {refusal:?}").contains("geheim"));
     let request = server.requests()[0].to_lowercase();
     assert!(request.starts_with("post /v1/x http/1.1\r\n"), "{request}");
@@ -286,112 +296,6 @@ fn secrets_are_sent_and_never_quoted() {
 fn names_are_resolved() {
     let server = Server::always(answer(200, "", "found"));
     let url = server.url.replace("127.0.0.1", "localhost");
-    let client = Client::new(&url, None, &[], Timeouts::LOCAL).unwrap();
+    let client = plain(&url, Timeouts::LOCAL);
     assert_eq!(post(&client, &Cancel::new()).unwrap(), "found");
-}
-
-/// A TLS server for one connection. Certificate and key were made for this test and protect nothing.
-fn tls_server(answer: Vec<u8>) -> String {
-    let chain = vec![CertificateDer::from(&include_bytes!("testdata/server.der")[..])];
-    let key = PrivateKeyDer::try_from(&include_bytes!("testdata/server-key.der")[..]).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        let (socket, _) = listener.accept().unwrap();
-        let session = rustls::ServerConnection::new(Arc::new(config)).unwrap();
-        let mut stream = rustls::StreamOwned::new(session, socket);
-        let mut request = [0; 1024];
-        // A client that does not trust us goes away here.
-        while stream.read(&mut request).is_ok_and(|count| count > 0) {
-            if request.windows(2).any(|pair| pair == b"{}") {
-                let _ = stream.write_all(&answer);
-            }
-        }
-    });
-    url
-}
-
-fn tls_client(url: &str, timeouts: Timeouts) -> Client {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(&include_bytes!("testdata/ca.der")[..])).unwrap();
-    Client::with_tls(url, None, &[], timeouts, Tls::trusting(roots)).unwrap()
-}
-
-#[test]
-fn https_works_over_our_transport_and_is_checked_against_the_bundled_roots() {
-    let url = tls_server(answer(200, "", "private"));
-    assert_eq!(post(&tls_client(&url, Timeouts::LOCAL), &Cancel::new()).unwrap(), "private");
-    let url = tls_server(answer(200, "", "private"));
-    let stranger = Client::new(&url, None, &[], Timeouts::LOCAL).unwrap();
-    let failure = post(&stranger, &Cancel::new()).unwrap_err();
-    assert!(
-        failure.kind == FailureKind::Connect && failure.detail.contains("UnknownIssuer; is the clock right"),
-        "{failure:?}"
-    );
-}
-
-#[test]
-fn large_messages_pass_through_tls_in_both_directions() {
-    let large = "y".repeat(300_000);
-    let url = tls_server(answer(200, "", &large));
-    let client = tls_client(&url, Timeouts::LOCAL);
-    let body = format!("{}{{}}", "x".repeat(300_000));
-    let got = client.post("/x", &body, &Cancel::new()).and_then(Answer::text).unwrap();
-    assert!(got == large, "{} bytes came", got.len());
-}
-
-#[test]
-fn https_has_the_same_timeouts_and_the_same_cancel() {
-    let url = tls_server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome".to_vec());
-    let idle = Timeouts { idle: Duration::from_millis(200), first_byte: SOON, ..Timeouts::LOCAL };
-    let failure = post(&tls_client(&url, idle), &Cancel::new()).unwrap_err();
-    assert_eq!(told(&failure), "timeout: stalled: nothing more within 200ms");
-
-    let url = tls_server(Vec::new());
-    let (client, cancel) = (Arc::new(tls_client(&url, Timeouts::LOCAL)), Cancel::new());
-    let result = posting(&client, &cancel);
-    assert!(result.recv_timeout(A_WHILE).is_err(), "control: nothing else ends it");
-    cancel.raise();
-    assert_eq!(told(&result.recv_timeout(SOON).unwrap().unwrap_err()), "truncated: cancelled");
-
-    // A handshake that nobody answers is part of connecting.
-    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://{}", mute.local_addr().unwrap());
-    let connect = Timeouts { connect: Duration::from_millis(200), ..Timeouts::LOCAL };
-    let failure = post(&tls_client(&url, connect), &Cancel::new()).unwrap_err();
-    assert_eq!(told(&failure), "connect: no connection within 200ms");
-}
-
-/// What servers answer that know TLS 1.2 at most: two alerts, and a ServerHello of TLS 1.2 (RFC 5246, 7.2 and 7.4.1.3).
-#[cfg(not(feature = "tls12"))]
-#[test]
-fn a_server_without_tls_1_3_is_told_with_the_remedy() {
-    let mut hello = b"\x16\x03\x03\x00\x2a\x02\x00\x00\x26\x03\x03".to_vec();
-    hello.extend([7; 32]);
-    hello.extend(b"\x00\xc0\x2f\x00");
-    for answer in [b"\x15\x03\x03\x00\x02\x02\x46".to_vec(), b"\x15\x03\x03\x00\x02\x02\x28".to_vec(), hello] {
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("https://{}", server.local_addr().unwrap());
-        let bytes = answer.clone();
-        let peer = thread::spawn(move || {
-            let (mut socket, _) = server.accept().unwrap();
-            let _ = socket.read(&mut [0; 1024]);
-            socket.write_all(&bytes).unwrap();
-            // Held open until the client has gone.
-            while socket.read(&mut [0; 1024]).is_ok_and(|count| count > 0) {}
-        });
-        let client = Client::new(&url, None, &[], Timeouts::LOCAL).unwrap();
-        let failure = post(&client, &Cancel::new()).unwrap_err();
-        drop(client);
-        let said = &failure.detail;
-        assert_eq!(failure.kind, FailureKind::Connect, "{answer:?}: {said}");
-        assert!(said.contains("no TLS 1.3") && said.ends_with("build with --features tls12"), "{answer:?}: {said}");
-        peer.join().unwrap();
-    }
 }

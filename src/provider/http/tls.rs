@@ -1,4 +1,4 @@
-//! TLS for connections: rustls with ring and the bundled Mozilla roots.
+//! TLS for connections: rustls with ring, and the bundled Mozilla roots or configured ones in their place.
 //!
 //! ureq's own connector does the same, but it forces TLS 1.2 and rustls' log messages into the binary (docs/adr/0002).
 //!
@@ -10,7 +10,7 @@ use ring::rand::SecureRandom as _;
 use rustls::client::{ClientConfig, ClientConnection};
 use rustls::crypto::ring::{cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::SigningKey;
 use rustls::{ALL_VERSIONS, AlertDescription, Error, RootCertStore, SignatureScheme, SupportedCipherSuite};
 use std::io;
@@ -22,10 +22,16 @@ use webpki::ring as sig;
 pub(super) struct Tls(OnceLock<Arc<ClientConfig>>);
 
 impl Tls {
-    /// Trusts `roots` instead of the bundled ones.
-    #[cfg(test)]
-    pub(super) fn trusting(roots: RootCertStore) -> Self {
-        Self(OnceLock::from(config(roots).unwrap()))
+    /// Trusts these certificates (DER) instead of the bundled ones.
+    ///
+    /// # Errors
+    /// If one of them is no certificate.
+    pub(super) fn trusting(certificates: &[Vec<u8>]) -> Result<Self, Error> {
+        let mut roots = RootCertStore::empty();
+        for der in certificates {
+            roots.add(CertificateDer::from(der.as_slice()).into_owned())?;
+        }
+        Ok(Self(OnceLock::from(config(roots)?)))
     }
 
     /// The client's side of a connection to `host`, a name or an address without brackets. Nothing is sent yet.

@@ -1,9 +1,13 @@
-use super::{CALLS_MAX, Ollama, Shown, Stream};
+use super::known::Shown;
+use super::parts::Stream;
+use super::{Ollama, text_calls};
 use crate::provider::http::{Client, Timeouts};
+use crate::provider::stream::Parts;
 use crate::provider::testing::{
-    Act, Server, all_cuts, answer, ask, chunk, chunked, chunked_head, dead_url, line, request, show, simple_request,
-    told, tool, user,
+    Act, Server, all_cuts, answer, ask, chunk, chunked, chunked_head, client as plain, dead_url, line, request, show,
+    simple_request, told, tool, user,
 };
+use crate::provider::wire::CALLS_MAX;
 use crate::provider::{Failure, Message, Provider};
 use duragent_core::event::FailureKind;
 use duragent_core::tool::{ToolCall, ToolDecl};
@@ -36,18 +40,21 @@ const CALL: &str = concat!(
 );
 
 fn ollama(server: &Server) -> Ollama {
-    Ollama::new(server.client(Timeouts::LOCAL), "10m")
+    Ollama::new(server.client(Timeouts::LOCAL), "10m", false)
 }
 
 fn client() -> Client {
-    Client::new("http://127.0.0.1:1", None, &[], Timeouts::LOCAL).unwrap()
+    plain("http://127.0.0.1:1", Timeouts::LOCAL)
 }
 
 fn feed(client: &Client, pieces: &[&[u8]], tools: &[ToolDecl]) -> (String, String) {
     let (mut shown, mut stream) = (String::new(), Stream::new(client));
     let mut on_delta = |delta: crate::provider::Delta<'_>| shown.push_str(&show(delta));
     let fed = pieces.iter().try_for_each(|piece| stream.feed(piece, &mut on_delta));
-    let result: Result<_, Failure> = fed.and_then(|()| stream.into_reply(tools));
+    let result: Result<_, Failure> = fed.and_then(|()| stream.into_reply()).map(|mut reply| {
+        text_calls::take(&mut reply, tools);
+        reply
+    });
     (shown, result.map_or_else(|failure| told(&failure), |reply| line(&reply)))
 }
 
@@ -146,13 +153,13 @@ fn errors_and_garbage_within_the_stream() {
             "bad_tool_call: error within the answer: error parsing tool call: raw='{\"a' err=unexpected end",
         ),
         (r#"{"error":{"message":"odd"}}"#, "overloaded: error within the answer: odd"),
-        ("<html>", "protocol: malformed JSON: expected a value at byte 0 in the frame \"<html>\""),
-        (r#"{"message":"#, "protocol: malformed JSON: unexpected end at byte 11 in the frame \"{\\\"message\\\":\""),
+        ("<html>", "protocol: malformed JSON: expected a value at byte 0: \"<html>\""),
+        (r#"{"message":"#, "protocol: malformed JSON: unexpected end at byte 11: \"{\\\"message\\\":\""),
         (
             r#"{"message":"text"}"#,
-            "protocol: JSON whose fields are not of the expected types in the frame \"{\\\"message\\\":\\\"text\\\"}\"",
+            "protocol: JSON whose fields are not of the expected types: \"{\\\"message\\\":\\\"text\\\"}\"",
         ),
-        ("\u{0}", "protocol: malformed JSON: expected a value at byte 0 in the frame \"\\0\""),
+        ("\u{0}", "protocol: malformed JSON: expected a value at byte 0: \"\\0\""),
     ];
     for (bad, want) in cases {
         check(&format!("{text}{bad}\n"), want);
@@ -166,39 +173,16 @@ fn errors_and_garbage_within_the_stream() {
 }
 
 #[test]
-fn a_call_written_as_fenced_json_is_taken_only_if_it_is_the_whole_answer_and_on_offer() {
-    let frames = |text: &str| {
-        let mut content = String::new();
-        duragent_core::json::write_string(&mut content, text);
-        format!("{{\"message\":{{\"content\":{content}}},\"done\":true}}\n")
-    };
-    let call = " <bash{\"command\":\"ls\"}> 0+0 ";
-    let taken = [
-        "```json\n{\"name\":\"bash\",\"arguments\":{\"command\":\"ls\"}}\n```",
-        "\n ```\n{\"name\": \"bash\", \"arguments\": {\"command\": \"ls\"}}```\n",
-        "```json {\"name\":\"bash\",\"parameters\":{\"command\":\"ls\"}} ```",
-    ];
-    for text in taken {
-        assert_eq!(feed(&client(), &[frames(text).as_bytes()], &[tool("bash")]).1, call, "{text}");
-    }
-    let left = [
-        "Run this: ```json\n{\"name\":\"bash\",\"arguments\":{}}\n```",
-        "```json\n{\"name\":\"bash\",\"arguments\":{}}\n``` and more",
-        "```json\n{\"name\":\"rm\",\"arguments\":{}}\n```",
-        "```json\n{\"name\":\"bash\",\"arguments\":[]}\n```",
-        "```json\n{\"name\":\"bash\"} {}\n```",
-        "{\"name\":\"bash\",\"arguments\":{}}",
-        "```",
-        "``````",
-        "```json```",
-    ];
-    for text in left {
-        let want = format!("{text} <> 0+0 ");
-        assert_eq!(feed(&client(), &[frames(text).as_bytes()], &[tool("bash")]).1, want, "{text}");
-    }
-    let both =
-        format!("{{\"message\":{{\"tool_calls\":[{{\"function\":{{\"name\":\"read\"}}}}]}}}}\n{}", frames(taken[0]));
-    let found = feed(&client(), &[both.as_bytes()], &[tool("bash")]).1;
+fn a_call_written_as_text_is_taken_however_it_arrives() {
+    let frames = concat!(
+        r#"{"message":{"content":"I look.\n```json\n{\"name\":\"bash\","}}"#,
+        "\n",
+        r#"{"message":{"content":"\"arguments\":{\"command\":\"ls\"}}\n```"},"done":true}"#,
+        "\n"
+    );
+    check(frames, "I look. <bash{\"command\":\"ls\"}> 0+0 ");
+    let native = format!("{{\"message\":{{\"tool_calls\":[{{\"function\":{{\"name\":\"read\"}}}}]}}}}\n{frames}");
+    let found = feed(&client(), &[native.as_bytes()], &[tool("bash")]).1;
     assert!(found.contains("<read{}>") && found.contains("```"), "native calls win: {found}");
 }
 
@@ -235,17 +219,16 @@ fn the_request_carries_everything_in_ollamas_words() {
         want.push_str(r#""parameters":{"type":"object"}}}"#);
     }
     want.push_str(
-        r#"],"stream":true,"keep_alive":"10m","options":{"num_ctx":8192,"temperature":0.5,"num_predict":99}}"#,
+        r#"],"stream":true,"truncate":false,"shift":false,"keep_alive":"10m","options":{"num_ctx":8192,"temperature":0.5,"num_predict":99}}"#,
     );
     assert_eq!(server.last_body(), want);
     assert!(server.requests()[0].starts_with("POST /api/chat HTTP/1.1\r\n"), "{}", server.requests()[0]);
 
     let mut bare = request(vec![user("x")], vec![]);
     (bare.system, bare.context_tokens) = (String::new(), 0);
-    let forever = Ollama::new(server.client(Timeouts::LOCAL), "-1");
+    let forever = Ollama::new(server.client(Timeouts::LOCAL), "-1", false);
     ask(&forever, &bare).1.unwrap();
-    let want =
-        r#"{"model":"tiny","messages":[{"role":"user","content":"x"}],"stream":true,"keep_alive":-1,"options":{}}"#;
+    let want = r#"{"model":"tiny","messages":[{"role":"user","content":"x"}],"stream":true,"truncate":false,"shift":false,"keep_alive":-1,"options":{}}"#;
     assert_eq!(server.last_body(), want);
 }
 
@@ -310,7 +293,7 @@ fn faults_on_the_wire_have_their_kinds() {
 
 #[test]
 fn a_server_that_is_not_there_is_told_with_the_remedy() {
-    let provider = Ollama::new(Client::new(&dead_url(), None, &[], Timeouts::LOCAL).unwrap(), "10m");
+    let provider = Ollama::new(plain(&dead_url(), Timeouts::LOCAL), "10m", false);
     for failure in [ask(&provider, &simple_request()).1.unwrap_err(), provider.probe("tiny").unwrap_err()] {
         assert_eq!(failure.kind, FailureKind::Connect);
         assert!(failure.detail.ends_with("; is Ollama running? start it with: ollama serve"), "{failure:?}");
@@ -325,7 +308,7 @@ fn loading_a_model_may_take_longer_than_a_stall() {
     let slow = vec![Act::Pause(Duration::from_millis(700)), Act::Send(chunked(NDJSON, &[HELLO]))];
     let stalled = vec![Act::Send(chunked_head(NDJSON)), Act::Send(chunk(&HELLO[..50])), Act::Hang];
     let server = Server::start(vec![slow, stalled]);
-    let provider = Ollama::new(server.client(timeouts), "10m");
+    let provider = Ollama::new(server.client(timeouts), "10m", false);
     assert!(ask(&provider, &simple_request()).1.is_ok(), "the first byte has its own timeout");
     let failure = ask(&provider, &simple_request()).1.unwrap_err();
     assert_eq!(told(&failure), "timeout: stalled: nothing more within 250ms");
@@ -337,7 +320,8 @@ fn a_probe_tells_version_context_and_abilities() {
         "model_info":{"general.architecture":"llama","llama.context_length":131072,"tokenizer.ggml.tokens":null}}"#;
     let mute = r#"{"capabilities":["completion"],"model_info":{}}"#;
     let version = || vec![Act::Send(answer(200, "", r#"{"version":"0.9.1"}"#))];
-    let server = Server::start(vec![
+    let there = r#"{"models":[{"name":"qwen3:1.7b","size":1},{"name":"tiny:latest"}]}"#;
+    let scripts = vec![
         version(),
         vec![Act::Send(answer(200, "", show))],
         version(),
@@ -345,7 +329,8 @@ fn a_probe_tells_version_context_and_abilities() {
         version(),
         vec![Act::Send(answer(404, "", r#"{"error":"model 'tiny' not found"}"#))],
         vec![Act::Send(answer(200, "", "<html>"))],
-    ]);
+    ];
+    let server = Server::with_asides(vec![("/api/tags", answer(200, "", there))], scripts);
     let provider = ollama(&server);
     let found = provider.probe("tiny").unwrap();
     assert_eq!(found.text, "ollama 0.9.1, tiny: context 131072 tokens, can completion, tools");
@@ -353,7 +338,8 @@ fn a_probe_tells_version_context_and_abilities() {
     assert_eq!(server.last_body(), r#"{"model":"tiny"}"#);
     let line = provider.probe("tiny").unwrap().text;
     assert!(line.contains("context unknown") && line.ends_with("(not tools: agents with tools will fail)"), "{line}");
-    assert!(provider.probe("tiny").unwrap_err().detail.ends_with("ollama pull tiny"));
+    let missing = provider.probe("tiny").unwrap_err().detail;
+    assert!(missing.ends_with("ollama pull tiny; there are: qwen3:1.7b, tiny:latest"), "{missing}");
     let failure = provider.probe("tiny").unwrap_err();
     assert!(failure.kind == FailureKind::Protocol && failure.detail.contains("is base_url right?"), "{failure:?}");
 }
@@ -364,4 +350,109 @@ fn what_a_model_shows_is_read_strictly() {
         assert!(Shown::read(text).is_err(), "{text}");
     }
     assert!(Shown::read(r#"{"capabilities":null,"model_info":null}"#).is_ok());
+}
+
+/// A server that shows `show`, has `loaded` models in memory, and answers.
+fn showing(show: &str, loaded: &str) -> Server {
+    let loaded = format!("{{\"models\":[{loaded}]}}");
+    let asides = vec![("/api/show", answer(200, "", show)), ("/api/ps", answer(200, "", &loaded))];
+    Server::with_asides(asides, vec![vec![Act::Send(chunked(NDJSON, &[HELLO]))]])
+}
+
+const SHORT: &str = r#"{"capabilities":["completion","tools"],"model_info":{"llama.context_length":2048}}"#;
+
+#[test]
+fn the_window_asked_for_is_no_longer_than_the_models_own_which_is_asked_once() {
+    let server = showing(SHORT, r#"{"name":"tiny:latest"}"#);
+    let provider = ollama(&server);
+    let asked = simple_request();
+    assert!(provider.body(&asked).contains(r#""num_ctx":8192"#), "nothing is known yet");
+    for _ in 0..2 {
+        let (shown, result) = ask(&provider, &asked);
+        assert!(result.is_ok() && !shown.contains('<'), "{shown}");
+        assert!(server.last_body().contains(r#""num_ctx":2048"#), "{}", server.last_body());
+        assert_eq!(server.last_body(), provider.body(&asked));
+    }
+    // Loaded a moment ago: not asked again.
+    assert_eq!(server.asides(), ["/api/show", "/api/ps"]);
+    let long = showing(r#"{"model_info":{"llama.context_length":131072}}"#, "");
+    let provider = ollama(&long);
+    assert!(ask(&provider, &asked).1.is_ok());
+    assert!(long.last_body().contains(r#""num_ctx":8192"#));
+}
+
+#[test]
+fn a_prompt_that_cannot_fit_is_refused_with_the_window_before_the_server_cuts_it() {
+    let server = showing(SHORT, "");
+    let long = request(vec![user(&"word ".repeat(2000))], vec![tool("bash")]);
+    let failure = ask(&ollama(&server), &long).1.unwrap_err();
+    assert_eq!((failure.kind, failure.context_tokens, failure.worked), (FailureKind::TooLong, Some(2048), false));
+    assert!(failure.detail.contains("do not fit into the 2048 of tiny"), "{failure:?}");
+    assert!(server.requests().is_empty(), "it was not asked");
+    // Control: it goes out where nothing is known; and where the window is as wanted, whoever wanted it has measured.
+    assert!(ask(&ollama(&Server::always(chunked(NDJSON, &[HELLO]))), &long).1.is_ok());
+    let wanted = crate::provider::Request { context_tokens: 2048, ..long };
+    assert!(ask(&ollama(&server), &wanted).1.is_ok());
+    // What newer servers say themselves.
+    let said = r#"{"error":"prompt too long; exceeded max context length by 812 tokens"}"#;
+    let failure = ask(&ollama(&Server::always(answer(400, "", said))), &simple_request()).1.unwrap_err();
+    assert_eq!((failure.kind, failure.context_tokens), (FailureKind::TooLong, None));
+}
+
+#[test]
+fn an_agent_with_tools_is_told_before_the_call_that_the_model_has_none() {
+    let mute = r#"{"capabilities":["completion"],"model_info":{}}"#;
+    let server = showing(mute, "");
+    let failure = ask(&ollama(&server), &simple_request()).1.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Invalid);
+    assert!(
+        failure
+            .detail
+            .ends_with("tiny does not support tools; choose a model that can call tools, or give the agent none")
+    );
+    assert!(server.requests().is_empty(), "it was not asked");
+    assert!(ask(&ollama(&server), &request(vec![user("hi")], Vec::new())).1.is_ok(), "without tools it answers");
+    // Old versions say nothing of abilities.
+    assert!(ask(&ollama(&showing(r#"{"model_info":{}}"#, "")), &simple_request()).1.is_ok());
+}
+
+#[test]
+fn a_model_that_has_to_be_loaded_first_is_told() {
+    let cases = [
+        ("", true),
+        (r#"{"name":"other:latest"}"#, true),
+        (r#"{"name":"tinyer"}"#, true),
+        (r#"{"name":"tiny"}"#, false),
+        (r#"{"name":"other"},{"name":"tiny:latest"}"#, false),
+    ];
+    for (loaded, told) in cases {
+        let server = showing(SHORT, loaded);
+        let (shown, result) = ask(&ollama(&server), &simple_request());
+        assert!(result.is_ok());
+        assert_eq!(shown.starts_with("<loading tiny>|"), told, "{loaded}: {shown}");
+    }
+    let odd = Server::with_asides(
+        vec![("/api/ps", answer(200, "", "<html>"))],
+        vec![vec![Act::Send(chunked(NDJSON, &[HELLO]))]],
+    );
+    // What cannot be learned is not told; "/api/show" gets an answer of another kind here, and is none either.
+    let (shown, _) = ask(&ollama(&odd), &simple_request());
+    assert!(!shown.contains('<'), "{shown}");
+}
+
+#[test]
+fn a_model_is_loaded_before_it_is_needed_with_the_same_window() {
+    let server = showing(SHORT, "");
+    let cancel = duragent_platform::cancel::Cancel::new();
+    assert!(ollama(&server).preload("tiny", 8192, &cancel).is_none(), "not configured");
+    assert!(server.requests().is_empty());
+    let provider = Ollama::new(server.client(Timeouts::LOCAL), "10m", true);
+    assert!(provider.preload("tiny", 8192, &cancel).unwrap().is_ok());
+    assert!(server.requests()[0].starts_with("POST /api/generate "), "{}", server.requests()[0]);
+    assert_eq!(server.last_body(), r#"{"model":"tiny","stream":false,"keep_alive":"10m","options":{"num_ctx":2048}}"#);
+    let (shown, _) = ask(&provider, &simple_request());
+    assert!(!shown.contains("loading"), "{shown}");
+    let missing = Server::always(answer(404, "", r#"{"error":"model 'tiny' not found"}"#));
+    let provider = Ollama::new(missing.client(Timeouts::LOCAL), "10m", true);
+    assert!(provider.preload("tiny", 8192, &cancel).unwrap().unwrap_err().detail.ends_with("ollama pull tiny"));
 }

@@ -1,11 +1,14 @@
-use super::{OpenAi, Stream};
+use super::parts::Stream;
+use super::{Dialect, OpenAi};
 use crate::provider::http::{Client, Timeouts};
+use crate::provider::stream::Parts;
 use crate::provider::testing::{
-    Act, Server, all_cuts, answer, ask, chunk, chunked, chunked_head, dead_url, line, request, show, simple_request,
-    told, tool, user,
+    Act, Server, all_cuts, answer, ask, chunk, chunked, chunked_head, client as plain, dead_url, line, request, show,
+    simple_request, told, tool, user,
 };
 use crate::provider::{Delta, Message, Provider};
 use duragent_core::event::FailureKind;
+use duragent_core::message::Blocks;
 use duragent_core::tool::ToolCall;
 use std::time::{Duration, Instant};
 
@@ -24,15 +27,15 @@ const HELLO: &str = concat!(
 const HELLO_REPLY: &str = "[Hm, größe?]Hello 🦀 <> 26+9 stop";
 
 fn client() -> Client {
-    Client::new("http://127.0.0.1:1/v1", None, &[], Timeouts::LOCAL).unwrap()
+    plain("http://127.0.0.1:1/v1", Timeouts::LOCAL)
 }
 
 fn openai(server: &Server) -> OpenAi {
-    OpenAi::new(server.client(Timeouts::LOCAL))
+    OpenAi::new(server.client(Timeouts::LOCAL), Dialect::Plain)
 }
 
 fn feed(client: &Client, pieces: &[&[u8]]) -> (String, String) {
-    let (mut shown, mut stream) = (String::new(), Stream::new(client));
+    let (mut shown, mut stream) = (String::new(), Stream::new(client, Dialect::Plain));
     let mut on_delta = |delta: Delta<'_>| shown.push_str(&show(delta));
     let fed = pieces.iter().try_for_each(|piece| stream.feed(piece, &mut on_delta));
     let result = fed.and_then(|()| stream.into_reply());
@@ -227,7 +230,10 @@ fn errors_and_garbage_within_the_stream() {
             r#"data: {"error":{"code":502,"message":"upstream died"},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}"#,
             "overloaded: error within the answer: upstream died",
         ),
-        (r#"data: {"error":{"code":402,"message":"no credits"}}"#, "refused: error within the answer: no credits"),
+        (
+            r#"data: {"error":{"code":402,"message":"no credits"}}"#,
+            "refused: error within the answer: no credits; add credit with the provider",
+        ),
         (r#"data: {"error":{"type":"invalid_request_error","message":"m"}}"#, "invalid: error within the answer: m"),
         (r#"data: {"error":"odd"}"#, "overloaded: error within the answer: odd"),
         ("event: error\ndata: {\"message\":\"m\",\"code\":429}", "overloaded: error within the answer: m"),
@@ -235,10 +241,10 @@ fn errors_and_garbage_within_the_stream() {
             r#"data: {"choices":[{"delta":{},"finish_reason":"error"}]}"#,
             "overloaded: the server ended the answer with finish_reason error",
         ),
-        ("data: <html>", "protocol: malformed JSON: expected a value at byte 0 in the chunk \"<html>\""),
+        ("data: <html>", "protocol: malformed JSON: expected a value at byte 0: \"<html>\""),
         (
             r#"data: {"choices":7}"#,
-            "protocol: JSON whose fields are not of the expected types in the chunk \"{\\\"choices\\\":7}\"",
+            "protocol: JSON whose fields are not of the expected types: \"{\\\"choices\\\":7}\"",
         ),
     ];
     for (bad, want) in cases {
@@ -247,6 +253,131 @@ fn errors_and_garbage_within_the_stream() {
     assert_eq!(feed(&client(), &[b"data: \xff\n\n"]).1, "protocol: line 1: not UTF-8 at byte 6");
     let long = vec![b'x'; duragent_core::sse::EVENT_MAX + 1];
     assert_eq!(feed(&client(), &[&long]).1, "protocol: line 1: event larger than 1048576 bytes");
+}
+
+#[test]
+fn what_the_server_had_in_its_cache_is_counted() {
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":90,\"completion_tokens\":2,\"cost\":0.5,\"prompt_tokens_details\":{\"cached_tokens\":64}}}\n\n";
+    let input = format!("data: {{\"choices\":[{{\"delta\":{{}},\"finish_reason\":\"stop\"}}]}}\n\n{usage}");
+    let client = client();
+    let mut stream = Stream::new(&client, Dialect::Plain);
+    stream.feed(input.as_bytes(), &mut |_| ()).unwrap();
+    let usage = stream.into_reply().unwrap().usage;
+    assert_eq!(
+        (usage.input_tokens, usage.cached_tokens, usage.cost_micros),
+        (90, 64, 0),
+        "a price is OpenRouter's word"
+    );
+}
+
+/// As recorded from OpenRouter, shortened: comments, reasoning twice, the price in the last chunk.
+const ROUTED: &str = concat!(
+    ": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\n",
+    "data: {\"id\":\"gen-1\",\"provider\":\"Anthropic\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"reasoning\":\"Hm, \",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"Hm, \",\"format\":\"anthropic-claude-v1\",\"index\":0}]},\"finish_reason\":null}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\",\"reasoning\":\"größe\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"größe\",\"format\":\"anthropic-claude-v1\",\"index\":0}]}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\",\"reasoning\":null,\"reasoning_details\":[{\"type\":\"reasoning.text\",\"signature\":\"c2ln\",\"format\":\"anthropic-claude-v1\",\"index\":0}]}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"toolu_1\",\"type\":\"function\",\"function\":{\"name\":\"bash\",\"arguments\":\"{}\"}}]}}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"tool_calls\",\"native_finish_reason\":\"tool_use\"}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":null}],\"usage\":{\"prompt_tokens\":26,\"completion_tokens\":9,\"cost\":0.0001234,\"prompt_tokens_details\":{\"cached_tokens\":20}}}\n\n",
+    "data: [DONE]\n\n",
+);
+const ROUTED_BLOCKS: &str =
+    r#"[{"type":"reasoning.text","text":"Hm, größe","format":"anthropic-claude-v1","index":0,"signature":"c2ln"}]"#;
+
+#[test]
+fn openrouter_keeps_reasoning_for_the_next_request_and_says_what_it_cost() {
+    let client = client();
+    for pieces in all_cuts(ROUTED.as_bytes()) {
+        let mut stream = Stream::new(&client, Dialect::OpenRouter);
+        pieces.iter().try_for_each(|piece| stream.feed(piece, &mut |_| ())).unwrap();
+        let reply = stream.into_reply().unwrap();
+        assert_eq!(line(&reply), "[Hm, größe] <toolu_1bash{}> 26+9 tool_calls");
+        assert_eq!(reply.blocks.as_deref(), Some(ROUTED_BLOCKS));
+        assert_eq!((reply.usage.cost_micros, reply.usage.cached_tokens), (124, 20));
+    }
+    let server = Server::always(chunked(SSE, &[ROUTED]));
+    let provider = OpenAi::new(server.client(Timeouts::LOCAL), Dialect::OpenRouter);
+    ask(&provider, &replayed(ROUTED_BLOCKS, "tiny")).1.unwrap();
+    let body = server.last_body();
+    assert!(body.contains(&format!(r#""content":"ok","reasoning_details":{ROUTED_BLOCKS},"tool_calls":"#)), "{body}");
+    assert!(body.contains(r#""usage":{"include":true}"#), "{body}");
+    for other in
+        [provider.body(&replayed(ROUTED_BLOCKS, "other")), openai(&server).body(&replayed(ROUTED_BLOCKS, "tiny"))]
+    {
+        assert!(!other.contains("reasoning_details"), "{other}");
+    }
+    for (status, body, kind, what) in [
+        (
+            402,
+            r#"{"error":{"code":402,"message":"Insufficient credits"}}"#,
+            FailureKind::Refused,
+            "credits; add credit",
+        ),
+        (
+            400,
+            r#"{"error":{"code":400,"message":"This endpoint's maximum context length is 8192 tokens. However, you requested about 12000"}}"#,
+            FailureKind::TooLong,
+            "8192",
+        ),
+    ] {
+        let provider =
+            OpenAi::new(Server::always(answer(status, "", body)).client(Timeouts::LOCAL), Dialect::OpenRouter);
+        let failure = ask(&provider, &simple_request()).1.unwrap_err();
+        assert!(failure.kind == kind && failure.detail.contains(what) && !failure.worked, "{failure:?}");
+    }
+}
+
+/// A turn in its middle, whose answer by `model` had these blocks.
+fn replayed(blocks: &str, model: &str) -> crate::provider::Request {
+    let call = ToolCall { call_id: "c1".into(), name: "bash".into(), arguments: "{}".into() };
+    let blocks = Blocks { provider: "p".into(), model: model.into(), json: blocks.into() };
+    let answer = Message::Assistant {
+        content: "ok".into(),
+        thinking: Some("hm".into()),
+        blocks: Some(blocks),
+        tool_calls: vec![call],
+    };
+    let result = Message::Tool { call_id: "c1".into(), name: "bash".into(), content: "r".into() };
+    request(vec![user("a"), answer, result], vec![tool("bash")])
+}
+
+#[test]
+fn thinking_goes_back_within_its_turn_in_the_field_it_came_in() {
+    let came = concat!(
+        "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"c\",\"function\":{\"name\":\"bash\"}}]}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n"
+    );
+    let blocks = |input: &str| {
+        let client = client();
+        let mut stream = Stream::new(&client, Dialect::Plain);
+        stream.feed(input.as_bytes(), &mut |_| ()).unwrap();
+        stream.into_reply().unwrap().blocks
+    };
+    assert_eq!(blocks(came).as_deref(), Some("\"reasoning_content\""));
+    assert_eq!(blocks(&came.replace("reasoning_content", "reasoning")), None, "who sends it so refuses it");
+    assert_eq!(blocks(HELLO), None, "an answer without calls ends the turn");
+    let server = Server::always(Vec::new());
+    let within = replayed("\"reasoning_content\"", "tiny");
+    assert!(openai(&server).body(&within).contains(r#""content":"ok","reasoning_content":"hm","tool_calls":"#));
+    let mut after = within.clone();
+    after.messages.push(user("and?"));
+    assert!(!openai(&server).body(&after).contains("reasoning_content"));
+    assert!(!openai(&server).body(&replayed("\"reasoning_content\"", "other")).contains("reasoning_content"));
+}
+
+#[test]
+fn calls_written_as_text_count_on_servers_that_are_near() {
+    let text = concat!(
+        "data: {\"choices\":[{\"delta\":{\"content\":\"<tool_call>{\\\"name\\\":\\\"bash\\\"}</tool_call>\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+    );
+    let found = |dialect| {
+        let server = Server::always(chunked(SSE, &[text]));
+        line(&ask(&OpenAi::new(server.client(Timeouts::LOCAL), dialect), &simple_request()).1.unwrap())
+    };
+    assert_eq!(found(Dialect::Near), " <bash{}> 0+0 stop");
+    assert_eq!(found(Dialect::Plain), r#"<tool_call>{"name":"bash"}</tool_call> <> 0+0 stop"#);
 }
 
 #[test]
@@ -282,7 +413,7 @@ fn the_request_carries_everything_in_openais_words() {
     );
     assert_eq!(server.last_body(), want);
     assert!(server.requests()[0].starts_with("POST /chat/completions HTTP/1.1\r\n"), "{}", server.requests()[0]);
-    let own = OpenAi::new(Client::new("https://api.openai.com/v1", None, &[], Timeouts::REMOTE).unwrap());
+    let own = OpenAi::new(plain("https://api.openai.com/v1", Timeouts::REMOTE), Dialect::Plain);
     assert!(own.body(&asked).ends_with(r#""max_completion_tokens":99}"#));
 }
 
@@ -349,12 +480,14 @@ fn faults_on_the_wire_have_their_kinds() {
         (answer(200, "", "<html>"), FailureKind::Truncated, "without finish_reason", None),
     ];
     for (bytes, kind, what, retry_after_ms) in cases {
+        let worked = bytes.starts_with(b"HTTP/1.1 200");
         let server = Server::always(bytes);
         let failure = ask(&openai(&server), &simple_request()).1.unwrap_err();
         assert_eq!((failure.kind, failure.retry_after_ms), (kind, retry_after_ms), "{what}: {failure:?}");
+        assert_eq!(failure.worked, worked, "{what}");
         assert!(failure.detail.contains(what), "{what}: {failure:?}");
     }
-    let nobody = OpenAi::new(Client::new(&dead_url(), None, &[], Timeouts::LOCAL).unwrap());
+    let nobody = OpenAi::new(plain(&dead_url(), Timeouts::LOCAL), Dialect::Plain);
     assert_eq!(ask(&nobody, &simple_request()).1.unwrap_err().kind, FailureKind::Connect);
 }
 
@@ -370,7 +503,7 @@ fn a_probe_looks_for_the_model() {
         ),
         (answer(404, "", ""), "tiny", Ok("does not list its models")),
         (answer(401, "", ""), "tiny", Err((FailureKind::Refused, "answered 401"))),
-        (answer(200, "", "<html>"), "tiny", Err((FailureKind::Protocol, "does base_url end in /v1?"))),
+        (answer(200, "", "<html>"), "tiny", Err((FailureKind::Protocol, "is base_url right, with /v1 at its end?"))),
     ];
     for (bytes, model, want) in cases {
         let server = Server::always(bytes);

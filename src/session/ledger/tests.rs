@@ -51,6 +51,11 @@ fn failed(usage: Usage) -> Body {
     }
 }
 
+fn compacted(usage: Usage) -> Body {
+    let (through_seq, summary) = (1, String::new());
+    Body::SessionCompacted { through_seq, summary, tokens_before: 2, tokens_after: 1, usage, duration_ms: 3 }
+}
+
 fn called() -> [Body; 2] {
     let call_id = || "c1-1-1".to_owned();
     let (name, arguments, sandbox) = ("bash".to_owned(), "{}".to_owned(), SandboxReport::default());
@@ -107,6 +112,11 @@ fn a_track_comes_to_what_the_machine_counts() {
         (9, requested("a", usage(100, 9))),
         (10, requested("b", usage(300, 0))),
         (11, responded(usage(250, 0))),
+        // A summary, and a part that was left out while nobody knew what became of a request.
+        (12, requested("a", usage(100, 0))),
+        (12, compacted(usage(20, 1))),
+        (12, requested("a", usage(500, 0))),
+        (12, compacted(Usage::default())),
         // Cancelled.
         (12, requested("b", usage(1000, 1))),
         (13, finished()),
@@ -119,9 +129,10 @@ fn a_track_comes_to_what_the_machine_counts() {
         assert_eq!(entry.today, entry.total, "all of it is today");
     }
     let entry = tracked(&log).entry();
-    assert_eq!(entry.total, sum(6, 40 + 200 + 100 + 250 + 1000, 1, 7 + 11 + 5 + 5 + 7, 3 + 9 + 1, 3));
+    let tokens = 40 + 200 + 100 + 250 + 20 + 500 + 1000;
+    assert_eq!(entry.total, sum(8, tokens, 1, 7 + 11 + 5 + 5 + 7 + 3, 3 + 9 + 1 + 1, 4));
     let models: Vec<_> = entry.models.iter().map(|of| (of.model.as_str(), of.today)).collect();
-    assert_eq!(models, [("a", sum(3, 140, 1, 23, 12, 1)), ("b", sum(3, 1450, 0, 12, 1, 2))]);
+    assert_eq!(models, [("a", sum(5, 660, 1, 26, 13, 2)), ("b", sum(3, 1450, 0, 12, 1, 2))]);
     assert_eq!((entry.session.as_str(), entry.agent.as_str()), ("s", "worker"));
 }
 

@@ -21,7 +21,10 @@ impl Fixture {
         let mut log = fixture.store.create("s").expect("create");
         commit(&mut *log, 1, vec![created()]).expect("commit");
         for turn in 1..=n {
-            let body = vec![Body::TurnStarted { turn }, Body::SessionClosed { reason: "x".repeat(turn as usize % 90) }];
+            let body = vec![
+                Body::TurnStarted { turn },
+                Body::SessionPaused { reason: "x".repeat(turn as usize % 90), retry_at_ms: None },
+            ];
             commit(&mut *log, turn * 2, body).expect("commit");
         }
         fixture

@@ -34,8 +34,8 @@ impl Bash {
         }
         environment.push(("TERM".into(), "dumb".into()));
         let shell = if has_bash(&environment) { "bash" } else { "/bin/sh" };
-        let description = "Run a shell command in the working directory. Output is stdout and stderr. Processes left in the \
-                           background are killed when the command ends.";
+        let description =
+            "Run a shell command in the working directory. What it leaves in the background ends with it.";
         let decl = declare("bash", description, &FIELDS, EffectClass::Once, PolicyArgument::Command("command"));
         Self { decl, shell, environment }
     }

@@ -43,7 +43,7 @@ pub(super) struct EditFile {
 
 impl EditFile {
     pub(super) fn new() -> Self {
-        let description = "Replace the text old in a file by new. old must occur exactly once, unless all is true.";
+        let description = "Replace old by new in a file. old must occur exactly once, unless all is true.";
         let effect = EffectClass::Idempotent;
         Self { decl: declare("edit_file", description, &FIELDS, effect, PolicyArgument::Path("path")) }
     }

@@ -21,8 +21,7 @@ pub(super) struct ListDir {
 
 impl ListDir {
     pub(super) fn new() -> Self {
-        let description =
-            "List a directory (default: the working directory): directories end in /, files show their bytes.";
+        let description = "List a directory (default .): directories end in /, files show their bytes.";
         Self { decl: declare("list_dir", description, &FIELDS, EffectClass::Pure, PolicyArgument::Path("path")) }
     }
 }

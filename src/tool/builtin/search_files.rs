@@ -43,8 +43,8 @@ pub(super) struct SearchFiles {
 
 impl SearchFiles {
     pub(super) fn new() -> Self {
-        let description = "Find lines that contain text (literal, case-sensitive) in the files below path (default: the \
-                           working directory). name limits it to file names with * and ?, such as *.rs.";
+        let description =
+            "Find lines with text (literal) in files below path (default .). name: pattern of file names, as *.rs.";
         Self { decl: declare("search_files", description, &FIELDS, EffectClass::Pure, PolicyArgument::Path("path")) }
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct WriteFile {
 
 impl WriteFile {
     pub(super) fn new() -> Self {
-        let description = "Write a whole file; replaces an existing one and makes missing directories.";
+        let description = "Write a whole file, in place of what is there. Makes missing directories.";
         let effect = EffectClass::Idempotent;
         Self { decl: declare("write_file", description, &FIELDS, effect, PolicyArgument::Path("path")) }
     }

@@ -85,6 +85,18 @@ impl Spent {
         self.cost_micros = self.cost_micros.saturating_add(other.cost_micros);
     }
 
+    /// Less `other`; nothing where that is more.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            tokens: self.tokens.saturating_sub(other.tokens),
+            tool_calls: self.tool_calls.saturating_sub(other.tool_calls),
+            ms: self.ms.saturating_sub(other.ms),
+            cost_micros: self.cost_micros.saturating_sub(other.cost_micros),
+        }
+    }
+
     fn usage(&mut self, usage: &Usage) {
         self.tokens = self.tokens.saturating_add(usage.input_tokens).saturating_add(usage.output_tokens);
         self.cost_micros = self.cost_micros.saturating_add(usage.cost_micros);
@@ -112,7 +124,8 @@ impl Meter {
             Body::ModelResponded { usage, duration_ms, .. } | Body::ModelFailed { usage, duration_ms, .. } => {
                 self.settle(Some(usage), *duration_ms);
             }
-            Body::SessionCompacted { usage, duration_ms, .. } if self.reserved.is_some() => {
+            // Without usage nobody was asked: what a crash has left open stays so.
+            Body::SessionCompacted { usage, duration_ms, .. } if self.reserved.is_some() && !usage.is_unknown() => {
                 self.settle(Some(usage), *duration_ms);
             }
             // Cancelled with a request under way, or given up after a crash.

@@ -41,16 +41,20 @@ pub struct Stepped {
 /// # Errors
 /// [`Rejection`] if the input cannot be taken; the state is as it was then.
 pub fn step(state: &mut State, rules: &Rules, input: Input) -> Result<Stepped, Rejection> {
-    let (at_ms, today) = (input.at_ms, input.today);
+    let (at_ms, mut today) = (input.at_ms, input.today);
     let mut decided = decide(state, rules, input)?;
     let mut stepped = Stepped { accepted: decided.accepted, ..Stepped::default() };
     loop {
+        let before = state.meter.spent();
         for body in decided.events {
             let event = Event { seq: state.last_seq + 1, at_ms, body };
             state.apply(&event);
             stepped.events.push(event);
         }
         stepped.effects.append(&mut decided.effects);
+        // What is reserved and what is spent of it is of today as well.
+        today.add(&state.meter.spent());
+        today = today.minus(&before);
         decided = decide(state, rules, Input { at_ms, today, kind: InputKind::Proceed })?;
         if decided.events.is_empty() {
             return Ok(stepped);

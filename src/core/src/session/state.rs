@@ -503,14 +503,7 @@ impl State {
 impl Turn {
     /// What it has used up, of what the session has.
     pub(super) fn spent(&self, session: &Spent) -> Spent {
-        let before = &self.spent_before;
-        Spent {
-            requests: session.requests.saturating_sub(before.requests),
-            tokens: session.tokens.saturating_sub(before.tokens),
-            tool_calls: session.tool_calls.saturating_sub(before.tool_calls),
-            ms: session.ms.saturating_sub(before.ms),
-            cost_micros: session.cost_micros.saturating_sub(before.cost_micros),
-        }
+        session.minus(&self.spent_before)
     }
 
     /// The request under way came to nothing, or was not made: another one follows.

@@ -1,0 +1,134 @@
+//! Servers that load, are not there, and come back.
+
+use crate::house::{APIS, House, OLLAMA, OPENAI, eventually};
+use duragent_testkit::{Answer, Fake, Fault};
+use std::time::Duration;
+
+/// Loading takes minutes on a small board. A client that hangs up begins it anew, for ever.
+#[test]
+fn a_model_that_loads_is_waited_for() {
+    let fake = Fake::ollama().models(&["m"]).loads_for(Duration::from_secs(4)).text("Loaded.");
+    let house = House::with(OLLAMA, &fake, "");
+    let _server = house.serve();
+    house.start("bot");
+    assert_eq!(house.rest("bot"), "\"Loaded.\"; completed");
+    assert_eq!((fake.calls().len(), fake.loads_aborted()), (1, 0));
+}
+
+/// The control: who does not wait aborts it.
+#[test]
+fn a_limit_for_the_first_byte_aborts_a_load() {
+    let fake = Fake::ollama().models(&["m"]).loads_for(Duration::from_secs(4)).text("Loaded.");
+    let mut house = House::new("model_attempts_max: 2, offline_seconds_max: 0");
+    house.agent("bot", OLLAMA, &fake, ", first_byte_seconds_max: 1");
+    let _server = house.serve();
+    house.start("bot");
+    assert_eq!(house.rest("bot"), "timeout; timeout for good; failed");
+    assert!(fake.loads_aborted() > 0);
+}
+
+#[test]
+fn a_server_that_comes_back_is_asked_again() {
+    for api in APIS {
+        let fake = (api.fake)().text("Here.");
+        fake.close();
+        let house = House::with(api, &fake, "");
+        let _server = house.serve();
+        house.start("bot");
+        house.wait("bot", "connect");
+        fake.open();
+        let story = house.rest("bot");
+        assert!(story.starts_with("connect; ") && story.ends_with("\"Here.\"; completed"), "{}: {story}", api.kind);
+    }
+}
+
+/// Nobody is there for longer than the attempts last: the turn waits on disk, also through a kill, and goes on by itself.
+#[test]
+fn a_turn_is_parked_until_its_server_is_back() {
+    for kill in [false, true] {
+        let fake = Fake::openai().call("bash", r#"{"command":"echo ran >> ran.log"}"#).text("Here.");
+        let house = House::with(OPENAI, &fake, "model_attempts_max: 2");
+        let mut server = house.serve();
+        fake.close();
+        house.start("bot");
+        house.wait("bot", "connect for good; paused offline");
+        let shown = house.ask("GET", "/api/v1/sessions/bot", "");
+        assert!(shown.contains("\"status\":\"paused\""), "{shown}");
+        if kill {
+            server.kill();
+            server = house.serve();
+        }
+        fake.open();
+        let story = house.rest("bot");
+        let end = "1 call; bash echo ran >> ran.log; \"Here.\"; completed";
+        assert!(story.contains("resumed ") && story.ends_with(end), "killed: {kill}: {story}");
+        assert_eq!(house.read("ran.log"), "ran\n");
+        drop(server);
+    }
+}
+
+/// Busy for longer than the attempts last is no different.
+#[test]
+fn a_turn_is_parked_while_its_server_is_too_busy() {
+    let fake = Fake::openai().fault(Fault::status(503)).fault(Fault::status(503));
+    let house = House::with(OPENAI, &fake, "model_attempts_max: 2");
+    let _server = house.serve();
+    house.start("bot");
+    house.wait("bot", "overloaded; overloaded for good; paused offline");
+    assert_eq!(fake.left(), 0);
+}
+
+/// The control of both: without the state of being offline the turn is lost.
+#[test]
+fn a_turn_that_may_not_wait_fails() {
+    let fake = Fake::openai().text("Too late.");
+    fake.close();
+    let house = House::with(OPENAI, &fake, "model_attempts_max: 2, offline_seconds_max: 0");
+    let _server = house.serve();
+    house.start("bot");
+    assert_eq!(house.rest("bot"), "connect; connect for good; failed");
+}
+
+/// A turn of a chain: what the first does not answer, the second does, and the log says so.
+#[test]
+fn the_next_model_of_the_chain_is_asked() {
+    for (fault, words) in [
+        (Fault::status(503), "overloaded for good; bot to spare"),
+        (Fault::status(401), "refused for good; bot to spare"),
+        (Fault::busy("600"), "overloaded for good; bot to spare"),
+    ] {
+        let (first, second) = (Fake::openai().fault(fault.clone()), Fake::ollama());
+        let second = second.call("bash", r#"{"command":"echo ran >> ran.log"}"#).text("From the second.");
+        let mut house = House::new("model_attempts_max: 1");
+        house.provider("bot", OPENAI, &first, "");
+        house.provider("spare", OLLAMA, &second, "");
+        house.spec("bot", "model:\n  provider: bot\n  name: m\n  fallback:\n    - {provider: spare, name: n}");
+        let _server = house.serve();
+        house.start("bot");
+        let story = house.rest("bot");
+        assert!(story.contains(words) && story.ends_with("\"From the second.\"; completed"), "{fault:?}: {story}");
+        assert_eq!((first.calls().len(), second.calls().len()), (1, 2), "{story}");
+        assert_eq!(second.calls()[0].json().at("model").str(), Some("n"));
+    }
+}
+
+/// Thinking that one has signed is not shown to the other, which would refuse it.
+#[test]
+fn signed_blocks_stay_with_who_signed_them() {
+    use crate::house::{ANTHROPIC, OPENROUTER};
+    for (from, to) in [(ANTHROPIC, OPENROUTER), (OPENROUTER, ANTHROPIC), (ANTHROPIC, OLLAMA)] {
+        let thought = Answer::new().think("Hm, hm. ").and_call("bash", r#"{"command":"true"}"#);
+        let first = (from.fake)().answer(thought).fault(Fault::status(401));
+        let second = (to.fake)().text("From the second.");
+        let mut house = House::new("model_attempts_max: 1");
+        house.provider("bot", from, &first, "");
+        house.provider("spare", to, &second, "");
+        house.spec("bot", "model:\n  provider: bot\n  name: m\n  fallback:\n    - {provider: spare, name: n}");
+        let _server = house.serve();
+        house.start("bot");
+        let story = house.rest("bot");
+        assert!(story.ends_with("\"From the second.\"; completed"), "{} to {}: {story}", from.kind, to.kind);
+        eventually("it was asked", || second.calls().len() == 1, || story.clone());
+        assert!(!second.calls()[0].body.contains("EqQB/"), "{}", second.calls()[0].body);
+    }
+}
