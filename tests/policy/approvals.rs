@@ -200,12 +200,12 @@ fn a_kill_around_the_decision_neither_loses_it_nor_makes_one() {
         let whole = house.log("s");
         let lines: Vec<&str> = whole.split_inclusive('\n').collect();
         let at = |kind: &str| lines.iter().position(|line| line.contains(&format!("\"type\":\"{kind}\""))).expect(kind);
-        for (last, decided) in [(at("approval_requested"), false), (at("approval_decided"), true)] {
+        let cuts = [(at("model_responded"), false), (at("approval_requested"), false), (at("approval_decided"), true)];
+        for (last, decided) in cuts {
             fs::remove_file(house.path("ran.txt")).ok();
             fs::remove_file(house.dir().join("sessions/s/state.yaml")).ok();
             fs::write(house.log_path("s"), lines[..=last].concat()).expect("the log");
             let server = house.serve();
-            eprintln!("{word} {decided}: {}", house.log("s"));
             until_is(&house, "s", if decided { "idle" } else { "waiting" });
             server.kill();
             let ran_now = usize::from(decided && word == "grant");
@@ -213,5 +213,23 @@ fn a_kill_around_the_decision_neither_loses_it_nor_makes_one() {
             assert_eq!(events(&house, "s", "approval_requested").len(), 1, "asked for once");
             assert_eq!(events(&house, "s", "approval_decided").len(), usize::from(decided), "decided once");
         }
+    }
+}
+
+/// As above, for a call that a rule denies: that the log was cut before it says so is no leave either.
+#[test]
+fn a_kill_before_the_refusal_does_not_lift_it() {
+    for (policy, runs) in [("mode: deny\n", 0), ("mode: allow\n", 1)] {
+        let house = stage(policy, &[bash(COMMAND), says("Done.")].concat());
+        asked(&house).stop();
+        let whole = house.log("s");
+        let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+        let last = lines.iter().position(|line| line.contains("\"type\":\"model_responded\"")).expect("an answer");
+        fs::remove_file(house.path("ran.txt")).ok();
+        fs::write(house.log_path("s"), lines[..=last].concat()).expect("the log");
+        let server = house.serve();
+        until_is(&house, "s", "idle");
+        server.stop();
+        assert_eq!((times(&house), ran(&house, "s").len()), (runs, runs), "{policy}");
     }
 }
