@@ -1,7 +1,7 @@
 //! How far a grant reaches, and the rule that an approval of scope `always` writes.
 
-use super::house::House;
-use super::stage::{bash, events, ran, says, stage, text};
+use super::house::{House, until};
+use super::stage::{bash, calls, decide, events, ran, says, stage, text};
 use std::fs;
 
 /// The same command twice, then two others that are nearly the same, each in a turn of its own.
@@ -69,7 +69,9 @@ fn always_without_a_way_to_write_it_is_said() {
     let house = stage("", &tape());
     house.write(".duragent/agents/bot/policy.yaml", BROKEN);
     assert_eq!(run(&house, "s"), Some(4));
-    assert_eq!(house.run(&["approve", "s", "--scope", "always"]).code, Some(0));
+    let found = house.run(&["approve", "s", "--scope", "always"]);
+    assert_eq!(found.code, Some(0));
+    assert!(found.err.contains("a rule was not written") && found.err.contains("add it by hand"), "{found:?}");
     assert_eq!(ran(&house, "s"), ["echo *"]);
     let after = fs::read_to_string(house.dir().join("agents/bot/policy.yaml")).expect("a policy");
     assert_eq!(after, BROKEN);
@@ -92,5 +94,41 @@ fn a_denial_is_not_remembered() {
             .map(|event| text(event.get("denied").expect("denied"), "kind"))
             .collect();
         assert_eq!(results, ["approval", "approval"], "{scope}");
+    }
+}
+
+/// Two sessions of an agent whose calls are allowed for ever at the same time: both rules are written.
+#[test]
+fn always_twice_at_once_is_two_rules() {
+    let house =
+        stage("mode: ask\n", &calls(&[("bash", r#"{"command":"echo 1"}"#), ("bash", r#"{"command":"echo 2"}"#)]));
+    let server = house.serve();
+    server.post("/api/v1/sessions", r#"{"agent":"bot","id":"s"}"#);
+    server.say("s", "please");
+    std::thread::scope(|scope| {
+        for approval in ["a1-1-1", "a1-1-2"] {
+            let house = &house;
+            scope.spawn(move || {
+                assert_eq!(decide(house, "s", approval, r#"{"decision":"grant","scope":"always"}"#), 200)
+            });
+        }
+    });
+    let file = house.dir().join("agents/bot/policy.yaml");
+    until("both rules", || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        (text.contains("\"bash:echo 1\"") && text.contains("\"bash:echo 2\"")).then_some(())
+    });
+    server.kill();
+}
+
+/// A rule that denies is not lifted by a grant that was asked for before it was written.
+#[test]
+fn a_deny_that_was_written_meanwhile_wins() {
+    for (policy, runs) in [("deny: [bash]\n", 0), ("mode: ask\n", 1)] {
+        let house = stage("mode: ask\n", &tape());
+        assert_eq!(run(&house, "s"), Some(4));
+        house.write(".duragent/policy.yaml", policy);
+        house.good(&["approve", "s"]);
+        assert_eq!(ran(&house, "s").len(), runs, "{policy}");
     }
 }

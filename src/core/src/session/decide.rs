@@ -286,12 +286,12 @@ impl Draft<'_> {
         });
         for call in &calls {
             // Whatever may run waits for its turn.
-            let _ = self.admit(call);
+            let _ = self.admit(call, false);
         }
     }
 
-    /// True if policy lets a call run; a refusal or a request becomes an event at once.
-    fn admit(&mut self, call: &ToolCall) -> bool {
+    /// True if policy lets a call run, which somebody may have `granted`; a refusal or a request becomes an event at once.
+    fn admit(&mut self, call: &ToolCall, granted: bool) -> bool {
         let Some(decl) = self.rules.tools.iter().find(|t| t.name == call.name) else {
             let names: Vec<&str> = self.rules.tools.iter().map(|t| t.name.as_str()).collect();
             let result = format!("there is no tool {:?}; there are: {}", call.name, names.join(", "));
@@ -310,7 +310,7 @@ impl Draft<'_> {
             }
             Verdict::Ask => {
                 let digest = digest(call);
-                if self.state.grants.contains(&digest) {
+                if granted || self.state.grants.contains(&digest) {
                     return true;
                 }
                 self.request(call, digest, None);
@@ -367,11 +367,11 @@ impl Draft<'_> {
     }
 
     fn start_call(&mut self, turn: &Turn, call: &ToolCall, granted: bool) {
-        // Once more: a log that was cut in the middle of a commit may have the call, and not what policy said of it.
-        if !granted && !self.admit(call) {
+        // Once more: a log that was cut in the middle of a commit may have the call, and not what policy said of it; and a
+        // deny that was written after the request is not lifted by a grant.
+        if !self.admit(call, granted) {
             return;
         }
-        // A tool that left the registry after it was granted is refused by the runner; `once` is the safe class.
         let decl = self.rules.tools.iter().find(|t| t.name == call.name);
         let (effect, tags) = decl.map_or((EffectClass::Once, Tags::default()), |t| (t.effect, t.tags));
         // Looked at now and not with the others: what a call before it in the same answer has brought in counts.
