@@ -4,6 +4,8 @@
 //! In the foreground, log on standard error. TERM and INT drain, a second one ends at once; HUP checks the configuration and
 //! takes it if it is good.
 
+mod preload;
+
 use super::{Common, Failure, args, connect, setup};
 use crate::config::{self, env};
 use crate::http::{self, Access, BindError, Listen, Server, Token};
@@ -94,6 +96,7 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     let mut made = setup::from(dir, &workspace)?;
     made.limits.alone = true;
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
+    let models = preload::models(&made.agents);
     let runtime = Runtime::new(made);
     let mut limits = limits(&config.limits);
     limits.connections_max = connections_max(limits.connections_max, workspace.config.limits.sessions_live_max);
@@ -124,6 +127,7 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     for address in server.addresses() {
         log::info(&format!("listening on {address}"));
     }
+    preload::start(models);
     // Clients are answered from here on; unfinished turns are looked for meanwhile.
     smol::spawn(take_up(runtime.clone(), options.ready_fd)).detach();
     until_told(&runtime, &shared, &signals).await;

@@ -3,9 +3,8 @@
 use super::Failure;
 use crate::config::budgets::{self, Known};
 use crate::config::{self, Workspace, env, policy};
-use crate::provider::anthropic::Thinking;
 use crate::provider::config::{ProviderConfig, Transcript};
-use crate::provider::http::{Settings, Timeouts};
+use crate::provider::http::{Proxy, Settings, SetupError, Timeouts};
 use crate::provider::{self, Provider};
 use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
 use crate::tool::{Registry, builtin};
@@ -28,9 +27,6 @@ use std::time::Duration;
 
 /// Tokens kept free for the answer when the agent sets no limit, in windows of at least four times as many.
 const ANSWER_TOKENS: u64 = 1024;
-/// Tenths of a byte of prompt that are taken for a token before the provider has said how many there were. English has about
-/// four bytes; other scripts and code have fewer, and a prompt that the server cuts costs more than one that we cut early.
-const TOKEN_TENTHS: u64 = 30;
 
 /// Names of the tools there are.
 pub const TOOLS: &[&str] = &["bash", "read_file", "write_file", "edit_file", "list_dir", "search_files"];
@@ -161,17 +157,9 @@ fn agent(
     providers: &mut Providers,
 ) -> Result<session::Agent, String> {
     let (spec, limits) = (&read.spec, &workspace.config.limits);
-    let endpoint = workspace.config.providers.get(&spec.model.provider);
-    let endpoint = endpoint.ok_or_else(|| format!("no provider {:?} in duragent.yaml", spec.model.provider))?;
-    let key = (spec.model.provider.clone(), spec.model.base_url.clone());
-    let (provider, circuit) = match providers.iter().find(|(known, _)| *known == key) {
-        Some((_, known)) => known.clone(),
-        None => {
-            let built = (build_provider(endpoint, spec.model.base_url.as_deref())?, Arc::default());
-            providers.push((key, built.clone()));
-            built
-        }
-    };
+    let own = asked(workspace, read, &spec.model, providers)?;
+    let others: Result<Vec<_>, _> = spec.model.fallback.iter().map(|m| asked(workspace, read, m, providers)).collect();
+    let (fallbacks, other_endpoints) = others?.into_iter().unzip();
     let environment = environment(workspace.config.sandbox.mode, &read.sandbox.env);
     let mut tools = Registry::new(&spec.tools, &environment).map_err(|error| error.to_string())?;
     if !spec.skills.is_empty() {
@@ -193,8 +181,8 @@ fn agent(
     };
     let system = spec.system_prompt();
     let rules = Rules {
-        model: model(workspace, read, &spec.model, endpoint),
-        fallbacks: Vec::new(),
+        model: own.0,
+        fallbacks,
         prefix_bytes: tools.decls().map(declared_bytes).sum::<u64>() + system.len() as u64,
         compaction: read.compaction,
         budgets: read.budgets,
@@ -225,13 +213,8 @@ fn agent(
         allow_always: Box::new(allow_always(read.dir.clone(), &rules)),
         rules,
         system,
-        endpoint: Endpoint {
-            provider,
-            temperature: spec.model.temperature,
-            max_output_tokens: spec.model.max_output_tokens,
-            circuit,
-        },
-        fallbacks: Vec::new(),
+        endpoint: own.1,
+        fallbacks: other_endpoints,
         tools,
         sandbox,
         tool_time_max: read.sandbox.wall_seconds.map(Duration::from_secs),
@@ -243,6 +226,29 @@ fn agent(
         },
         pause_on_disconnect: spec.on_disconnect == OnDisconnect::Pause,
     })
+}
+
+/// A model of the chain: what the machine has to know of it, and where it is asked.
+fn asked(
+    workspace: &Workspace,
+    read: &config::Agent,
+    spec: &ModelSpec,
+    providers: &mut Providers,
+) -> Result<(Model, Endpoint), String> {
+    let endpoint = workspace.config.providers.get(&spec.provider);
+    let endpoint = endpoint.ok_or_else(|| format!("no provider {:?} in duragent.yaml", spec.provider))?;
+    let key = (spec.provider.clone(), spec.base_url.clone());
+    let (provider, circuit) = match providers.iter().find(|(known, _)| *known == key) {
+        Some((_, known)) => known.clone(),
+        None => {
+            let built = (build_provider(endpoint, spec.base_url.as_deref())?, Arc::default());
+            providers.push((key, built.clone()));
+            built
+        }
+    };
+    let (temperature, max_output_tokens) = (spec.temperature, spec.max_output_tokens);
+    let asked = Endpoint { provider, temperature, max_output_tokens, circuit };
+    Ok((model(workspace, read, spec, endpoint), asked))
 }
 
 /// What the machine has to know of a model of the chain.
@@ -261,7 +267,7 @@ fn model(workspace: &Workspace, read: &config::Agent, spec: &ModelSpec, endpoint
         name: spec.name.clone(),
         context_tokens,
         answer_tokens: spec.max_output_tokens.unwrap_or(ANSWER_TOKENS.min(context_tokens / 4)),
-        token_tenths: TOKEN_TENTHS,
+        token_tenths: endpoint.token_tenths,
         price,
     }
 }
@@ -278,16 +284,21 @@ fn build_provider(endpoint: &config::Provider, base_url: Option<&str>) -> Result
         first_byte: Duration::from_secs(endpoint.first_byte_seconds_max),
         idle: Duration::from_secs(endpoint.idle_seconds_max),
     };
+    let base_url = base_url.unwrap_or(&endpoint.base_url);
+    let told = |error: SetupError| error.to_string();
     let config = ProviderConfig {
         kind: endpoint.kind,
         http: Settings {
             api_key: endpoint.api_key.clone(),
+            key_from: endpoint.key_from.clone(),
             headers: endpoint.headers.clone(),
-            ..Settings::new(base_url.unwrap_or(&endpoint.base_url), timeouts)
+            ca: endpoint.ca.as_ref().map(|(_, certificates)| certificates.clone()),
+            proxy: endpoint.outward.to(base_url).map(Proxy::parse).transpose().map_err(told)?,
+            ..Settings::new(base_url, timeouts)
         },
         keep_alive: endpoint.keep_alive.clone(),
-        preload: false,
-        thinking: Thinking::Unset,
+        preload: endpoint.preload,
+        thinking: endpoint.thinking,
         transcript: endpoint.file.clone().map(Transcript::File),
     };
     provider::config::build(&config).map_err(|error| error.to_string())

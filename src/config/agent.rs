@@ -4,8 +4,8 @@
 
 use super::Config;
 use super::env::Env;
-use super::file::{CONTEXT_TOKENS, check_url};
 use super::problem::{Problem, has_errors};
+use super::providers::{CONTEXT_TOKENS, check_url};
 use super::read::{self, Problems, Section};
 use super::sandbox::{self, Layer, canonical};
 use super::types::from_base;
@@ -22,6 +22,9 @@ pub const API_VERSION: &str = "duragent/v1alpha1";
 
 /// Most bytes of one Markdown file of a prompt. 64 KiB: twice what fits a window of 8,192 tokens.
 pub const PROMPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Most models that an agent falls back to: each costs its attempts before the next is asked.
+pub const FALLBACKS_MAX: usize = 8;
 
 /// Placeholders that other runtimes fill in on every load. Ours stay as they are: a prompt that changes with the clock would
 /// defeat the model server's cache.
@@ -134,7 +137,7 @@ impl<'r> Reader<'r> {
             &["memory", "access", "hooks"],
         );
         match section.section("model") {
-            Some(model) => spec.model = self.model(&model),
+            Some(model) => spec.model = self.chain(&model),
             None => section.missing("model", "write model: with provider: and name: below it"),
         }
         let prompts = &mut read.prompts;
@@ -162,7 +165,7 @@ impl<'r> Reader<'r> {
         read.layer = self.sandbox(&section, spec);
         read.budgets = budgets::narrower(&self.config.budgets, &budgets::read(&section, false));
         if let Some(model) = section.section("model").filter(|_| budgets::about_money(&read.budgets)) {
-            self.price(&model, &spec.model);
+            std::iter::once(&spec.model).chain(&spec.model.fallback).for_each(|asked| self.price(&model, asked));
         }
         read
     }
@@ -287,11 +290,30 @@ impl<'r> Reader<'r> {
         }
     }
 
-    fn model(&self, section: &Section<'_>) -> ModelSpec {
-        section.keys(
-            &["provider", "name", "temperature", "max_output_tokens", "base_url", "context_tokens"],
-            &["fallback", "max_input_tokens"],
-        );
+    /// A model, and those that are asked if it does not answer: a list, or a single one.
+    fn chain(&self, section: &Section<'_>) -> ModelSpec {
+        const KEYS: [&str; 7] =
+            ["provider", "name", "temperature", "max_output_tokens", "base_url", "context_tokens", "fallback"];
+        let mut model = self.model(section, &KEYS);
+        let one = |node: &Node, path: String| self.model(&Section::of(node, path, node.id, self.problems), &KEYS[..6]);
+        let path = section.child("fallback");
+        match section.get("fallback") {
+            Some(Node { kind: Kind::List(items), .. }) if items.len() > FALLBACKS_MAX => {
+                let message = format!("expected at most {FALLBACKS_MAX} models, found {}", items.len());
+                section.error("fallback", &message);
+            }
+            Some(Node { kind: Kind::List(items), .. }) => {
+                let models = items.iter().enumerate().map(|(index, node)| one(node, format!("{path}[{index}]")));
+                model.fallback.extend(models);
+            }
+            Some(node) => model.fallback.push(one(node, path)),
+            None => {}
+        }
+        model
+    }
+
+    fn model(&self, section: &Section<'_>, keys: &[&str]) -> ModelSpec {
+        section.keys(keys, &["max_input_tokens"]);
         let mut model = ModelSpec {
             temperature: section.float_opt("temperature", 0.0..=2.0),
             max_output_tokens: section.int_opt("max_output_tokens", 1..=*CONTEXT_TOKENS.end()),
@@ -330,9 +352,6 @@ impl<'r> Reader<'r> {
                 if let Some(reason) = &provider.api_key_missing {
                     section.warn("provider", &format!("{name} will refuse to answer: {reason}"));
                 }
-            }
-            None if name == "anthropic" => {
-                section.error("provider", "\"anthropic\" is not in this build yet; openrouter offers its models");
             }
             None => {
                 let hint = match read::suggest(name, &mut names()) {

@@ -1,14 +1,16 @@
 //! `duragent check`: what is wrong with a workspace, and what it amounts to with all defaults filled in.
 
 use super::env::Env;
-use super::file::masked_url;
 use super::log::SLOW;
 use super::problem::Problem;
+use super::providers::masked_url;
 use super::sandbox::{LIMITS, Layer, Sandbox, SandboxSpec};
 use super::types::{Config, Provider, ProviderKind, Server};
 use super::{Agent, Prices, Workspace};
+use duragent_core::agent::ModelSpec;
 use duragent_core::json::{write_decimal, write_string};
 use duragent_core::policy::{Policy, Rule};
+use duragent_core::provider::Thinking;
 use duragent_core::session::{Budget, Budgets, Compaction, Price};
 use duragent_platform::sandbox::policy::{Endpoint, Network};
 use duragent_platform::sandbox::{Enforcement, Mode};
@@ -272,8 +274,25 @@ fn provider(out: &mut Dump, name: &str, provider: &Provider) {
     out.line(4, "first_byte_seconds_max", provider.first_byte_seconds_max);
     out.line(4, "idle_seconds_max", provider.idle_seconds_max);
     out.line(4, "context_tokens", provider.context_tokens);
+    out.line(4, "bytes_per_token", format_args!("{}.{}", provider.token_tenths / 10, provider.token_tenths % 10));
     if provider.kind == ProviderKind::Ollama {
         out.text(4, "keep_alive", &provider.keep_alive);
+        out.line(4, "preload", provider.preload);
+    }
+    match provider.thinking {
+        Thinking::Unset => {}
+        Thinking::Adaptive => out.line(4, "thinking_tokens", "adaptive"),
+        Thinking::Tokens(tokens) => out.line(4, "thinking_tokens", tokens),
+    }
+    if let Some((file, certificates)) = &provider.ca {
+        out.text(4, "ca_file", &file.to_string_lossy());
+        out.comment(&format!("    certificates: {}", certificates.len()));
+    }
+    if let Some(proxy) = provider.outward.to(&provider.base_url) {
+        out.text(4, "proxy", &masked_url(proxy.expose()));
+    }
+    if !provider.outward.direct.is_empty() {
+        out.texts(4, "no_proxy", &provider.outward.direct);
     }
 }
 
@@ -301,6 +320,24 @@ fn policy(out: &mut Dump, policy: &Policy) {
     }
 }
 
+/// The keys of a model; those of an item of a list if they stand deeper than the model of an agent.
+fn model(out: &mut Dump, indent: usize, model: &ModelSpec) {
+    match indent {
+        4 => out.text(4, "provider", &model.provider),
+        _ => out.text(indent - 2, "- provider", &model.provider),
+    }
+    out.text(indent, "name", &model.name);
+    if let Some(temperature) = model.temperature {
+        out.line(indent, "temperature", temperature);
+    }
+    for (key, value) in [("max_output_tokens", model.max_output_tokens), ("context_tokens", model.context_tokens)] {
+        if let Some(value) = value {
+            out.line(indent, key, value);
+        }
+    }
+    out.text_opt(indent, "base_url", model.base_url.as_deref().map(masked_url).as_deref());
+}
+
 fn agent(out: &mut Dump, agent: &Agent, workspace: &Workspace) {
     let spec = &agent.spec;
     out.line(0, "metadata", "");
@@ -309,19 +346,11 @@ fn agent(out: &mut Dump, agent: &Agent, workspace: &Workspace) {
     out.text_opt(2, "version", spec.version.as_deref());
     out.line(0, "spec", "");
     out.line(2, "model", "");
-    out.text(4, "provider", &spec.model.provider);
-    out.text(4, "name", &spec.model.name);
-    if let Some(temperature) = spec.model.temperature {
-        out.line(4, "temperature", temperature);
+    model(out, 4, &spec.model);
+    if !spec.model.fallback.is_empty() {
+        out.line(4, "fallback", "");
+        spec.model.fallback.iter().for_each(|found| model(out, 8, found));
     }
-    for (key, value) in
-        [("max_output_tokens", spec.model.max_output_tokens), ("context_tokens", spec.model.context_tokens)]
-    {
-        if let Some(value) = value {
-            out.line(4, key, value);
-        }
-    }
-    out.text_opt(4, "base_url", spec.model.base_url.as_deref().map(masked_url).as_deref());
     out.line(2, "session", "");
     out.line(4, "on_disconnect", spec.on_disconnect.as_str());
     if let Some(steps_max) = spec.steps_max {

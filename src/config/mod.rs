@@ -20,6 +20,8 @@ mod list;
 pub mod log;
 pub mod policy;
 mod problem;
+mod providers;
+mod proxy;
 mod read;
 pub mod sandbox;
 mod secret_file;
@@ -32,9 +34,10 @@ mod yaml;
 mod tests;
 
 pub use budgets::Prices;
-pub use file::masked_url;
 pub use log::Log;
 pub use problem::Problem;
+pub use providers::masked_url;
+pub use proxy::Outward;
 pub use sandbox::{Sandbox, SandboxSpec};
 pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server, ServerLimits};
 

@@ -334,6 +334,20 @@ impl<'d> Section<'d> {
         value
     }
 
+    /// `true` or `false`, if it is there.
+    #[must_use]
+    pub fn bool_opt(&self, key: &str) -> Option<bool> {
+        let node = self.get(key)?;
+        match &node.kind {
+            Kind::Bool(value) => Some(*value),
+            Kind::Expanded(text) if text == "true" || text == "false" => Some(text == "true"),
+            _ => {
+                self.wrong(key, node, "true or false");
+                None
+            }
+        }
+    }
+
     /// One of `words`, as an index into them.
     #[must_use]
     pub fn word(&self, key: &str, words: &[&str]) -> Option<usize> {

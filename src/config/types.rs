@@ -3,11 +3,12 @@
 //! Absent: how it is read ([`super::file`]) and who uses it. Numbers here have been checked against their ranges.
 
 pub use duragent_core::net::Proxies;
-pub use duragent_core::provider::ProviderKind;
+pub use duragent_core::provider::{ProviderKind, Thinking};
 pub use duragent_core::secret::Secret;
 
 use super::budgets::Prices;
 use super::log::Log;
+use super::proxy::Outward;
 use super::sandbox::Sandbox;
 use duragent_core::session::Budgets;
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ pub const PORT_DEFAULT: u16 = 8410;
 pub struct Config {
     /// The HTTP front end.
     pub server: Server,
-    /// Model endpoints by name. `ollama`, `openai` and `openrouter` are always there.
+    /// Model endpoints by name. `ollama`, `openai`, `openrouter` and `anthropic` are always there.
     pub providers: BTreeMap<String, Provider>,
     /// Bounds of everything that could grow.
     pub limits: Limits,
@@ -124,6 +125,8 @@ pub struct Provider {
     pub api_key: Option<Secret>,
     /// Why there is no key although one is configured: said when a model is called, not when a session is listed.
     pub api_key_missing: Option<String>,
+    /// Where the key comes from, whether there is one or not: `environment variable OPENAI_API_KEY`.
+    pub key_from: Option<String>,
     /// Sent with every request. Values are treated as secrets.
     pub headers: Vec<(String, Secret)>,
     /// Seconds until a connection stands. 5: a machine that is there answers within that.
@@ -136,6 +139,17 @@ pub struct Provider {
     /// How long Ollama keeps the model loaded, in its own notation. `10m`: loading again costs minutes, and a person's next
     /// message comes within a few.
     pub keep_alive: String,
+    /// Whether Ollama is told to load the agents' models when the server starts.
+    pub preload: bool,
+    /// Whether and how much a model of Anthropic's is asked to think.
+    pub thinking: Thinking,
+    /// Tenths of a byte of a request that are taken for a token before the provider has said how many there were. 30: JSON and
+    /// code have fewer bytes to a token than English; Anthropic's tokens are shorter, 28.
+    pub token_tenths: u64,
+    /// File of certificates (PEM) that are trusted instead of the bundled roots, and what is in it (DER).
+    pub ca: Option<(PathBuf, Vec<Vec<u8>>)>,
+    /// Proxies on the way.
+    pub outward: Outward,
     /// Context window in tokens if the agent does not say. 8,192: Ollama's own 4,096 cuts long prompts silently.
     pub context_tokens: u64,
     /// The transcript of a replay.
@@ -241,11 +255,17 @@ impl Provider {
             base_url: base_url.to_owned(),
             api_key: None,
             api_key_missing: None,
+            key_from: None,
             headers: Vec::new(),
             connect_seconds_max: 5,
             first_byte_seconds_max: 120,
             idle_seconds_max: 120,
             keep_alive: "10m".to_owned(),
+            preload: false,
+            thinking: Thinking::Unset,
+            token_tenths: if kind == ProviderKind::Anthropic { 28 } else { 30 },
+            ca: None,
+            outward: Outward::default(),
             // A recording has no window: it is played as it was made.
             context_tokens: if kind == ProviderKind::Replay { CONTEXT_TOKENS_MAX } else { 8192 },
             file: None,

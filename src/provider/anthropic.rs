@@ -20,11 +20,10 @@ use super::wire::{self, Seen, check_room, malformed, push_call};
 use super::{Delta, Failure, Message, Probe, Provider, Reply, Request};
 use duragent_core::event::{FailureKind, Usage};
 use duragent_core::json::{self, ObjectWriter, Value};
+use duragent_core::provider::Thinking;
 use duragent_core::sse::Events;
 use duragent_platform::cancel::Cancel;
 use miniserde::Deserialize;
-
-pub use body::Thinking;
 
 /// The version of the API that is spoken, as a header.
 pub const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");

@@ -1,13 +1,13 @@
 //! From plain settings to a provider. The `config` module fills [`ProviderConfig`]; nothing here reads a file but the
 //! transcript of a replay, or the environment.
 
-use super::anthropic::{self, Anthropic, Thinking};
+use super::anthropic::{self, Anthropic};
 use super::http::{Settings, SetupError, Timeouts};
 use super::ollama::Ollama;
 use super::openai::{Dialect, OpenAi};
 use super::replay::{Replay, TranscriptError};
 use super::{Provider, http};
-use duragent_core::provider::ProviderKind;
+use duragent_core::provider::{ProviderKind, Thinking};
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,50 +1,74 @@
-//! Every model that an agent asks for: does its endpoint answer, does it know the model, and is the model's context as long
-//! as configured.
+//! Every model that an agent asks for, and those it falls back to: does its endpoint answer, does it know the model, what
+//! can that do, and is its context as long as configured.
 
-use super::Check;
+use super::{Check, Status};
 use crate::config::Workspace;
 use crate::provider::{Failure, Probe};
-use crate::session::{Agent, Agents};
+use crate::session::{Agents, Endpoint};
+use duragent_core::session::Model;
 use std::sync::Arc;
+
+/// A model, and who asks for it.
+struct Asked<'a> {
+    model: &'a Model,
+    endpoint: &'a Endpoint,
+    /// Agents, with the place in their chain if it is not their own model.
+    users: Vec<String>,
+    /// Somebody's own model: sessions do not work without it.
+    own: bool,
+}
 
 pub fn look(workspace: &Workspace, agents: &Agents) -> Vec<Check> {
     if agents.good.is_empty() {
         return vec![Check::warn("model", "no agent can be used, so no model was asked for")];
     }
     // One question a model, however many agents share it.
-    let mut asked: Vec<(&Agent, Vec<&str>)> = Vec::new();
+    let mut all: Vec<Asked<'_>> = Vec::new();
     for agent in &agents.good {
-        match asked.iter_mut().find(|(other, _)| same_model(agent, other)) {
-            Some((_, names)) => names.push(&agent.name),
-            None => asked.push((agent, vec![&agent.name])),
+        for (place, model) in std::iter::once(&agent.rules.model).chain(&agent.rules.fallbacks).enumerate() {
+            let endpoint = agent.endpoint_at(place);
+            let user = if place == 0 { agent.name.clone() } else { format!("{} (fallback {place})", agent.name) };
+            match all.iter_mut().find(|asked| is_same(asked, model, endpoint)) {
+                Some(asked) => {
+                    asked.users.push(user);
+                    asked.own |= place == 0;
+                }
+                None => all.push(Asked { model, endpoint, users: vec![user], own: place == 0 }),
+            }
         }
     }
-    asked.into_iter().map(|(agent, names)| model(workspace, agent, &names)).collect()
+    all.iter().map(|asked| ask(workspace, asked)).collect()
 }
 
-fn same_model(a: &Agent, b: &Agent) -> bool {
-    Arc::ptr_eq(&a.endpoint.provider, &b.endpoint.provider) && a.rules.model == b.rules.model
+fn is_same(asked: &Asked<'_>, model: &Model, endpoint: &Endpoint) -> bool {
+    Arc::ptr_eq(&asked.endpoint.provider, &endpoint.provider)
+        && (&asked.model.name, asked.model.context_tokens) == (&model.name, model.context_tokens)
 }
 
-fn model(workspace: &Workspace, agent: &Agent, names: &[&str]) -> Check {
-    let name = format!("model {}/{}", agent.rules.model.provider, agent.rules.model.name);
-    let endpoint = workspace.config.providers.get(&agent.rules.model.provider);
-    if let Some(why) = endpoint.and_then(|endpoint| endpoint.api_key_missing.as_deref()) {
-        return Check::fail(&name, format!("there is no key: {why}")).hint(used_by(names));
+fn ask(workspace: &Workspace, asked: &Asked<'_>) -> Check {
+    let Asked { model, endpoint, users, own } = asked;
+    let name = format!("model {}/{}", model.provider, model.name);
+    let provider = workspace.config.providers.get(&model.provider);
+    let mut check = match provider.and_then(|provider| provider.api_key_missing.as_deref()) {
+        Some(why) => Check::fail(&name, format!("there is no key: {why}")).hint(used_by(users)),
+        None => verdict(&name, users, model.context_tokens, endpoint.provider.probe(&model.name)),
+    };
+    if check.status == Status::Fail && !own {
+        check.status = Status::Warn;
     }
-    verdict(&name, names, agent.rules.model.context_tokens, agent.endpoint.provider.probe(&agent.rules.model.name))
+    check
 }
 
-fn used_by(names: &[&str]) -> String {
-    format!("used by {}", names.join(", "))
+fn used_by(users: &[String]) -> String {
+    format!("used by {}", users.join(", "))
 }
 
-fn verdict(name: &str, names: &[&str], wanted: u64, found: Result<Probe, Failure>) -> Check {
+fn verdict(name: &str, users: &[String], wanted: u64, found: Result<Probe, Failure>) -> Check {
     match found {
-        Err(failure) => Check::fail(name, failure.detail).hint(used_by(names)),
+        Err(failure) => Check::fail(name, failure.detail).hint(used_by(users)),
         Ok(Probe { text, context_tokens: Some(most) }) if most < wanted => {
             let evidence = format!("{text}; context_tokens is {wanted}, the model has {most}");
-            Check::warn(name, evidence).hint(format!("set context_tokens to {most} or less; {}", used_by(names)))
+            Check::warn(name, evidence).hint(format!("set context_tokens to {most} or less; {}", used_by(users)))
         }
         Ok(Probe { text, .. }) => Check::ok(name, format!("{text}; context_tokens is {wanted}")),
     }
@@ -52,7 +76,6 @@ fn verdict(name: &str, names: &[&str], wanted: u64, found: Result<Probe, Failure
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
     use duragent_core::event::FailureKind;
 
@@ -66,7 +89,7 @@ mod tests {
             (probe(Some(8191)), Status::Warn, "it answers; context_tokens is 8192, the model has 8191"),
             (Err(failure), Status::Fail, "refused"),
         ] {
-            let check = verdict("model x/y", &["a", "b"], 8192, found);
+            let check = verdict("model x/y", &["a".into(), "b".into()], 8192, found);
             assert_eq!((check.status, check.evidence.as_str()), (status, part));
             assert_eq!(check.hint.is_some_and(|hint| hint.ends_with("used by a, b")), status != Status::Ok);
         }

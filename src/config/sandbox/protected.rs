@@ -2,7 +2,7 @@
 
 use super::paths::canonical;
 use crate::config::env::{self, Env};
-use crate::config::file::masked_url;
+use crate::config::providers::masked_url;
 use crate::config::read;
 use crate::config::types::{Listen, Provider, Server, from_base};
 use crate::config::yaml::{Kind, Node};
@@ -18,7 +18,7 @@ const SECRETS: [&[&str]; 3] =
     [&["server", "api_token"], &["server", "admin_token"], &["providers", "*", "headers", "*"]];
 
 /// Values that may carry a password.
-const URLS: [&[&str]; 1] = [&["providers", "*", "base_url"]];
+const URLS: [&[&str]; 3] = [&["providers", "*", "base_url"], &["proxy"], &["providers", "*", "proxy"]];
 
 /// Files that hold a secret.
 const SECRET_FILES: [&[&str]; 3] =

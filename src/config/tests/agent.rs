@@ -78,14 +78,14 @@ fn what_every_agent_has() {
             "spec: {model: {provider: mistral, name: m}}\n",
             &[
                 "agents/a/agent.yaml:4:26: spec.model.provider: there is no provider \"mistral\" (add it to providers in \
-             duragent.yaml, or write one of ollama, openai, openrouter)",
+             duragent.yaml, or write one of anthropic, ollama, openai, openrouter)",
             ],
         ),
         (
             "spec: {model: {provider: anthropic, name: m}}\n",
             &[
-                "agents/a/agent.yaml:4:26: spec.model.provider: \"anthropic\" is not in this build yet; openrouter offers its \
-             models",
+                "agents/a/agent.yaml:4:26: warning: spec.model.provider: anthropic will refuse to answer: environment variable \
+             ANTHROPIC_API_KEY is not set; put the API key into it",
             ],
         ),
         (
@@ -196,11 +196,8 @@ fn what_is_not_supported_is_named_and_the_agent_opens() {
         ),
     ]);
     below_head(&[(
-        "spec: {model: {provider: ollama, name: m, fallback: [x], max_input_tokens: 5}}\n",
-        &[
-            "agents/a/agent.yaml:4:43: warning: spec.model.fallback is not supported yet, ignored",
-            "agents/a/agent.yaml:4:58: warning: spec.model.max_input_tokens is not supported yet, ignored",
-        ],
+        "spec: {model: {provider: ollama, name: m, max_input_tokens: 5}}\n",
+        &["agents/a/agent.yaml:4:43: warning: spec.model.max_input_tokens is not supported yet, ignored"],
     )]);
     let text = format!("{HEAD}{MODEL}").replace("name: a", "name: b");
     let files: [(&str, &[u8]); 4] = [
@@ -291,4 +288,57 @@ fn one_bad_agent_does_not_stop_the_others() {
             "3 errors",
         ]
     );
+}
+
+#[test]
+fn a_model_may_have_others_to_fall_back_to() {
+    let chain = |text: &str| {
+        let text = format!("{HEAD}spec: {{model: {{provider: ollama, name: m, fallback: {text}}}}}\n");
+        load(&[(FILE, text.as_bytes())]).spec.model.fallback
+    };
+    let list =
+        chain("[{provider: ollama, name: a, context_tokens: 4096}, {provider: ollama, name: b, temperature: 0.5}]");
+    let names: Vec<&str> = list.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!((list[0].context_tokens, list[1].temperature), (Some(4096), Some(0.5)));
+    assert_eq!(chain("{provider: ollama, name: a}").len(), 1);
+    assert!(chain("[]").is_empty());
+    let one = "{provider: ollama, name: a}, ";
+    below_head(&[
+        (
+            "spec: {model: {provider: ollama, name: m, fallback: [{provider: olama, name: a}]}}\n",
+            &[
+                "agents/a/agent.yaml:4:65: spec.model.fallback[0].provider: there is no provider \"olama\" (did you mean \
+             \"ollama\"?)",
+            ],
+        ),
+        (
+            "spec: {model: {provider: ollama, name: m, fallback: {provider: openai, name: a}}}\n",
+            &[
+                "agents/a/agent.yaml:4:64: warning: spec.model.fallback.provider: openai will refuse to answer: environment \
+             variable OPENAI_API_KEY is not set; put the API key into it",
+            ],
+        ),
+        (
+            "spec: {model: {provider: ollama, name: m, fallback: [{name: a, fallback: []}]}}\n",
+            &[
+                "agents/a/agent.yaml:4:54: missing key \"provider\" in spec.model.fallback[0]; write something like provider: ollama",
+                "agents/a/agent.yaml:4:64: unknown key \"fallback\" in spec.model.fallback[0] (expected one of provider, name, \
+             temperature, max_output_tokens, base_url, context_tokens)",
+            ],
+        ),
+        (
+            "spec: {model: {provider: ollama, name: m, fallback: [x]}}\n",
+            &["agents/a/agent.yaml:4:54: spec.model.fallback[0]: expected a mapping (key: value), found \"x\""],
+        ),
+        (
+            &format!("spec: {{model: {{provider: ollama, name: m, fallback: [{}]}}}}\n", one.repeat(9)),
+            &["agents/a/agent.yaml:4:53: spec.model.fallback: expected at most 8 models, found 9"],
+        ),
+    ]);
+    let text = format!("{HEAD}spec: {{model: {{provider: ollama, name: m, fallback: [{}]}}}}\n", one.repeat(2));
+    let folder = Folder::with(&[CONFIG, (FILE, text.as_bytes())]);
+    let dump = report(&folder.0).dump.expect("a dump");
+    let item = "      - provider: \"ollama\"\n        name: \"a\"\n";
+    assert!(dump.contains(&format!("    name: \"m\"\n    fallback:\n{item}{item}")), "{dump}");
 }

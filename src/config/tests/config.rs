@@ -1,5 +1,5 @@
-use super::super::file::{masked_url, ollama_url};
 use super::super::problem::ERRORS_MAX;
+use super::super::providers::{masked_url, ollama_url};
 use super::super::types::PORT_DEFAULT;
 use super::super::{Limits, Listen, ProviderKind, Workspace};
 use super::*;
@@ -25,8 +25,10 @@ fn unknown_and_duplicate_keys() {
         ("sevrer: {}\n", &["duragent.yaml:2:1: unknown key \"sevrer\" at the top level (did you mean \"server\"?)"]),
         (
             "other: {}\n",
-            &["duragent.yaml:2:1: unknown key \"other\" at the top level (expected one of server, providers, limits, \
-               budgets, prices, prices_file, sandbox, log)"],
+            &[
+                "duragent.yaml:2:1: unknown key \"other\" at the top level (expected one of server, providers, proxy, no_proxy, limits, \
+               budgets, prices, prices_file, sandbox, log)",
+            ],
         ),
         (
             "providers:\n  ollama: {base_ulr: x}\n",
@@ -184,7 +186,9 @@ fn providers() {
     after_trust(&[
         (
             "providers: {mine: {base_url: 'http://x/v1'}}\n",
-            &["duragent.yaml:2:13: missing key \"kind\" in providers.mine; write kind: ollama, openai or replay"],
+            &[
+                "duragent.yaml:2:13: missing key \"kind\" in providers.mine; write kind: ollama, openai, openrouter, anthropic or replay",
+            ],
         ),
         (
             "providers: {mine: {kind: openai}}\n",
@@ -193,14 +197,8 @@ fn providers() {
         (
             "providers: {mine: {kind: opena}}\n",
             &[
-                "duragent.yaml:2:26: providers.mine.kind: expected ollama or openai or replay, found \"opena\" (did you mean \
-             \"openai\"?)",
-            ],
-        ),
-        (
-            "providers: {mine: {kind: anthropic}}\n",
-            &[
-                "duragent.yaml:2:26: providers.mine.kind: \"anthropic\" is not in this build yet; write ollama, openai or replay",
+                "duragent.yaml:2:26: providers.mine.kind: expected ollama or openai or openrouter or anthropic or replay, found \
+             \"opena\" (did you mean \"openai\"?)",
             ],
         ),
         (

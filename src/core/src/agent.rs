@@ -45,6 +45,8 @@ pub struct ModelSpec {
     pub base_url: Option<String>,
     /// Context window in tokens; the provider's setting if `None`.
     pub context_tokens: Option<u64>,
+    /// What is asked if this model does not answer, in this order; theirs are empty.
+    pub fallback: Vec<ModelSpec>,
 }
 
 /// An `AGENTS.md`, or what stands in its place.

@@ -28,3 +28,15 @@ impl ProviderKind {
         }
     }
 }
+
+/// Whether and how much a model thinks before it answers, where the endpoint can be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Thinking {
+    /// As the model does by itself.
+    #[default]
+    Unset,
+    /// As much as the model thinks fit; models of Anthropic's from Claude 4.6 on.
+    Adaptive,
+    /// At most so many tokens; models of Anthropic's up to Claude 4.6.
+    Tokens(u64),
+}

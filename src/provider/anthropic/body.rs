@@ -7,25 +7,14 @@
 use crate::provider::wire::{self, arguments_of, comma};
 use crate::provider::{Message, Request};
 use duragent_core::json::ObjectWriter;
+use duragent_core::provider::Thinking;
 use duragent_core::tool::ToolDecl;
 
 /// Most tokens of an answer if nobody says: what a step of an agent needs, and not more than a quarter of the window.
 const ANSWER_TOKENS: u64 = 4096;
 
 /// Fewest tokens of thinking that the API takes, and fewest that are left for the answer beside it.
-pub const THINKING_TOKENS_MIN: u64 = 1024;
-
-/// Whether and how much the model thinks before it answers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Thinking {
-    /// As the model does by itself.
-    #[default]
-    Unset,
-    /// As much as the model thinks fit; models from Claude 4.6 on.
-    Adaptive,
-    /// At most so many tokens, of those of the answer; models up to Claude 4.6.
-    Tokens(u64),
-}
+const THINKING_TOKENS_MIN: u64 = 1024;
 
 /// The thinking that goes back with an answer: this model's own, and no other's.
 pub(super) fn blocks<'m>(message: &'m Message, request: &Request) -> Option<&'m str> {

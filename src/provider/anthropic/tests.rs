@@ -1,4 +1,3 @@
-use super::body::Thinking;
 use super::{Anthropic, Stream};
 use crate::provider::config::{ProviderConfig, build};
 use crate::provider::http::{Client, Settings, Timeouts};
@@ -10,7 +9,7 @@ use crate::provider::testing::{
 use crate::provider::{Delta, Message, Provider, Reply, Request};
 use duragent_core::event::FailureKind;
 use duragent_core::message::Blocks;
-use duragent_core::provider::ProviderKind;
+use duragent_core::provider::{ProviderKind, Thinking};
 use duragent_core::secret::Secret;
 use duragent_core::tool::ToolCall;
 
