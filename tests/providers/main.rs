@@ -7,4 +7,5 @@ mod faults;
 mod house;
 mod keys;
 mod restart;
+mod streams;
 mod turns;
