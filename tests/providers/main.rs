@@ -6,5 +6,6 @@ mod away;
 mod faults;
 mod house;
 mod keys;
+mod models;
 mod restart;
 mod turns;

@@ -32,8 +32,9 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn can(&self, what: &str) -> bool {
-        self.capabilities.iter().any(|known| known == what)
+    /// Old servers say nothing of abilities.
+    pub(super) fn lacks_tools(&self) -> bool {
+        !self.capabilities.is_empty() && !self.capabilities.iter().any(|known| known == "tools")
     }
 
     pub(super) fn read(text: &str) -> Result<Self, json::Error> {
