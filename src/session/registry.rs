@@ -16,7 +16,7 @@ use super::tally::Tally;
 use crate::store::file::FileStore;
 use crate::store::{Log, StoreError};
 use duragent_core::event::Event;
-use duragent_core::session::{InputKind, State};
+use duragent_core::session::{InputKind, OFFLINE, State};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::log::{self, Level, Value};
 use duragent_platform::process::release_memory;
@@ -446,7 +446,7 @@ fn is_unfinished(store: &FileStore, id: &str) -> bool {
     match store.verify(id, &mut |event| state.apply(&event)) {
         Ok(_) => {
             (state.turn.is_some() || !state.queue.is_empty())
-                && state.paused.as_deref().is_none_or(|why| why == "shutdown")
+                && state.paused.as_deref().is_none_or(|why| matches!(why, "shutdown" | OFFLINE))
         }
         Err(StoreError::NotFound(_)) => false,
         Err(_) => true,

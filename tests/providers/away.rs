@@ -1,6 +1,6 @@
 //! Servers that load, are not there, and come back.
 
-use crate::house::{APIS, House, OLLAMA, OPENAI, eventually};
+use crate::house::{ANTHROPIC, APIS, House, OLLAMA, OPENAI, OPENROUTER, eventually};
 use duragent_testkit::{Answer, Fake, Fault};
 use std::time::Duration;
 
@@ -42,12 +42,13 @@ fn a_server_that_comes_back_is_asked_again() {
     }
 }
 
-/// Nobody is there for longer than the attempts last: the turn waits on disk, also through a kill, and goes on by itself.
+/// Nobody is there for longer than the attempts last: the turn waits on disk, also through a kill and while its session would
+/// leave memory, and goes on by itself.
 #[test]
 fn a_turn_is_parked_until_its_server_is_back() {
     for kill in [false, true] {
         let fake = Fake::openai().call("bash", r#"{"command":"echo ran >> ran.log"}"#).text("Here.");
-        let house = House::with(OPENAI, &fake, "model_attempts_max: 2");
+        let house = House::with(OPENAI, &fake, "model_attempts_max: 2, session_idle_seconds: 1");
         let mut server = house.serve();
         fake.close();
         house.start("bot");
@@ -58,12 +59,13 @@ fn a_turn_is_parked_until_its_server_is_back() {
             server.kill();
             server = house.serve();
         }
+        // More than a session may be idle.
+        std::thread::sleep(Duration::from_secs(3));
         fake.open();
         let story = house.rest("bot");
         let end = "1 call; bash echo ran >> ran.log; \"Here.\"; completed";
-        assert!(story.contains("resumed ") && story.ends_with(end), "killed: {kill}: {story}");
+        assert!(story.contains("resumed ") && story.ends_with(end), "killed: {kill}: {story}\n{}", server.log());
         assert_eq!(house.read("ran.log"), "ran\n");
-        drop(server);
     }
 }
 
@@ -115,7 +117,6 @@ fn the_next_model_of_the_chain_is_asked() {
 /// Thinking that one has signed is not shown to the other, which would refuse it.
 #[test]
 fn signed_blocks_stay_with_who_signed_them() {
-    use crate::house::{ANTHROPIC, OPENROUTER};
     for (from, to) in [(ANTHROPIC, OPENROUTER), (OPENROUTER, ANTHROPIC), (ANTHROPIC, OLLAMA)] {
         let thought = Answer::new().think("Hm, hm. ").and_call("bash", r#"{"command":"true"}"#);
         let first = (from.fake)().answer(thought).fault(Fault::status(401));

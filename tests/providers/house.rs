@@ -30,7 +30,7 @@ pub const ANTHROPIC: Api = Api { kind: "anthropic", fake: Fake::anthropic };
 pub const OLLAMA: Api = Api { kind: "ollama", fake: Fake::ollama };
 
 /// All of them.
-pub const APIS: [Api; 2] = [OPENAI, OLLAMA];
+pub const APIS: [Api; 4] = [OPENAI, OPENROUTER, ANTHROPIC, OLLAMA];
 
 /// A folder with a workspace, removed at the end.
 pub struct House {

@@ -8,4 +8,5 @@ mod house;
 mod keys;
 mod models;
 mod restart;
+mod streams;
 mod turns;

@@ -35,9 +35,18 @@ pub struct Answer {
     pub(crate) finish: Option<String>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) split: Split,
+    /// Status and body as they came from elsewhere.
+    pub(crate) recorded: Option<(u16, String)>,
 }
 
 impl Answer {
+    /// An answer as it was recorded: a stream, or with another status than 200 a JSON body. Of the faults only those that are
+    /// no matter of frames have a meaning.
+    #[must_use]
+    pub fn recorded(status: u16, body: &str) -> Self {
+        Self { recorded: Some((status, body.into())), ..Self::new() }
+    }
+
     /// An answer that says nothing yet.
     #[must_use]
     pub fn new() -> Self {

@@ -60,13 +60,19 @@ pub(crate) fn answer(api: &dyn Api, answer: &Answer, body: &Json, number: usize)
             _ => {}
         }
     }
+    if let Some((status, body)) = answer.recorded.as_ref().filter(|(status, _)| *status != 200) {
+        return [acts, vec![Act::Send(http::whole(*status, api.headers(), "application/json", body))]].concat();
+    }
     acts.push(Act::Send(http::chunked_head(api.headers(), api.content_type())));
     stream(api, answer, body, number, &mut acts);
     acts
 }
 
 fn stream(api: &dyn Api, answer: &Answer, body: &Json, number: usize, acts: &mut Vec<Act>) {
-    let mut frames = api.frames(answer, body, number);
+    let mut frames = match &answer.recorded {
+        Some((_, text)) => recorded(api, text),
+        None => api.frames(answer, body, number),
+    };
     if answer.has(&Fault::ErrorInStream) {
         frames.retain(|frame| frame.part == Part::Content);
         frames.extend(api.error_in_stream(body, number));
@@ -98,6 +104,12 @@ fn stream(api: &dyn Api, answer: &Answer, body: &Json, number: usize, acts: &mut
         acts.push(Act::Send(http::LAST_CHUNK.to_vec()));
     }
     acts.push(Act::End(end));
+}
+
+/// The frames of a recorded stream. Its end is as it was: without what should separate the last frame from nothing.
+fn recorded(api: &dyn Api, text: &str) -> Vec<Frame> {
+    let text = text.strip_suffix(api.separator()).unwrap_or(text);
+    text.split(api.separator()).map(|frame| Frame::new(Part::Content, frame)).collect()
 }
 
 /// The bytes of the frames as they are cut for their way.
