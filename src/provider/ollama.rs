@@ -73,10 +73,17 @@ impl Ollama {
         }
     }
 
-    /// What is known of `model`, which is nothing before the first call.
-    fn known(&self, model: &str) -> Option<Known> {
+    /// What `model` is like, which nobody knows before the first call.
+    fn shown(&self, model: &str) -> Option<Shown> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().find(|known| known.model == model).cloned()
+        known.iter().find(|known| known.model == model)?.shown.clone()
+    }
+
+    /// Whether it answered a moment ago.
+    fn is_warm(&self, model: &str) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = known.iter().find(|known| known.model == model).and_then(|known| known.answered);
+        answered.is_some_and(|at| at.elapsed() < LOADED_FOR)
     }
 
     fn learn(&self, model: &str, learn: impl FnOnce(&mut Known)) {
@@ -92,7 +99,7 @@ impl Ollama {
 
     /// The window to ask for: the wanted one, or the model's own if that is shorter.
     fn window(&self, model: &str, wanted: u64) -> u64 {
-        self.known(model).and_then(|known| known.shown.context).map_or(wanted, |own| own.min(wanted))
+        self.shown(model).and_then(|shown| shown.context).map_or(wanted, |own| own.min(wanted))
     }
 
     /// Asks something besides a call. No answer, or one that is an error, is none; no connection is the call's failure too.
@@ -109,17 +116,17 @@ impl Ollama {
     /// Asks what the model is like, unless that is known.
     fn look_up(&self, model: &str, cancel: &Cancel) -> Result<(), Failure> {
         // What is no answer of Ollama's is not asked for again; a model that is missing may come.
-        if self.known(model).is_none()
+        if self.shown(model).is_none()
             && let Some(text) = self.aside(Method::POST, "/api/show", &named(model), cancel)?
         {
-            self.learn(model, |known| known.shown = Shown::read(&text).unwrap_or_default());
+            self.learn(model, |known| known.shown = Some(Shown::read(&text).unwrap_or_default()));
         }
         Ok(())
     }
 
     /// Says so if the model has to be loaded first, which takes minutes on a small board.
     fn tell_loading(&self, model: &str, cancel: &Cancel, on_delta: OnDelta<'_>) -> Result<(), Failure> {
-        if self.known(model).and_then(|known| known.answered).is_some_and(|at| at.elapsed() < LOADED_FOR) {
+        if self.is_warm(model) {
             return Ok(());
         }
         let loaded = self.aside(Method::GET, "/api/ps", "", cancel)?.and_then(|text| names(&text).ok());
@@ -131,7 +138,7 @@ impl Ollama {
 
     /// Refuses what cannot succeed.
     fn check(&self, request: &Request, body: &str) -> Result<(), Failure> {
-        let Some(Known { shown, .. }) = self.known(&request.model) else { return Ok(()) };
+        let Some(shown) = self.shown(&request.model) else { return Ok(()) };
         if !request.tools.is_empty() && shown.lacks_tools() {
             let what = [&request.model, " does not support tools", NO_TOOLS].concat();
             return Err(self.client.failed(FailureKind::Invalid, &what));
