@@ -1,6 +1,6 @@
 //! Models that go astray: calls that nobody can read, and the same call over and over.
 
-use crate::house::{APIS, House, OLLAMA};
+use crate::house::{House, OLLAMA, everywhere};
 use duragent_testkit::{Answer, Fake, Fault};
 
 const CALL: &str = r#"{"command":"echo ran >> ran.log"}"#;
@@ -12,7 +12,7 @@ fn bad() -> Answer {
 /// Twice the model is told what was wrong, in words that its API takes; the third time the turn ends.
 #[test]
 fn a_malformed_call_is_fed_back_twice() {
-    for api in APIS {
+    everywhere(|api| {
         let fake = (api.fake)().answer(bad()).answer(bad()).answer(Answer::call("bash", CALL)).text("At last.");
         let house = House::with(api, &fake, "");
         let _server = house.serve();
@@ -23,19 +23,19 @@ fn a_malformed_call_is_fed_back_twice() {
         assert_eq!(house.read("ran.log"), "ran\n");
         let bodies: Vec<String> = fake.calls().into_iter().map(|asked| asked.body).collect();
         assert!(!bodies[0].contains("could not be used") && bodies[1].contains("could not be used"), "{}", bodies[1]);
-    }
+    });
 }
 
 #[test]
 fn the_third_malformed_call_ends_the_turn() {
-    for api in APIS {
+    everywhere(|api| {
         let fake = (api.fake)().answer(bad()).answer(bad()).answer(bad());
         let house = House::with(api, &fake, "");
         let _server = house.serve();
         house.start("bot");
         assert_eq!(house.rest("bot"), "bad_tool_call; bad_tool_call; bad_tool_call for good; failed", "{}", api.kind);
         assert_eq!((fake.left(), house.read("ran.log")), (0, String::new()));
-    }
+    });
 }
 
 /// What Ollama itself could not parse is no different.

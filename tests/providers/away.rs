@@ -1,6 +1,6 @@
 //! Servers that load, are not there, and come back.
 
-use crate::house::{ANTHROPIC, APIS, House, OLLAMA, OPENAI, OPENROUTER, eventually};
+use crate::house::{ANTHROPIC, House, OLLAMA, OPENAI, OPENROUTER, eventually, everywhere};
 use duragent_testkit::{Answer, Fake, Fault};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn a_limit_for_the_first_byte_aborts_a_load() {
 
 #[test]
 fn a_server_that_comes_back_is_asked_again() {
-    for api in APIS {
+    everywhere(|api| {
         let fake = (api.fake)().text("Here.");
         fake.close();
         let house = House::with(api, &fake, "");
@@ -39,7 +39,7 @@ fn a_server_that_comes_back_is_asked_again() {
         fake.open();
         let story = house.rest("bot");
         assert!(story.starts_with("connect; ") && story.ends_with("\"Here.\"; completed"), "{}: {story}", api.kind);
-    }
+    });
 }
 
 /// Nobody is there for longer than the attempts last: the turn waits on disk, also through a kill and while its session would

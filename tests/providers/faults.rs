@@ -3,7 +3,7 @@
 //! The call that comes with a fault writes `early`, the one of the next answer `late`. A fault that is survived runs the first;
 //! one that costs the answer must not.
 
-use crate::house::{ANTHROPIC, APIS, Api, House, OLLAMA, OPENAI, OPENROUTER};
+use crate::house::{ANTHROPIC, Api, House, OLLAMA, OPENAI, OPENROUTER, everywhere};
 use duragent_testkit::{Answer, Cut, End, Fake, Fault, Split};
 use std::time::Duration;
 
@@ -186,20 +186,20 @@ fn ollama() {
 /// Arguments that nobody sent are none, in every way in which they are left out.
 #[test]
 fn a_call_without_arguments_has_none() {
-    for api in APIS {
+    everywhere(|api| {
         let answer = Answer::call("list_dir", "{}").with(Fault::NoArguments);
         let fake = (api.fake)().answer(answer).answer(done());
         let house = House::with(api, &fake, "");
         let _server = house.serve();
         house.start("bot");
         assert_eq!(house.rest("bot"), "1 call; list_dir {}; \"Schöne Grüße 🦀\"; completed", "{}", api.kind);
-    }
+    });
 }
 
 /// Calls of one answer, with their index, without it, and with the same: they are three, and run in order.
 #[test]
 fn parallel_calls_are_told_apart() {
-    for api in APIS {
+    everywhere(|api| {
         let three = || {
             let one = |word: &str| format!("{{\"command\":\"echo {word} >> calls.log\"}}");
             Answer::new().and_call("bash", &one("a")).and_call("bash", &one("b")).and_call("bash", &one("c"))
@@ -214,7 +214,7 @@ fn parallel_calls_are_told_apart() {
             let found = (ended.status.code(), house.read("calls.log"));
             assert_eq!(found, (Some(0), "a\nb\nc\n".into()), "{} {faults:?}", api.kind);
         }
-    }
+    });
 }
 
 /// What does not fit says by how much, and the turn ends with the figure or with a shorter prompt, never in a loop.

@@ -32,6 +32,20 @@ pub const OLLAMA: Api = Api { kind: "ollama", fake: Fake::ollama };
 /// All of them.
 pub const APIS: [Api; 4] = [OPENAI, OPENROUTER, ANTHROPIC, OLLAMA];
 
+/// Does it with every one of them at a time: most of it is waiting.
+pub fn everywhere(test: impl Fn(Api) + Sync) {
+    each(&APIS, |api| test(*api));
+}
+
+/// Does it with every one of `cases` at a time.
+pub fn each<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| test(case));
+        }
+    });
+}
+
 /// A folder with a workspace, removed at the end.
 pub struct House {
     pub folder: PathBuf,
