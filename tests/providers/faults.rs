@@ -69,7 +69,7 @@ fn play(api: Api, cases: Vec<Case>) {
     }
     let _server = house.serve();
     for case in &cases {
-        house.start(case.name);
+        house.start(case.name, "go");
     }
     let mut wrong = Vec::new();
     for (case, fake) in cases.iter().zip(&fakes) {
@@ -191,7 +191,7 @@ fn a_call_without_arguments_has_none() {
         let fake = (api.fake)().answer(answer).answer(done());
         let house = House::with(api, &fake, "");
         let _server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         assert_eq!(house.rest("bot"), "1 call; list_dir {}; \"Schöne Grüße 🦀\"; completed", "{}", api.kind);
     });
 }

@@ -37,7 +37,7 @@ fn a_key_is_in_no_file_log_answer_or_command_line() {
         let fake = fake(api.fake);
         let house = House::with(api, &fake, "");
         let server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         let mut told = vec![("story", house.rest("bot"))];
         let pid = server.child.id();
         let of_process = |name: &str| text(&fs::read(format!("/proc/{pid}/{name}")).expect("a process of ours"));

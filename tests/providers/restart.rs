@@ -15,7 +15,7 @@ fn killed_within_a_call(api: Api) -> Fake {
     let fake = (api.fake)().answer(answer).answer(Answer::text("Over."));
     let house = House::with(api, &fake, "");
     let mut server = house.serve();
-    house.start("bot");
+    house.start("bot", "go");
     house.wait("bot", "bash");
     crate::house::eventually("the tool runs", || house.read("ran.log") == "ran\n", || house.story("bot"));
     server.kill();
@@ -73,7 +73,7 @@ fn retry_after_is_kept_in_seconds_and_as_a_date() {
             let fake = (api.fake)().fault(Fault::busy(after)).answer(Answer::text("At last."));
             let house = House::with(api, &fake, "");
             let mut server = house.serve();
-            house.start("bot");
+            house.start("bot", "go");
             house.wait("bot", "overloaded");
             let (at, until) = retry(&house);
             assert!((least..=most).contains(&(until - at)), "{} {after}: {} ms", api.kind, until - at);
@@ -99,7 +99,7 @@ fn a_request_that_was_under_way_is_made_again() {
         let fake = (api.fake)().answer(hung).answer(Answer::text("Over."));
         let house = House::with(api, &fake, "");
         let mut server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         crate::house::eventually("it is asked", || fake.calls().len() == 1, || house.story("bot"));
         server.kill();
         let _server = house.serve();
