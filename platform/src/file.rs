@@ -124,11 +124,7 @@ impl Lease {
     /// # Errors
     /// [`LeaseError::Held`] if another process or descriptor holds it.
     pub fn acquire(path: &Path) -> Result<Self, LeaseError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(LeaseError::Io)?;
+        let mut file = Self::file(path).map_err(LeaseError::Io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -142,6 +138,24 @@ impl Lease {
         file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).ok();
         write!(file, "{}", std::process::id()).ok();
         Ok(Self { _file: file })
+    }
+
+    /// Waits for the lease on the file at `path`, which is made if it is missing: for those who hold it for a moment only.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or locked.
+    pub fn wait(path: &Path) -> io::Result<Self> {
+        let file = Self::file(path)?;
+        file.lock()?;
+        Ok(Self { _file: file })
+    }
+
+    fn file(path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path)
     }
 }
 

@@ -94,6 +94,7 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     }
     let config = &workspace.config.server;
     let mut made = setup::from(dir, &workspace)?;
+    made.limits.alone = true;
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
     let models = preload::models(&made.agents);
     let runtime = Runtime::new(made);

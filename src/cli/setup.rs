@@ -83,6 +83,8 @@ fn device_limits(l: &config::Limits) -> DeviceLimits {
         output_bytes_max: size(l.output_bytes_max),
         artifact_bytes_max: l.artifact_bytes_max,
         tool_time_max: Duration::from_secs(l.tool_seconds_max),
+        // The server says otherwise.
+        alone: false,
         ..DeviceLimits::default()
     }
 }

@@ -12,6 +12,7 @@ use crate::store::file::FileStore;
 use crate::store::{Batch, Committed, Log, StoreError};
 use duragent_core::session::{self, Finished, Input, InputKind, State};
 use duragent_platform::clock;
+use duragent_platform::file::Lease;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt;
 use std::sync::Arc;
@@ -126,12 +127,12 @@ struct Work {
 impl Actor {
     /// Lives until the session is at rest for long enough, is told to stop, or its log fails.
     pub async fn run(mut self, first: Command) -> End {
-        let mut work = Work::default();
+        let (mut work, mut held) = (Work::default(), self.hold_day().await);
         self.take(first, &mut work);
         let end = loop {
             // Before anybody is answered: who hears that a turn runs must not find the session idle.
             self.note_work();
-            if let Err(error) = self.settle(&mut work).await {
+            if let Err(error) = self.settle(&mut work, held).await {
                 break End::Failed(error);
             }
             self.note_work();
@@ -140,7 +141,9 @@ impl Actor {
                 break if self.is_at_work() && !self.stopping { End::Again } else { End::Rest };
             }
             work = Work::default();
-            match self.next().await {
+            let next = self.next().await;
+            held = self.hold_day().await;
+            match next {
                 Some(command) => self.take(command, &mut work),
                 None => work.evict = true,
             }
@@ -151,6 +154,21 @@ impl Actor {
         };
         self.runner.stop_work();
         self.finish(end).await
+    }
+
+    /// Where other processes may spend as well: keeps them from it until the commit, and looks at what they have spent.
+    async fn hold_day(&mut self) -> Result<Option<Lease>, StoreError> {
+        let Runner { limits, agent, .. } = &self.runner;
+        if limits.alone || agent.rules.budgets.day.is_unlimited() {
+            return Ok(None);
+        }
+        let (ledger, store) = (Arc::clone(&self.ledger), self.store.clone());
+        let job = move || {
+            let lease = store.day_lease()?;
+            ledger.fill(&store, clock::wall_ms())?;
+            Ok(Some(lease))
+        };
+        self.writers.run(job).await.unwrap_or_else(|| Err(StoreError::Poisoned(self.state.id.clone())))
     }
 
     fn note_work(&self) {
@@ -237,10 +255,14 @@ impl Actor {
     }
 
     /// Commits, then publishes, acts and answers, in this order.
-    async fn settle(&mut self, work: &mut Work) -> Result<(), StoreError> {
+    async fn settle(&mut self, work: &mut Work, held: Result<Option<Lease>, StoreError>) -> Result<(), StoreError> {
         let batch = std::mem::take(&mut work.batch);
         let wrote = !batch.events.is_empty();
-        match self.commit(batch).await {
+        let committed = match held {
+            Ok(_held) => self.commit(batch).await,
+            Err(error) => Err(error),
+        };
+        match committed {
             Ok(committed) => {
                 // Published first, so that no token of an answer overtakes the event that caused it (docs/adr/0005).
                 for event in committed.events {

@@ -11,7 +11,10 @@
 //! then the day of the last event goes on. On a board whose clock is never set all is one day. A request that is under way at
 //! midnight is of the day on which it was begun.
 //!
-//! What another process spends while this one runs is not seen (see [`super::registry`]: a session belongs to one process).
+//! Where there is no server several processes may have sessions at work, each its own. Then what is decided and committed is done
+//! under a lock of the workspace, after a look at the logs that others have changed ([`Ledger::fill`]). A server does not look:
+//! commands find it and work through it.
+//!
 //! About 200 bytes are held for each session that spends something, until midnight.
 
 use super::api::ApiError;
@@ -101,12 +104,9 @@ impl Track {
                 self.reserved = Some(*reserved);
                 false
             }
-            Body::ModelResponded { usage, .. } | Body::ModelFailed { usage, .. } => {
-                self.reserved.take().is_some_and(|reserved| reserved == *usage && !usage.is_unknown())
-            }
-            Body::SessionCompacted { usage, .. } if !usage.is_unknown() => {
-                self.reserved.take().is_some_and(|reserved| reserved == *usage)
-            }
+            Body::ModelResponded { usage, .. } | Body::ModelFailed { usage, .. } => self.settled(usage),
+            // Without usage nobody was asked.
+            Body::SessionCompacted { usage, .. } if !usage.is_unknown() => self.settled(usage),
             Body::TurnFinished { .. } => {
                 self.lost();
                 false
@@ -119,6 +119,11 @@ impl Track {
         let total = share.total();
         // Less than was reserved yesterday, or somebody else's: nothing of today.
         share.before = if event.seq <= self.inherited { total } else { total.minus(&total.minus(&share.before)) };
+    }
+
+    /// What was under way has come to this; true if that is only what was reserved for it.
+    fn settled(&mut self, usage: &Usage) -> bool {
+        self.reserved.take().is_some_and(|reserved| reserved == *usage && !usage.is_unknown())
     }
 
     /// What was under way has come to no end.
@@ -226,12 +231,17 @@ struct Book {
     total: Sum,
     /// In the order of their ids.
     entries: Vec<Entry>,
+    /// Logs that were read, in the order of their ids, and what they looked like then: only where others write logs too.
+    seen: Vec<(String, (u64, i64))>,
+    /// Sessions that have been at work in this process, likewise.
+    own: Vec<String>,
 }
 
 impl Book {
     fn roll(&mut self, day: u64) {
         if day > self.day {
-            *self = Self { day, ..Self::default() };
+            (self.day, self.total) = (day, Sum::default());
+            self.entries.clear();
         }
     }
 
@@ -260,14 +270,20 @@ impl Book {
 }
 
 /// The sum of a day.
-#[derive(Default)]
 pub struct Ledger {
+    /// Nobody else writes logs.
+    alone: bool,
     book: Mutex<Book>,
     /// True once the logs have been read; locked while they are.
     filled: smol::lock::Mutex<bool>,
 }
 
 impl Ledger {
+    /// Of nothing yet. `alone`: as in [`super::DeviceLimits::alone`].
+    pub fn new(alone: bool) -> Self {
+        Self { alone, book: Mutex::default(), filled: smol::lock::Mutex::new(false) }
+    }
+
     /// Hands `event`, which was just decided, to the fold of its session, and counts what follows.
     pub fn take(&self, track: &mut Track, event: &Event) {
         let mut book = self.book();
@@ -275,6 +291,9 @@ impl Ledger {
         track.take(event);
         book.roll(track.day);
         book.put(track);
+        if !self.alone && !book.own.contains(&track.session) {
+            book.own.push(track.session.clone());
+        }
     }
 
     /// What all sessions have spent on the day that it is at `now_ms` of the wall clock, as far as is known.
@@ -284,24 +303,27 @@ impl Ledger {
         book.total.spent
     }
 
-    /// Reads what the logs say of today. Sessions that are at work already are passed over.
-    fn fill(&self, store: &FileStore, now_ms: u64) -> Result<(), StoreError> {
+    /// Reads what the logs say of today, as far as they have changed since they were read last. Sessions that are at work
+    /// in this process are passed over.
+    pub(super) fn fill(&self, store: &FileStore, now_ms: u64) -> Result<(), StoreError> {
         let mut last = Vec::new();
         for session in store.list()? {
+            let stamp = store.stamp(&session);
+            if self.is_known(&session, stamp) {
+                continue;
+            }
             if let Some(at_ms) = store.last_at_ms(&session) {
                 self.book().roll(day_of(at_ms));
-                last.push((session, at_ms));
+                last.push((session, stamp, at_ms));
             }
         }
         self.book().roll(day_of(now_ms));
-        for (session, at_ms) in last {
-            let (day, known) = {
-                let book = self.book();
-                (book.day, book.place(&session).is_ok())
-            };
+        for (session, stamp, at_ms) in last {
             // By the file's time too: the last line may have been written with a clock that was set back.
-            let changed = day_of(at_ms) >= day || at_ms < BELIEVED_MS || day_of(store.changed_ms(&session)) >= day;
-            if known || !changed {
+            let changed_ms = u64::try_from(stamp.1 / 1_000_000).unwrap_or(0);
+            let day = self.book().day;
+            if day_of(at_ms) < day && at_ms >= BELIEVED_MS && day_of(changed_ms) < day {
+                self.saw(session, stamp);
                 continue;
             }
             let mut track = Track::default();
@@ -309,15 +331,38 @@ impl Ledger {
                 Ok(_) | Err(StoreError::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
-            let mut book = self.book();
             // It may have come to life meanwhile: then it knows better.
-            if book.place(&track.session).is_err() && !track.session.is_empty() {
+            if !self.is_known(&session, (0, 0)) && !track.session.is_empty() {
+                let mut book = self.book();
                 track.roll(book.day);
                 book.roll(track.day);
                 book.put(&track);
             }
+            self.saw(session, stamp);
         }
         Ok(())
+    }
+
+    /// True if there is nothing to be learned from the log of `session`, which looks like `stamp`.
+    fn is_known(&self, session: &str, stamp: (u64, i64)) -> bool {
+        let book = self.book();
+        if self.alone {
+            return book.place(session).is_ok();
+        }
+        let seen = book.seen.binary_search_by(|(seen, _)| seen.as_str().cmp(session)).ok();
+        let same = seen.and_then(|at| book.seen.get(at)).is_some_and(|(_, seen)| *seen == stamp);
+        same || book.own.iter().any(|own| own == session)
+    }
+
+    fn saw(&self, session: String, stamp: (u64, i64)) {
+        if self.alone {
+            return;
+        }
+        let mut book = self.book();
+        match book.seen.binary_search_by(|(seen, _)| seen.cmp(&session)) {
+            Ok(at) => book.seen.get_mut(at).into_iter().for_each(|(_, seen)| *seen = stamp),
+            Err(at) => book.seen.insert(at, (session, stamp)),
+        }
     }
 
     /// All that is known of today, with the sessions behind `after`, at most `limit`.

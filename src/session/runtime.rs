@@ -66,7 +66,7 @@ impl Runtime {
             workers: Pool::new("worker", limits.workers_max),
             counters: Arc::new(Tally::new(limits.slow)),
             readers: Pool::new("reader", limits.readers_max),
-            ledger: Arc::default(),
+            ledger: Arc::new(Ledger::new(limits.alone)),
             limits: Arc::new(limits),
             slots: Mutex::default(),
             hubs: Mutex::default(),

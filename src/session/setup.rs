@@ -55,6 +55,9 @@ pub struct DeviceLimits {
     pub workers_max: usize,
     /// Threads that read logs for clients.
     pub readers_max: usize,
+    /// Whether this is the workspace's only process that has sessions at work. Else the budget of the day is kept by a lock
+    /// and by reading what others have written, before every decision.
+    pub alone: bool,
     /// What is reported as slow; `None` if nobody operates the runtime, and nothing is reported at all.
     pub slow: Option<Slow>,
 }
@@ -73,6 +76,7 @@ impl Default for DeviceLimits {
             workers_max: 64,
             // Reading is work for the processor: more threads take it from whoever has to answer meanwhile.
             readers_max: 4,
+            alone: true,
             slow: None,
         }
     }

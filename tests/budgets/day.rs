@@ -94,3 +94,25 @@ fn a_budget_that_comes_with_a_reload_counts_what_was_spent_before() {
     assert_eq!((house.turn("c"), model.asked()), (0, 3));
     assert_eq!((house.turn("d"), model.asked()), (5, 3));
 }
+
+/// Without a server every command is a process of its own.
+#[test]
+fn of_twenty_processes_at_once_as_many_ask_as_the_day_has_requests() {
+    for (requests, expected) in [(5, 5), (SESSIONS, SESSIONS)] {
+        let model = Model::start(Manner { answers: false, ..Manner::default() });
+        let house = House::new(&model, &format!("budgets: {{day: {{requests: {requests}}}}}\n"));
+        let start = |n| house.command(&["run", "worker", "-p", "--session", &format!("s{n}"), "go"]).spawn();
+        let children: Vec<_> = (0..SESSIONS).map(|n| start(n).expect("it starts")).collect();
+        // Those who may not ask have ended, the others wait for their answer.
+        crate::house::eventually("as many have asked as may", || model.asked() == expected);
+        let ended = |n: usize| house.try_ended(&format!("s{n}")).is_some();
+        crate::house::eventually("the others are refused", || {
+            (0..SESSIONS).filter(|n| ended(*n)).count() == SESSIONS - expected
+        });
+        model.go_on();
+        let mut codes: Vec<_> = children.into_iter().map(|mut child| child.wait().expect("it ends").code()).collect();
+        codes.sort_unstable();
+        let all = [vec![Some(0); expected], vec![Some(5); SESSIONS - expected]].concat();
+        assert_eq!((codes, model.asked()), (all, expected));
+    }
+}

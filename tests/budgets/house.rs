@@ -83,8 +83,10 @@ impl House {
 
     /// The events of a session.
     pub fn events(&self, session: &str) -> Vec<Event> {
-        let log = std::fs::read_to_string(self.log(session)).expect("a log");
-        log.lines().map(|text| line::parse(text).unwrap_or_else(|e| panic!("{e}: {text}"))).collect()
+        let log = std::fs::read_to_string(self.log(session)).unwrap_or_default();
+        // A line that is being written has no end yet.
+        let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+        whole.lines().map(|text| line::parse(text).unwrap_or_else(|e| panic!("{e}: {text}"))).collect()
     }
 
     fn log(&self, session: &str) -> PathBuf {
@@ -103,11 +105,15 @@ impl House {
 
     /// Why the last turn of a session ended, as its log says: reason and detail.
     pub fn ended(&self, session: &str) -> (String, String) {
-        let ends = self.events(session).into_iter().rev().find_map(|event| match event.body {
+        self.try_ended(session).expect("a turn that has ended")
+    }
+
+    /// The same; `None` if none has ended yet.
+    pub fn try_ended(&self, session: &str) -> Option<(String, String)> {
+        self.events(session).into_iter().rev().find_map(|event| match event.body {
             Body::TurnFinished { reason, detail, .. } => Some((reason.as_str().to_owned(), detail.unwrap_or_default())),
             _ => None,
-        });
-        ends.expect("a turn that has ended")
+        })
     }
 
     /// Starts the server and waits until it answers.

@@ -64,6 +64,7 @@ CHECKS = [
 SESSIONS = "/api/v1/sessions"
 SESSION = SESSIONS + "/{id}"
 MESSAGES, EVENTS, APPROVALS = SESSION + "/messages", SESSION + "/events", SESSION + "/approvals"
+PROMPT = SESSION + "/prompt"
 APPROVAL = APPROVALS + "/{approval_id}"
 STREAM = {"Accept": "text/event-stream"}
 
@@ -138,6 +139,16 @@ def agents():
     ask("GET", path, 404, ids={"name": "nobody"}, kind="not-found")
 
 
+def usage():
+    path = "/api/v1/usage"
+    told = ask("GET", path, 200, query={"limit": "1"}).json()
+    assert told["today"]["requests"] > 0 and told["next"] == told["sessions"][0]["session"], told
+    one = ask("GET", path, 200, query={"session": "demo"}).json()
+    assert [entry["session"] for entry in one["sessions"]] == ["demo"], one
+    ask("GET", path, 400, query={"limit": "0"}, kind="bad-request")
+    ask("GET", path, 404, query={"session": "nobody"}, kind="not-found")
+
+
 def sessions():
     made = ask("POST", SESSIONS, 201, body={"agent": "assistant", "id": "demo", "title": "Looking around"})
     assert made.headers["location"] == [SESSIONS + "/demo"], made.headers
@@ -152,7 +163,7 @@ def sessions():
     ask("GET", SESSIONS, 200, query={"limit": 1, "after": page["next"]})
     for query in ({"limit": 0}, {"status": "busy"}, {"limit": [1, 2]}):
         ask("GET", SESSIONS, 400, query=query, kind="bad-request")
-    for path in (SESSION, MESSAGES, EVENTS, SESSION + "/export", APPROVALS):
+    for path in (SESSION, MESSAGES, EVENTS, SESSION + "/export", PROMPT, APPROVALS):
         for unknown in ("nobody", "No Id"):
             ask("GET", path, 404, ids={"id": unknown}, kind="not-found")
     ask("GET", SESSION, 200, ids={"id": "demo"})
@@ -178,6 +189,7 @@ def messages():
     ask("POST", MESSAGES, 415, ids=demo, text="hello", headers={"Content-Type": "text/plain"}, kind="media-type")
     ask("GET", MESSAGES, 200, ids=demo)
     ask("GET", SESSION + "/export", 200, ids=demo)
+    assert ask("GET", PROMPT, 200, ids=demo).json()["system"], "the assistant has a system prompt"
 
 
 def events():
@@ -237,6 +249,7 @@ def damaged():
     assert shown["status"] == "damaged" and "line" not in shown["detail"] and shown["detail"], shown
     ask("POST", MESSAGES, 409, ids=gone, body={"content": "x"}, kind="damaged")
     ask("DELETE", SESSION, 409, ids=gone, kind="damaged")
+    ask("GET", PROMPT, 409, ids=gone, kind="damaged")
     ask("POST", SESSION + "/fork", 409, ids=gone, kind="damaged")
     for path in (MESSAGES, SESSION + "/export", APPROVALS):
         ask("GET", path, 200, ids=gone)
@@ -245,7 +258,7 @@ def damaged():
 def without_agent():
     """The agent of a session that is there cannot be used any more."""
     lost = {"id": "lost"}
-    for path, method in ((SESSION, "DELETE"), (APPROVALS, "GET"), (SESSION + "/cancel", "POST"), (EVENTS, "GET")):
+    for path, method in ((SESSION, "DELETE"), (APPROVALS, "GET"), (PROMPT, "GET"), (SESSION + "/cancel", "POST"), (EVENTS, "GET")):
         ask(method, path, 400, ids=lost, kind="invalid")
     ask("POST", MESSAGES, 400, ids=lost, body={"content": "x"}, kind="invalid")
 
@@ -267,7 +280,7 @@ def the_end():
 
 
 def main():
-    steps = (machine, agents, sessions, heads, transport, messages, events, forks, turn_under_way, approvals, damaged, without_agent, the_end)
+    steps = (machine, agents, sessions, heads, transport, messages, usage, events, forks, turn_under_way, approvals, damaged, without_agent, the_end)
     for step in steps:
         step()
     described = {

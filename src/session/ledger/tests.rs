@@ -175,7 +175,7 @@ fn what_a_fork_begins_with_was_spent_by_another() {
 
 #[test]
 fn a_clock_that_jumps_does_not_begin_a_day_anew() {
-    let ledger = Ledger::default();
+    let ledger = Ledger::new(true);
     let mut track = Track::default();
     let mut seq = 0;
     let mut spend = |at_ms: u64| {
@@ -204,7 +204,7 @@ fn a_clock_that_jumps_does_not_begin_a_day_anew() {
 
 #[test]
 fn sessions_add_up_and_what_was_never_written_is_taken_back() {
-    let ledger = Ledger::default();
+    let ledger = Ledger::new(true);
     let mut tracks = Vec::new();
     for session in ["b", "a", "c"] {
         let mut track = Track::default();
@@ -255,7 +255,7 @@ impl Folder {
     }
 
     fn filled(&self, now_ms: u64) -> Ledger {
-        let ledger = Ledger::default();
+        let ledger = Ledger::new(true);
         ledger.fill(&self.1, now_ms).expect("the logs are read");
         ledger
     }
@@ -300,7 +300,7 @@ fn the_logs_of_today_are_read_segments_and_damage_included() {
 fn what_is_at_work_already_is_not_counted_twice() {
     let folder = Folder::new();
     folder.session("a", 1000, 3);
-    let ledger = Ledger::default();
+    let ledger = Ledger::new(true);
     let mut track = Track::default();
     folder.1.verify("a", &mut |event| track.take(&event)).expect("it is read");
     ledger.take(&mut track, &Event { seq: 8, at_ms: MIDNIGHT, body: requested("m", usage(100, 0)) });
@@ -308,4 +308,29 @@ fn what_is_at_work_already_is_not_counted_twice() {
     ledger.fill(&folder.1, MIDNIGHT).expect("the logs are read");
     assert_eq!(ledger.today(MIDNIGHT).requests, 4);
     assert_eq!(folder.filled(MIDNIGHT).today(MIDNIGHT).requests, 3, "control");
+}
+
+#[test]
+fn what_other_processes_write_is_seen_where_there_are_others() {
+    for (alone, expected) in [(false, 3 + 2 + 1), (true, 3 + 1)] {
+        let folder = Folder::new();
+        folder.session("a", 1000, 3);
+        let ledger = Ledger::new(alone);
+        let fill = || ledger.fill(&folder.1, MIDNIGHT).expect("the logs are read");
+        fill();
+        assert_eq!(ledger.today(MIDNIGHT).requests, 3);
+        // Its own session, and one that is continued by another process.
+        let mut track = Track::default();
+        for event in events(vec![(0, created("own", None)), (1, requested("m", usage(100, 0)))]) {
+            ledger.take(&mut track, &event);
+        }
+        let mut last = 0;
+        let mut log = folder.1.open("a", &mut |event| last = event.seq).expect("it opens").log;
+        let asked = |seq| Event { seq, at_ms: MIDNIGHT, body: requested("m", usage(100, 0)) };
+        log.commit(Batch { events: vec![asked(last + 1), asked(last + 2)], effects: Vec::new() }).expect("written");
+        fill();
+        assert_eq!(ledger.today(MIDNIGHT).requests, expected, "alone: {alone}");
+        fill();
+        assert_eq!(ledger.today(MIDNIGHT).requests, expected, "and counted once");
+    }
 }

@@ -171,12 +171,22 @@ impl FileStore {
         line::peek_at(&read::last_line(&self.dir(session)).ok()??)
     }
 
-    /// When the log was last changed, in milliseconds since the epoch by the wall clock; 0 if that cannot be told.
+    /// What tells that the newest segment of a log has changed: its length in bytes, and the time of its last change in
+    /// nanoseconds since the epoch by the wall clock. Zeros if that cannot be told.
     #[must_use]
-    pub fn changed_ms(&self, session: &str) -> u64 {
-        let changed = fs::metadata(self.dir(session).join(LOG_NAME)).and_then(|meta| meta.modified());
-        let since = changed.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    pub fn stamp(&self, session: &str) -> (u64, i64) {
+        let meta = fs::metadata(self.dir(session).join(LOG_NAME));
+        meta.map_or((0, 0), |meta| (meta.len(), summary::changed_ns(&meta)))
+    }
+
+    /// Keeps other processes from spending what is left of a day, as long as it is held.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub fn day_lease(&self) -> Result<Lease, StoreError> {
+        let path = self.root.join("day.lock");
+        let held = file::create_dir(&self.root).and_then(|()| Lease::wait(&path));
+        held.map_err(io_at("cannot lock", &path))
     }
 
     /// Ids of all sessions, sorted.

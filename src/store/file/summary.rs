@@ -63,7 +63,7 @@ pub(super) fn write(dir: &Path, s: &Cached) {
 }
 
 /// Time of the last change of content or inode, in nanoseconds: tells two logs of equal length apart.
-fn changed_ns(meta: &fs::Metadata) -> i64 {
+pub(super) fn changed_ns(meta: &fs::Metadata) -> i64 {
     use std::os::unix::fs::MetadataExt;
     meta.ctime().wrapping_mul(1_000_000_000).wrapping_add(meta.ctime_nsec())
 }
