@@ -8,8 +8,11 @@ fn post(fake: &Fake, headers: &str, body: &str) -> Answered {
     ask("POST", &fake.endpoint(), headers, body).expect("an answer")
 }
 
-/// Every API with a request that it takes.
-fn all() -> [(fn() -> Fake, &'static str, &'static str); 4] {
+/// An API, and headers and body of a request that it takes.
+type Case = (fn() -> Fake, &'static str, &'static str);
+
+/// Every API.
+fn all() -> [Case; 4] {
     let chat = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true}}"#;
     let messages = r#"{"model":"m","max_tokens":100,"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
     let ollama = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
