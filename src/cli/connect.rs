@@ -110,6 +110,7 @@ impl Connection {
     pub fn close(&self) {
         if let Some(runtime) = &self.own {
             smol::block_on(runtime.drain(Duration::ZERO));
+            drop(setup::rules_written());
         }
     }
 }

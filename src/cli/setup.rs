@@ -15,14 +15,14 @@ use duragent_core::session::{Limits, Model, Price, Rules};
 use duragent_core::tool::{ToolCall, ToolDecl};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::file;
-use duragent_platform::log::{self, Format, Level};
+use duragent_platform::log::{self, Format, Level, Value};
 use duragent_platform::sandbox::policy::{Place, View};
 use duragent_platform::sandbox::{
     self, Backend, Command, Ended, Enforcement, Mode, Report, Sandbox, Stream, Unavailable,
 };
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Tokens kept free for the answer when the agent sets no limit, in windows of at least four times as many.
@@ -304,16 +304,27 @@ fn build_provider(endpoint: &config::Provider, base_url: Option<&str>) -> Result
     provider::config::build(&config).map_err(|error| error.to_string())
 }
 
+/// Nobody adds a rule to a policy while this is held: one waits for the other, and who ends the process for both.
+pub fn rules_written() -> MutexGuard<'static, ()> {
+    static WRITING: Mutex<()> = Mutex::new(());
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What writes an approval of scope `always` into the policy beside the agent.
 fn allow_always(dir: std::path::PathBuf, rules: &Rules) -> impl Fn(&ToolCall) -> Result<(), String> + use<> {
     let tools: Vec<_> = rules.tools.iter().map(|t| (t.name.clone(), t.policy)).collect();
     let workdir = rules.workdir.clone();
     move |call| {
+        let _one = rules_written();
         let policy = tools.iter().find(|(name, _)| *name == call.name).map(|(_, policy)| policy);
         let argument = policy.map(|policy| argument(policy, &call.arguments, &workdir));
         let rule = argument.and_then(|argument| Rule::exact(&call.name, &argument));
         let rule = rule.ok_or("no rule can say exactly this call")?;
         let replace = |path: &Path, bytes: &[u8]| file::replace(path, bytes, 0o600);
-        policy::append_allow(&dir.join("policy.yaml"), &rule, &replace).map_err(|error| error.to_string())
+        policy::append_allow(&dir.join("policy.yaml"), &rule, &replace).map_err(|error| {
+            let error = error.to_string();
+            log::line(Level::Warn, "a rule was not written", &[&[("error", Value::Text(&error))]]);
+            error
+        })
     }
 }

@@ -285,21 +285,23 @@ impl Draft<'_> {
             duration_ms,
         });
         for call in &calls {
-            self.admit(call);
+            // Whatever may run waits for its turn.
+            let _ = self.admit(call, false);
         }
     }
 
-    /// What policy says of a new call; refusals and requests become events at once, a call that may run waits for its turn.
-    fn admit(&mut self, call: &ToolCall) {
+    /// True if policy lets a call run, which somebody may have `granted`; a refusal or a request becomes an event at once.
+    fn admit(&mut self, call: &ToolCall, granted: bool) -> bool {
         let Some(decl) = self.rules.tools.iter().find(|t| t.name == call.name) else {
             let names: Vec<&str> = self.rules.tools.iter().map(|t| t.name.as_str()).collect();
             let result = format!("there is no tool {:?}; there are: {}", call.name, names.join(", "));
-            return self.refuse(call, result, None);
+            self.refuse(call, result, None);
+            return false;
         };
         let argument = policy::argument(&decl.policy, &call.arguments, &self.rules.workdir);
         let ruling = policy::evaluate(&self.rules.policies, &call.name, &argument);
         match ruling.verdict {
-            Verdict::Allow => {}
+            Verdict::Allow => return true,
             Verdict::Deny => {
                 let what = ruling.rule.unwrap_or_else(|| "mode: deny".to_owned());
                 let hint = "this is not allowed here; find another way or tell the user".to_owned();
@@ -308,11 +310,13 @@ impl Draft<'_> {
             }
             Verdict::Ask => {
                 let digest = digest(call);
-                if !self.state.grants.contains(&digest) {
-                    self.request(call, digest, None);
+                if granted || self.state.grants.contains(&digest) {
+                    return true;
                 }
+                self.request(call, digest, None);
             }
         }
+        false
     }
 
     /// Asks for somebody's word on a call.
@@ -349,7 +353,10 @@ impl Draft<'_> {
         };
         match turn.phase {
             Phase::Asking { step, attempt } => self.ask(turn, step, attempt),
-            Phase::Tools => match turn.calls.iter().find(|c| c.status != CallStatus::Done) {
+            Phase::Tools => match turn.next_call() {
+                Some(Call { call, status: CallStatus::Refused { approval_id, expired } }) => {
+                    self.disapproved(call.call_id.clone(), approval_id.clone(), *expired);
+                }
                 Some(Call { call, status: CallStatus::Ready { granted } }) => self.start_call(turn, call, *granted),
                 Some(_) => {}
                 None if turn.calls.is_empty() => self.finish_turn(turn, TurnReason::Completed, None),
@@ -360,7 +367,11 @@ impl Draft<'_> {
     }
 
     fn start_call(&mut self, turn: &Turn, call: &ToolCall, granted: bool) {
-        // A tool that left the registry between request and run is refused by the runner; `once` is the safe class.
+        // Once more: a log that was cut in the middle of a commit may have the call, and not what policy said of it; and a
+        // deny that was written after the request is not lifted by a grant.
+        if !self.admit(call, granted) {
+            return;
+        }
         let decl = self.rules.tools.iter().find(|t| t.name == call.name);
         let (effect, tags) = decl.map_or((EffectClass::Once, Tags::default()), |t| (t.effect, t.tags));
         // Looked at now and not with the others: what a call before it in the same answer has brought in counts.
@@ -404,13 +415,17 @@ impl Draft<'_> {
         }
         self.event(Body::ApprovalDecided { approval_id: approval_id.clone(), decision, scope, by });
         if decision == Decision::Deny {
-            let result = if expired { "nobody approved this in time" } else { "the user did not approve this" };
-            let hint = "do not ask for the same call again; find another way or ask the user".to_owned();
-            let denied = Denied { kind: "approval".to_owned(), what: approval_id, hint };
-            let outcome = ToolOutcome { result: result.to_owned(), denied: Some(denied), ..ToolOutcome::default() };
-            self.event(Body::ToolFinished { call_id, outcome });
+            self.disapproved(call_id, approval_id, expired);
         }
         Ok(())
+    }
+
+    fn disapproved(&mut self, call_id: String, approval_id: String, expired: bool) {
+        let result = if expired { "nobody approved this in time" } else { "the user did not approve this" };
+        let hint = "do not ask for the same call again; find another way or ask the user".to_owned();
+        let denied = Denied { kind: "approval".to_owned(), what: approval_id, hint };
+        let outcome = ToolOutcome { result: result.to_owned(), denied: Some(denied), ..ToolOutcome::default() };
+        self.event(Body::ToolFinished { call_id, outcome });
     }
 
     fn timer(&mut self, timer: Timer) {
@@ -446,7 +461,7 @@ impl Draft<'_> {
 }
 
 /// `by` of a decision that time made.
-const EXPIRY: &str = "expiry";
+pub(super) const EXPIRY: &str = "expiry";
 
 /// Arguments as the log can carry them: compact JSON of an object as it is, anything else as a JSON string, which every
 /// tool answers with what it expected.

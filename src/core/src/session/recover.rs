@@ -85,7 +85,7 @@ impl Draft<'_> {
                     let timer = Timer::Approval { approval_id: approval_id.clone() };
                     self.effect(Effect::SetTimer { after_ms, timer });
                 }
-                CallStatus::Ready { .. } | CallStatus::Done => {}
+                CallStatus::Ready { .. } | CallStatus::Refused { .. } | CallStatus::Done => {}
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a session is at a point of its log, and `apply`, the only code that changes it: live and in replay.
 
 use super::budget::{Meter, Spent};
+use super::decide::EXPIRY;
 use super::history::History;
 use crate::crc::crc32c;
 use crate::event::{Body, Decision, Denied, Event, FailureKind, Scope, ToolOutcome, TurnReason, Usage};
@@ -57,6 +58,13 @@ pub enum CallStatus {
         expires_at_ms: u64,
         /// Why somebody has to decide, if it was no rule of theirs.
         reason: Option<String>,
+    },
+    /// Was not approved, and its result is not in the log. Only ever seen inside one commit, and in a log that was cut in one.
+    Refused {
+        /// The request.
+        approval_id: String,
+        /// True if it was time that decided.
+        expired: bool,
     },
     /// `tool_started` is in the log, its result is not.
     Running(EffectClass),
@@ -402,6 +410,12 @@ impl State {
                     call.status = CallStatus::Ready { granted: true };
                 }
             }
+            Body::ApprovalDecided { approval_id, by, .. } => {
+                let denied = turn.calls.iter_mut().find(|c| c.status.approval_id() == Some(approval_id));
+                if let Some(call) = denied {
+                    call.status = CallStatus::Refused { approval_id: approval_id.clone(), expired: by == EXPIRY };
+                }
+            }
             Body::ToolStarted { call_id, effect, tags, .. } => {
                 if let Some(call) = turn.call_mut(call_id) {
                     call.status = CallStatus::Running(*effect);
@@ -532,6 +546,12 @@ impl Turn {
                 push_bounded(&mut self.repeats, repeat, REPEATS_WATCHED_MAX);
             }
         }
+    }
+
+    /// What is to be looked at next: a refusal that was not finished, else the first open call.
+    pub(super) fn next_call(&self) -> Option<&Call> {
+        let refused = self.calls.iter().find(|c| matches!(c.status, CallStatus::Refused { .. }));
+        refused.or_else(|| self.calls.iter().find(|c| c.status != CallStatus::Done))
     }
 
     fn call_mut(&mut self, call_id: &str) -> Option<&mut Call> {
