@@ -102,6 +102,10 @@ fn common() -> Vec<Case> {
         Case::survived("split-in-two", |answer| answer.split(Split::At(201))),
         Case::with("silence", Fault::Silence(Duration::from_millis(700))),
         Case::with("drip", Fault::Drip(Duration::from_millis(20))),
+        // A trickle that lasts longer than any limit, of which there is none on the whole.
+        Case::with("trickle", Fault::Drip(Duration::from_millis(200)))
+            .keys(", first_byte_seconds_max: 1, idle_seconds_max: 1"),
+        Case::with("hangs-up", Fault::HangsUp),
         Case::with("no-index", Fault::NoIndex),
         Case::with("no-ids", Fault::NoIds),
         Case::with("stop-with-calls", Fault::StopWithCalls),
@@ -124,6 +128,7 @@ fn common() -> Vec<Case> {
         Case::last("key-401", Fault::status(401), "refused"),
         Case::last("money-402", Fault::status(402), "refused"),
         Case::last("forbidden-403", Fault::status(403), "refused"),
+        Case::last("no-credit", Fault::NoCredit, "refused"),
         Case::last("missing-404", Fault::status(404), "invalid"),
         Case::lost("idle", cut(Cut::BeforeFinish, End::Hang), "timeout").keys(", idle_seconds_max: 1"),
         Case::lost("first-byte", Fault::Silence(Duration::from_secs(3)), "timeout").keys(", first_byte_seconds_max: 1"),

@@ -9,3 +9,4 @@ mod keys;
 mod restart;
 mod streams;
 mod turns;
+mod words;
