@@ -4,7 +4,7 @@ use duragent_core::event::{FailureKind, SandboxReport, ToolOutcome, TurnReason};
 use duragent_core::session::State;
 use duragent_core::tool::{EffectClass, Tags};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 /// Midnight at the beginning of 2026-11-22.
 const MIDNIGHT: u64 = 20_779 * DAY_MS;
@@ -88,6 +88,13 @@ fn tracked(events: &[Event]) -> Track {
 
 fn sum(requests: u64, tokens: u64, tool_calls: u64, ms: u64, cost_micros: u64, estimated: u64) -> Sum {
     Sum { spent: Spent { requests, tokens, tool_calls, ms, cost_micros }, estimated }
+}
+
+/// A ledger that somebody has asked for.
+fn wanted(alone: bool) -> Ledger {
+    let ledger = Ledger::new(alone);
+    ledger.wanted.store(true, Ordering::Release);
+    ledger
 }
 
 /// Far enough back for all of it to be another day.
@@ -175,7 +182,7 @@ fn what_a_fork_begins_with_was_spent_by_another() {
 
 #[test]
 fn a_clock_that_jumps_does_not_begin_a_day_anew() {
-    let ledger = Ledger::new(true);
+    let ledger = wanted(true);
     let mut track = Track::default();
     let mut seq = 0;
     let mut spend = |at_ms: u64| {
@@ -204,7 +211,7 @@ fn a_clock_that_jumps_does_not_begin_a_day_anew() {
 
 #[test]
 fn sessions_add_up_and_what_was_never_written_is_taken_back() {
-    let ledger = Ledger::new(true);
+    let ledger = wanted(true);
     let mut tracks = Vec::new();
     for session in ["b", "a", "c"] {
         let mut track = Track::default();
@@ -255,7 +262,7 @@ impl Folder {
     }
 
     fn filled(&self, now_ms: u64) -> Ledger {
-        let ledger = Ledger::new(true);
+        let ledger = wanted(true);
         ledger.fill(&self.1, now_ms).expect("the logs are read");
         ledger
     }
@@ -300,7 +307,7 @@ fn the_logs_of_today_are_read_segments_and_damage_included() {
 fn what_is_at_work_already_is_not_counted_twice() {
     let folder = Folder::new();
     folder.session("a", 1000, 3);
-    let ledger = Ledger::new(true);
+    let ledger = wanted(true);
     let mut track = Track::default();
     folder.1.verify("a", &mut |event| track.take(&event)).expect("it is read");
     ledger.take(&mut track, &Event { seq: 8, at_ms: MIDNIGHT, body: requested("m", usage(100, 0)) });
@@ -315,7 +322,7 @@ fn what_other_processes_write_is_seen_where_there_are_others() {
     for (alone, expected) in [(false, 3 + 2 + 1), (true, 3 + 1)] {
         let folder = Folder::new();
         folder.session("a", 1000, 3);
-        let ledger = Ledger::new(alone);
+        let ledger = wanted(alone);
         let fill = || ledger.fill(&folder.1, MIDNIGHT).expect("the logs are read");
         fill();
         assert_eq!(ledger.today(MIDNIGHT).requests, 3);
@@ -333,4 +340,17 @@ fn what_other_processes_write_is_seen_where_there_are_others() {
         fill();
         assert_eq!(ledger.today(MIDNIGHT).requests, expected, "and counted once");
     }
+}
+
+#[test]
+fn nothing_is_kept_before_somebody_asks() {
+    let folder = Folder::new();
+    folder.session("a", 1000, 3);
+    let (ledger, mut track) = (Ledger::new(true), Track::default());
+    folder.1.verify("a", &mut |event| ledger.take(&mut track, &event)).expect("it is read");
+    assert!(ledger.book().entries.is_empty());
+    ledger.fill(&folder.1, MIDNIGHT).expect("the logs are read");
+    assert_eq!(ledger.today(MIDNIGHT).requests, 3, "the logs know it");
+    ledger.take(&mut track, &Event { seq: 8, at_ms: MIDNIGHT, body: requested("m", usage(100, 0)) });
+    assert_eq!(ledger.today(MIDNIGHT).requests, 4);
 }
