@@ -3,7 +3,8 @@
 use super::budget::Spent;
 use super::fail::Failed;
 use super::input::{Accepted, Decided, Effect, Input, InputKind, Rejection, Rules, Timer};
-use super::state::{Call, CallStatus, Phase, State, Turn, digest};
+use super::state::{State, digest};
+use super::turn::{Call, CallStatus, Phase, Turn};
 use crate::event::{Body, Decision, Denied, Event, FailureKind, Scope, ToolOutcome, TurnReason};
 use crate::message::Reply;
 use crate::policy::{self, Verdict};

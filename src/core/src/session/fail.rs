@@ -4,7 +4,8 @@
 use super::ask::{Fit, place};
 use super::decide::{DETAIL_BYTES_MAX, Draft, clip};
 use super::input::{Effect, Timer};
-use super::state::{OFFLINE, Phase, Turn};
+use super::state::OFFLINE;
+use super::turn::{Phase, Turn};
 use crate::event::{Body, FailureKind, TurnReason, Usage};
 use alloc::borrow::ToOwned;
 use alloc::format;
