@@ -6,6 +6,8 @@ mod away;
 mod faults;
 mod house;
 mod keys;
+mod models;
 mod restart;
 mod streams;
 mod turns;
+mod words;
