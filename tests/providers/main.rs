@@ -10,3 +10,4 @@ mod models;
 mod restart;
 mod streams;
 mod turns;
+mod ways;
