@@ -1,4 +1,4 @@
-"""OpenAI's client against the fakes of OpenAI and OpenRouter: python client_openai.py URL openai|openrouter"""
+"""OpenAI's client against the fakes of OpenAI and OpenRouter: python client_openai.py URL[,URL] openai|openrouter"""
 
 import sys
 
@@ -7,8 +7,8 @@ from openai.types.chat import ChatCompletionChunk
 
 from common import check, done, known, raises
 
-url, which = sys.argv[1], sys.argv[2]
-client = openai.OpenAI(base_url=url, api_key="key", max_retries=0, timeout=60)
+which = sys.argv[2]
+client = None
 ROUTER = ["provider", "native_finish_reason", "reasoning", "reasoning_details", "cost", "is_byok", "cost_details"]
 EXTRAS = ROUTER if which == "openrouter" else []
 TOOLS = [
@@ -49,36 +49,44 @@ def stream(messages, **more):
     return message, finish, usage
 
 
-user = {"role": "user", "content": "hi"}
-message, finish, usage = stream([user])
-check(message["content"] == "Schöne Grüße 🦀" and finish == "stop", message)
-check((usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens) == (100, 9, 60), usage)
-if which == "openrouter":
-    check(abs(usage.cost - 0.000123) < 1e-9, usage)
+def scenario(url):
+    """All that is asked of one server."""
+    global client
+    client = openai.OpenAI(base_url=url, api_key="key", max_retries=0, timeout=60)
+    user = {"role": "user", "content": "hi"}
+    message, finish, usage = stream([user])
+    check(message["content"] == "Schöne Grüße 🦀" and finish == "stop", message)
+    check((usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens) == (100, 9, 60), usage)
+    if which == "openrouter":
+        check(abs(usage.cost - 0.000123) < 1e-9, usage)
 
-message, finish, _ = stream([user])
-calls = message["tool_calls"]
-check(finish == "tool_calls" and [c["function"]["name"] for c in calls] == ["bash", "bash"], message)
-check([c["function"]["arguments"] for c in calls] == ['{"command":"ls -l"}', '{"command":"date"}'], calls)
-check(calls[0]["id"] != calls[1]["id"], "ids differ")
-results = [{"role": "tool", "tool_call_id": c["id"], "content": "ok"} for c in calls]
-after, finish, _ = stream([user, message, *results])
-check(after["content"] == "Done." and finish == "stop", after)
+    message, finish, _ = stream([user])
+    calls = message["tool_calls"]
+    check(finish == "tool_calls" and [c["function"]["name"] for c in calls] == ["bash", "bash"], message)
+    check([c["function"]["arguments"] for c in calls] == ['{"command":"ls -l"}', '{"command":"date"}'], calls)
+    check(calls[0]["id"] != calls[1]["id"], "ids differ")
+    results = [{"role": "tool", "tool_call_id": c["id"], "content": "ok"} for c in calls]
+    after, finish, _ = stream([user, message, *results])
+    check(after["content"] == "Done." and finish == "stop", after)
 
-# As the client's own helper does it.
-with client.chat.completions.stream(model="m", messages=[user], tools=TOOLS) as helper:
-    for _ in helper:
-        pass
-    whole = helper.get_final_completion()
-check(whole.choices[0].message.tool_calls[0].function.name == "bash", whole)
+    # As the client's own helper does it.
+    with client.chat.completions.stream(model="m", messages=[user], tools=TOOLS) as helper:
+        for _ in helper:
+            pass
+        whole = helper.get_final_completion()
+    check(whole.choices[0].message.tool_calls[0].function.name == "bash", whole)
 
-raises(openai.BadRequestError, "did not have response messages", lambda: stream([user, message]))
-raises(openai.BadRequestError, "must be a response to a preceeding message", lambda: stream([user, *results]))
-error = raises(openai.RateLimitError, "", lambda: stream([user]))
-check(error.response.headers["retry-after"] == "7", error.response.headers)
-raises(openai.AuthenticationError, "", lambda: stream([user]))
-raises(openai.PermissionDeniedError, "", lambda: stream([user]))
-raises(openai.InternalServerError, "", lambda: stream([user]))
-raises(openai.APIError, "", lambda: stream([user]))
-raises((openai.APIError, openai.APIConnectionError, Exception), "", lambda: stream([user]))
+    raises(openai.BadRequestError, "did not have response messages", lambda: stream([user, message]))
+    raises(openai.BadRequestError, "must be a response to a preceeding message", lambda: stream([user, *results]))
+    error = raises(openai.RateLimitError, "", lambda: stream([user]))
+    check(error.response.headers["retry-after"] == "7", error.response.headers)
+    raises(openai.AuthenticationError, "", lambda: stream([user]))
+    raises(openai.PermissionDeniedError, "", lambda: stream([user]))
+    raises(openai.InternalServerError, "", lambda: stream([user]))
+    raises(openai.APIError, "", lambda: stream([user]))
+    raises((openai.APIError, openai.APIConnectionError, Exception), "", lambda: stream([user]))
+
+
+for address in sys.argv[1].split(","):
+    scenario(address)
 done()

@@ -30,6 +30,17 @@ fn holds(name: &str, arguments: &[&str]) {
     println!("{name}: {text}");
 }
 
+/// Runs a script against a fake that sends whole frames and one that sends single bytes; each has to be asked for all it has,
+/// and to refuse so much.
+fn both(name: &str, more: &[&str], refused: usize, fake: impl Fn(Split) -> Fake) {
+    let fakes = [Split::Frames, Split::EveryByte].map(fake);
+    let urls = fakes.each_ref().map(Fake::url).join(",");
+    holds(name, &[&[urls.as_str()], more].concat());
+    for fake in fakes {
+        assert_eq!((fake.left(), fake.refused().len()), (0, refused), "{:?}", fake.refused());
+    }
+}
+
 fn greeting() -> Answer {
     Answer::text("Schöne Grüße 🦀").usage(100, 9, 60)
 }
@@ -55,11 +66,7 @@ fn chat(fake: fn() -> Fake, split: Split) -> Fake {
 
 #[test]
 fn openai_is_as_its_client_has_it() {
-    for split in [Split::Frames, Split::EveryByte] {
-        let fake = chat(Fake::openai, split);
-        holds("client_openai.py", &[&fake.url(), "openai"]);
-        assert_eq!((fake.left(), fake.refused().len()), (0, 2), "{:?}", fake.refused());
-    }
+    both("client_openai.py", &["openai"], 2, |split| chat(Fake::openai, split));
 }
 
 #[test]
@@ -71,9 +78,9 @@ fn openrouter_is_as_openais_client_has_it() {
 
 #[test]
 fn anthropic_is_as_its_client_has_it() {
-    for split in [Split::Frames, Split::EveryByte] {
+    both("client_anthropic.py", &[], 5, |split| {
         let thought = two_calls().think("I should look.").think_in_secret().say("I look.");
-        let fake = Fake::anthropic()
+        Fake::anthropic()
             .may_refuse()
             .answer(thought.clone().split(split))
             .answer(greeting().split(split))
@@ -83,16 +90,14 @@ fn anthropic_is_as_its_client_has_it() {
             .fault(Fault::status(401))
             .fault(Fault::status(403))
             .fault(Fault::status(529))
-            .fault(Fault::ErrorInStream);
-        holds("client_anthropic.py", &[&fake.url()]);
-        assert_eq!((fake.left(), fake.refused().len()), (0, 5), "{:?}", fake.refused());
-    }
+            .fault(Fault::ErrorInStream)
+    });
 }
 
 #[test]
 fn ollama_is_as_its_client_has_it() {
-    for split in [Split::Frames, Split::EveryByte] {
-        let fake = Fake::ollama()
+    both("client_ollama.py", &[], 1, |split| {
+        Fake::ollama()
             .may_refuse()
             .models(&["m"])
             .answer(greeting().think("I should look.").split(split))
@@ -100,10 +105,8 @@ fn ollama_is_as_its_client_has_it() {
             .answer(two_calls().with(Fault::CallsInLastFrame).split(split))
             .answer(Answer::text("Done.").split(split))
             .fault(Fault::BadCall)
-            .fault(Fault::ErrorInStream);
-        holds("client_ollama.py", &[&fake.url()]);
-        assert_eq!((fake.left(), fake.refused().len()), (0, 1), "{:?}", fake.refused());
-    }
+            .fault(Fault::ErrorInStream)
+    });
 }
 
 /// The control: what is not of the wire is found out.

@@ -5,4 +5,8 @@
 //! `package-lock.json`. They live in folders of their own below the target directory. Without Python or Node there is no test, and
 //! that is a failure.
 
+mod aimock;
 mod clients;
+#[path = "../providers/house.rs"]
+#[allow(dead_code, reason = "the tests of the providers need more of it")]
+mod house;

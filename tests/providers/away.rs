@@ -1,6 +1,6 @@
 //! Servers that load, are not there, and come back.
 
-use crate::house::{ANTHROPIC, APIS, House, OLLAMA, OPENAI, OPENROUTER, eventually};
+use crate::house::{ANTHROPIC, House, OLLAMA, OPENAI, OPENROUTER, eventually, everywhere};
 use duragent_testkit::{Answer, Fake, Fault};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ fn a_model_that_loads_is_waited_for() {
     let fake = Fake::ollama().models(&["m"]).loads_for(Duration::from_secs(4)).text("Loaded.");
     let house = House::with(OLLAMA, &fake, "");
     let _server = house.serve();
-    house.start("bot");
+    house.start("bot", "go");
     assert_eq!(house.rest("bot"), "\"Loaded.\"; completed");
     assert_eq!((fake.calls().len(), fake.loads_aborted()), (1, 0));
 }
@@ -22,24 +22,24 @@ fn a_limit_for_the_first_byte_aborts_a_load() {
     let mut house = House::new("model_attempts_max: 2, offline_seconds_max: 0");
     house.agent("bot", OLLAMA, &fake, ", first_byte_seconds_max: 1");
     let _server = house.serve();
-    house.start("bot");
+    house.start("bot", "go");
     assert_eq!(house.rest("bot"), "timeout; timeout for good; failed");
     assert!(fake.loads_aborted() > 0);
 }
 
 #[test]
 fn a_server_that_comes_back_is_asked_again() {
-    for api in APIS {
+    everywhere(|api| {
         let fake = (api.fake)().text("Here.");
         fake.close();
         let house = House::with(api, &fake, "");
         let _server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         house.wait("bot", "connect");
         fake.open();
         let story = house.rest("bot");
         assert!(story.starts_with("connect; ") && story.ends_with("\"Here.\"; completed"), "{}: {story}", api.kind);
-    }
+    });
 }
 
 /// Nobody is there for longer than the attempts last: the turn waits on disk, also through a kill and while its session would
@@ -51,7 +51,7 @@ fn a_turn_is_parked_until_its_server_is_back() {
         let house = House::with(OPENAI, &fake, "model_attempts_max: 2, session_idle_seconds: 1");
         let mut server = house.serve();
         fake.close();
-        house.start("bot");
+        house.start("bot", "go");
         house.wait("bot", "connect for good; paused offline");
         let shown = house.ask("GET", "/api/v1/sessions/bot", "");
         assert!(shown.contains("\"status\":\"paused\""), "{shown}");
@@ -75,7 +75,7 @@ fn a_turn_is_parked_while_its_server_is_too_busy() {
     let fake = Fake::openai().fault(Fault::status(503)).fault(Fault::status(503));
     let house = House::with(OPENAI, &fake, "model_attempts_max: 2");
     let _server = house.serve();
-    house.start("bot");
+    house.start("bot", "go");
     house.wait("bot", "overloaded; overloaded for good; paused offline");
     assert_eq!(fake.left(), 0);
 }
@@ -87,7 +87,7 @@ fn a_turn_that_may_not_wait_fails() {
     fake.close();
     let house = House::with(OPENAI, &fake, "model_attempts_max: 2, offline_seconds_max: 0");
     let _server = house.serve();
-    house.start("bot");
+    house.start("bot", "go");
     assert_eq!(house.rest("bot"), "connect; connect for good; failed");
 }
 
@@ -102,11 +102,11 @@ fn the_next_model_of_the_chain_is_asked() {
         let (first, second) = (Fake::openai().fault(fault.clone()), Fake::ollama());
         let second = second.call("bash", r#"{"command":"echo ran >> ran.log"}"#).text("From the second.");
         let mut house = House::new("model_attempts_max: 1");
-        house.provider("bot", OPENAI, &first, "");
-        house.provider("spare", OLLAMA, &second, "");
+        house.provider("bot", OPENAI, &first.url(), "");
+        house.provider("spare", OLLAMA, &second.url(), "");
         house.spec("bot", "model:\n  provider: bot\n  name: m\n  fallback:\n    - {provider: spare, name: n}");
         let _server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         let story = house.rest("bot");
         assert!(story.contains(words) && story.ends_with("\"From the second.\"; completed"), "{fault:?}: {story}");
         assert_eq!((first.calls().len(), second.calls().len()), (1, 2), "{story}");
@@ -122,11 +122,11 @@ fn signed_blocks_stay_with_who_signed_them() {
         let first = (from.fake)().answer(thought).fault(Fault::status(401));
         let second = (to.fake)().text("From the second.");
         let mut house = House::new("model_attempts_max: 1");
-        house.provider("bot", from, &first, "");
-        house.provider("spare", to, &second, "");
+        house.provider("bot", from, &first.url(), "");
+        house.provider("spare", to, &second.url(), "");
         house.spec("bot", "model:\n  provider: bot\n  name: m\n  fallback:\n    - {provider: spare, name: n}");
         let _server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         let story = house.rest("bot");
         assert!(story.ends_with("\"From the second.\"; completed"), "{} to {}: {story}", from.kind, to.kind);
         eventually("it was asked", || second.calls().len() == 1, || story.clone());

@@ -3,7 +3,7 @@
 //! The call that comes with a fault writes `early`, the one of the next answer `late`. A fault that is survived runs the first;
 //! one that costs the answer must not.
 
-use crate::house::{ANTHROPIC, APIS, Api, House, OLLAMA, OPENAI, OPENROUTER};
+use crate::house::{ANTHROPIC, Api, House, OLLAMA, OPENAI, OPENROUTER, everywhere};
 use duragent_testkit::{Answer, Cut, End, Fake, Fault, Split};
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn play(api: Api, cases: Vec<Case>) {
     }
     let _server = house.serve();
     for case in &cases {
-        house.start(case.name);
+        house.start(case.name, "go");
     }
     let mut wrong = Vec::new();
     for (case, fake) in cases.iter().zip(&fakes) {
@@ -102,6 +102,10 @@ fn common() -> Vec<Case> {
         Case::survived("split-in-two", |answer| answer.split(Split::At(201))),
         Case::with("silence", Fault::Silence(Duration::from_millis(700))),
         Case::with("drip", Fault::Drip(Duration::from_millis(20))),
+        // A trickle that lasts longer than any limit, of which there is none on the whole.
+        Case::with("trickle", Fault::Drip(Duration::from_millis(200)))
+            .keys(", first_byte_seconds_max: 1, idle_seconds_max: 1"),
+        Case::with("hangs-up", Fault::HangsUp),
         Case::with("no-index", Fault::NoIndex),
         Case::with("no-ids", Fault::NoIds),
         Case::with("stop-with-calls", Fault::StopWithCalls),
@@ -124,6 +128,7 @@ fn common() -> Vec<Case> {
         Case::last("key-401", Fault::status(401), "refused"),
         Case::last("money-402", Fault::status(402), "refused"),
         Case::last("forbidden-403", Fault::status(403), "refused"),
+        Case::last("no-credit", Fault::NoCredit, "refused"),
         Case::last("missing-404", Fault::status(404), "invalid"),
         Case::lost("idle", cut(Cut::BeforeFinish, End::Hang), "timeout").keys(", idle_seconds_max: 1"),
         Case::lost("first-byte", Fault::Silence(Duration::from_secs(3)), "timeout").keys(", first_byte_seconds_max: 1"),
@@ -186,20 +191,20 @@ fn ollama() {
 /// Arguments that nobody sent are none, in every way in which they are left out.
 #[test]
 fn a_call_without_arguments_has_none() {
-    for api in APIS {
+    everywhere(|api| {
         let answer = Answer::call("list_dir", "{}").with(Fault::NoArguments);
         let fake = (api.fake)().answer(answer).answer(done());
         let house = House::with(api, &fake, "");
         let _server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         assert_eq!(house.rest("bot"), "1 call; list_dir {}; \"Schöne Grüße 🦀\"; completed", "{}", api.kind);
-    }
+    });
 }
 
 /// Calls of one answer, with their index, without it, and with the same: they are three, and run in order.
 #[test]
 fn parallel_calls_are_told_apart() {
-    for api in APIS {
+    everywhere(|api| {
         let three = || {
             let one = |word: &str| format!("{{\"command\":\"echo {word} >> calls.log\"}}");
             Answer::new().and_call("bash", &one("a")).and_call("bash", &one("b")).and_call("bash", &one("c"))
@@ -214,7 +219,7 @@ fn parallel_calls_are_told_apart() {
             let found = (ended.status.code(), house.read("calls.log"));
             assert_eq!(found, (Some(0), "a\nb\nc\n".into()), "{} {faults:?}", api.kind);
         }
-    }
+    });
 }
 
 /// What does not fit says by how much, and the turn ends with the figure or with a shorter prompt, never in a loop.

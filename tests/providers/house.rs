@@ -32,6 +32,20 @@ pub const OLLAMA: Api = Api { kind: "ollama", fake: Fake::ollama };
 /// All of them.
 pub const APIS: [Api; 4] = [OPENAI, OPENROUTER, ANTHROPIC, OLLAMA];
 
+/// Does it with every one of them at a time: most of it is waiting.
+pub fn everywhere(test: impl Fn(Api) + Sync) {
+    each(&APIS, |api| test(*api));
+}
+
+/// Does it with every one of `cases` at a time.
+pub fn each<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| test(case));
+        }
+    });
+}
+
 /// A folder with a workspace, removed at the end.
 pub struct House {
     pub folder: PathBuf,
@@ -60,13 +74,13 @@ impl House {
 
     /// An agent with a provider of its name. `keys` are more keys of the provider, each with a comma before it.
     pub fn agent(&mut self, name: &str, api: Api, fake: &Fake, keys: &str) {
-        self.provider(name, api, fake, keys);
+        self.provider(name, api, &fake.url(), keys);
         self.spec(name, &format!("model: {{provider: {name}, name: m, max_output_tokens: 500}}"));
     }
 
-    /// A provider.
-    pub fn provider(&mut self, name: &str, api: Api, fake: &Fake, keys: &str) {
-        let (kind, url) = (api.kind, fake.url());
+    /// A provider at `url`.
+    pub fn provider(&mut self, name: &str, api: Api, url: &str, keys: &str) {
+        let kind = api.kind;
         self.providers.push_str(&format!(
             "  {name}: {{kind: {kind}, base_url: '{url}', api_key_env: CANARY_KEY, context_tokens: 16384{keys}}}\n"
         ));
@@ -143,11 +157,11 @@ impl House {
         answer
     }
 
-    /// Makes a session of the agent with its name, and says something to it.
-    pub fn start(&self, agent: &str) {
+    /// Makes a session of the agent with its name, and says `content` to it.
+    pub fn start(&self, agent: &str, content: &str) {
         let made = self.ask("POST", "/api/v1/sessions", &format!("{{\"agent\":\"{agent}\",\"id\":\"{agent}\"}}"));
         assert!(made.starts_with("HTTP/1.1 201 "), "{made}");
-        self.say(agent, "go");
+        self.say(agent, content);
     }
 
     pub fn say(&self, session: &str, content: &str) {

@@ -1,6 +1,6 @@
 //! Nobody gets to see a key but the provider it is for.
 
-use crate::house::{APIS, House, KEY, text};
+use crate::house::{House, KEY, everywhere, text};
 use duragent_testkit::{Answer, Fake, Fault};
 use std::fs;
 use std::path::Path;
@@ -33,11 +33,11 @@ fn fake(api: fn() -> Fake) -> Fake {
 
 #[test]
 fn a_key_is_in_no_file_log_answer_or_command_line() {
-    for api in APIS {
+    everywhere(|api| {
         let fake = fake(api.fake);
         let house = House::with(api, &fake, "");
         let server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         let mut told = vec![("story", house.rest("bot"))];
         let pid = server.child.id();
         let of_process = |name: &str| text(&fs::read(format!("/proc/{pid}/{name}")).expect("a process of ours"));
@@ -74,5 +74,5 @@ fn a_key_is_in_no_file_log_answer_or_command_line() {
         assert!(of_process("environ").contains(KEY));
         assert!(fake.calls().iter().all(|asked| asked.head.contains(KEY)), "{}", api.kind);
         assert_eq!(fake.left(), 0);
-    }
+    });
 }

@@ -11,3 +11,4 @@ mod restart;
 mod streams;
 mod turns;
 mod ways;
+mod words;

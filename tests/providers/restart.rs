@@ -1,6 +1,6 @@
 //! What a process that was killed owes its provider when it comes back.
 
-use crate::house::{ANTHROPIC, APIS, Api, House, OPENROUTER};
+use crate::house::{ANTHROPIC, Api, House, OPENROUTER, everywhere};
 use duragent_core::event::Body;
 use duragent_testkit::{Answer, Fake, Fault, Json, http_date};
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ fn killed_within_a_call(api: Api) -> Fake {
     let fake = (api.fake)().answer(answer).answer(Answer::text("Over."));
     let house = House::with(api, &fake, "");
     let mut server = house.serve();
-    house.start("bot");
+    house.start("bot", "go");
     house.wait("bot", "bash");
     crate::house::eventually("the tool runs", || house.read("ran.log") == "ran\n", || house.story("bot"));
     server.kill();
@@ -30,10 +30,10 @@ fn killed_within_a_call(api: Api) -> Fake {
 /// The fakes refuse a signature that is not theirs, whatever else the history has.
 #[test]
 fn thinking_is_replayed_as_it_was_signed() {
-    for api in APIS {
+    everywhere(|api| {
         let fake = killed_within_a_call(api);
         assert_eq!((fake.calls().len(), fake.left()), (2, 0), "{}", api.kind);
-    }
+    });
 }
 
 #[test]
@@ -66,14 +66,14 @@ fn retry(house: &House) -> (u64, u64) {
 
 #[test]
 fn retry_after_is_kept_in_seconds_and_as_a_date() {
-    for api in APIS {
+    everywhere(|api| {
         for (seconds, least, most) in [(true, 3000, 3100), (false, 1000, 5100)] {
             let date = http_date(SystemTime::now() + Duration::from_secs(5));
             let after = if seconds { "3" } else { date.as_str() };
             let fake = (api.fake)().fault(Fault::busy(after)).answer(Answer::text("At last."));
             let house = House::with(api, &fake, "");
             let mut server = house.serve();
-            house.start("bot");
+            house.start("bot", "go");
             house.wait("bot", "overloaded");
             let (at, until) = retry(&house);
             assert!((least..=most).contains(&(until - at)), "{} {after}: {} ms", api.kind, until - at);
@@ -87,19 +87,19 @@ fn retry_after_is_kept_in_seconds_and_as_a_date() {
             });
             assert!(asked.expect("a request") >= until, "{}: asked too early", api.kind);
         }
-    }
+    });
 }
 
 /// What was asked and not answered is asked again, as it was.
 #[test]
 fn a_request_that_was_under_way_is_made_again() {
-    for api in APIS {
+    everywhere(|api| {
         let hung = Answer::call("bash", r#"{"command":"echo early >> ran.log"}"#);
         let hung = hung.with(Fault::cut(duragent_testkit::Cut::BeforeFinish, duragent_testkit::End::Hang));
         let fake = (api.fake)().answer(hung).answer(Answer::text("Over."));
         let house = House::with(api, &fake, "");
         let mut server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         crate::house::eventually("it is asked", || fake.calls().len() == 1, || house.story("bot"));
         server.kill();
         let _server = house.serve();
@@ -107,5 +107,5 @@ fn a_request_that_was_under_way_is_made_again() {
         let bodies: Vec<Json> = fake.calls().iter().map(|asked| asked.json()).collect();
         assert_eq!(bodies[0], bodies[1], "{}", api.kind);
         assert_eq!(house.read("ran.log"), "", "a call of an answer that was never whole");
-    }
+    });
 }

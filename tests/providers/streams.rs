@@ -116,7 +116,7 @@ fn every_stream_is_understood() {
     }
     let _server = house.serve();
     for (_, agent, _) in &fakes {
-        house.start(agent);
+        house.start(agent, "go");
     }
     let mut wrong = Vec::new();
     for (file, agent, _) in &fakes {

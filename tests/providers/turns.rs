@@ -1,6 +1,6 @@
 //! A turn as it should be, with each API.
 
-use crate::house::{APIS, House, KEY, OLLAMA, text};
+use crate::house::{House, KEY, OLLAMA, everywhere, text};
 use duragent_testkit::{Answer, Fake, Json};
 
 const USED: &str = r#""usage":{"input_tokens":200,"output_tokens":18"#;
@@ -12,7 +12,7 @@ fn conversation(fake: Fake) -> Fake {
 
 #[test]
 fn a_call_is_run_and_its_result_comes_back() {
-    for api in APIS {
+    everywhere(|api| {
         let fake = conversation((api.fake)().key(KEY).models(&["m"]));
         let house = House::with(api, &fake, "");
         let ended = house.run(&["run", "bot", "Mach es: \"ö\""]);
@@ -22,13 +22,13 @@ fn a_call_is_run_and_its_result_comes_back() {
         let log = house.read(&format!(".duragent/sessions/{}/events.jsonl", house.session()));
         assert!(log.contains(USED), "{}: {log}", api.kind);
         assert!(fake.calls()[1].body.contains("Mach es: \\\"ö\\\""), "{}", fake.calls()[1].body);
-    }
+    });
 }
 
 /// What a prompt cache needs: nothing that was said changes from one request to the next, nor across a restart.
 #[test]
 fn what_was_said_stays_as_it_was() {
-    for api in APIS {
+    everywhere(|api| {
         let fake = conversation(conversation((api.fake)()));
         let house = House::with(api, &fake, "");
         for prompt in ["one", "two"] {
@@ -45,7 +45,7 @@ fn what_was_said_stays_as_it_was() {
             let (before, after) = (before.at("messages").items(), after.at("messages").items());
             assert!(!before.is_empty() && after.starts_with(before), "{}:\n{before:?}\n{after:?}", api.kind);
         }
-    }
+    });
 }
 
 /// Breakpoints of a cache move to its end, and are no part of what is cached.

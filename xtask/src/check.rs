@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 18] = [
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
@@ -21,6 +21,8 @@ const TOOLS: [(&str, &str); 16] = [
     ("setpriv", "util-linux"),
     ("prlimit", "util-linux"),
     ("python3", "python3 python3-venv"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("nginx", "nginx-light"),

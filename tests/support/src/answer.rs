@@ -181,6 +181,10 @@ pub enum Fault {
     TooLong(u64, u64),
     /// Ollama's 500 for a call of the model that it could not parse.
     BadCall,
+    /// There is no money left, in the provider's words: OpenAI says it with 429, Anthropic with 400, the others with 402.
+    NoCredit,
+    /// The connection is closed after the whole answer, unannounced. Who would ask on it again finds nobody.
+    HangsUp,
     /// A page of a proxy, under this status.
     Page(u16),
     /// An error as the whole body, under 200.

@@ -97,6 +97,11 @@ pub(crate) trait Api: Send + Sync {
     /// What stands for this status.
     fn refusal(&self, status: u16) -> Refusal;
 
+    /// How it says that there is no money left.
+    fn no_credit(&self) -> Refusal {
+        self.refusal(402)
+    }
+
     /// How it says that a prompt of so many tokens does not fit a window of so many.
     fn too_long(&self, tokens: u64, window: u64) -> Refusal;
 }

@@ -38,6 +38,7 @@ pub(crate) fn answer(api: &dyn Api, answer: &Answer, body: &Json, number: usize)
                 let refusal = Refusal { message: text.clone(), ..api.refusal(*status) };
                 return [acts, refuse(api, &refusal, "")].concat();
             }
+            Fault::NoCredit => return [acts, refuse(api, &api.no_credit(), "")].concat(),
             Fault::TooLong(tokens, window) => {
                 return [acts, refuse(api, &api.too_long(*tokens, *window), "")].concat();
             }
@@ -103,7 +104,7 @@ fn stream(api: &dyn Api, answer: &Answer, body: &Json, number: usize, acts: &mut
     if end == End::Clean {
         acts.push(Act::Send(http::LAST_CHUNK.to_vec()));
     }
-    acts.push(Act::End(end));
+    acts.push(Act::End(if answer.has(&Fault::HangsUp) { End::Fin } else { end }));
 }
 
 /// The frames of a recorded stream. Its end is as it was: without what should separate the last frame from nothing.

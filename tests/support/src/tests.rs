@@ -8,8 +8,11 @@ fn post(fake: &Fake, headers: &str, body: &str) -> Answered {
     ask("POST", &fake.endpoint(), headers, body).expect("an answer")
 }
 
-/// Every API with a request that it takes.
-fn all() -> [(fn() -> Fake, &'static str, &'static str); 4] {
+/// An API, and headers and body of a request that it takes.
+type Case = (fn() -> Fake, &'static str, &'static str);
+
+/// Every API.
+fn all() -> [Case; 4] {
     let chat = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true}}"#;
     let messages = r#"{"model":"m","max_tokens":100,"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
     let ollama = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
@@ -63,6 +66,7 @@ fn anthropic_refuses_what_it_refuses() {
         (messages(&format!("{user},{},{}", call.replace("t1", "a b"), result("a b"))), "should match pattern"),
         (messages(&think("")), "signature: Field required"),
         (messages(&think(r#","signature":"EqQB/x""#)), "Invalid `signature`"),
+        (messages(&think(&format!(r#","signature":"{}+""#, super::api::sign("hm")))), "cannot be modified"),
         (
             messages(&format!(r#"{{"role":"user","content":[{cached},{cached},{cached},{cached},{cached}]}}"#)),
             "maximum of 4 blocks",
@@ -77,8 +81,10 @@ fn anthropic_refuses_what_it_refuses() {
             "`max_tokens` must be greater",
         ),
         (
-            messages(&format!("{user},{call},{}", result("t1")))
-                .replace("\"stream\"", r#""thinking":{"type":"adaptive"},"stream""#),
+            messages(&format!("{user},{call},{}", result("t1"))).replace(
+                "\"max_tokens\":10",
+                r#""max_tokens":2000,"thinking":{"type":"enabled","budget_tokens":1024}"#,
+            ),
             "must start with a thinking block",
         ),
         (messages(user).replace("\"stream\"", r#""tools":[{"name":"a b"}],"stream""#), "tools.0.custom.name"),

@@ -16,6 +16,7 @@ mod history;
 mod input;
 mod recover;
 mod state;
+mod turn;
 
 pub use ask::{Fit, messages, place};
 pub use budget::{Budget, Budgets, DAY_MS, Meter, Price, Spent};
@@ -23,10 +24,8 @@ pub use decide::{Stepped, decide, step};
 pub use history::{Cut, HISTORY_BYTES_MAX, History};
 pub use input::{Accepted, Compaction, Decided, Effect, Input, InputKind, Limits, Model, Rejection, Rules, Timer};
 pub use recover::CRASHES_MAX;
-pub use state::{
-    Call, CallStatus, FINISHED_MAX, Finished, GRANTS_MAX, KEYS_MAX, Key, Learned, OFFLINE, Phase, Queued, Repeat,
-    State, Turn, digest,
-};
+pub use state::{FINISHED_MAX, Finished, GRANTS_MAX, KEYS_MAX, Key, Learned, OFFLINE, Queued, State, digest};
+pub use turn::{Call, CallStatus, Phase, Repeat, Turn};
 
 #[cfg(test)]
 mod tests;

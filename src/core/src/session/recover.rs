@@ -2,7 +2,7 @@
 
 use super::decide::Draft;
 use super::input::{Effect, Timer};
-use super::state::{CallStatus, Phase, Turn};
+use super::turn::{CallStatus, Phase, Turn};
 use crate::event::{Body, TurnReason};
 use crate::tool::EffectClass;
 use alloc::borrow::ToOwned;

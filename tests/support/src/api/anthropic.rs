@@ -13,6 +13,9 @@ const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
 /// Thinking that only Anthropic can read.
 const SECRET: &str = "thought of in secret";
 
+/// Ends the signature of thinking that is followed by what only Anthropic can read, which has to come back as well.
+const FOLLOWED: &str = "+";
+
 pub(crate) struct Anthropic;
 
 impl Api for Anthropic {
@@ -60,7 +63,7 @@ impl Api for Anthropic {
         let mut frames = vec![start(answer, body, number)];
         let mut blocks = Blocks { frames: &mut frames, count: 0 };
         if !answer.thinking.is_empty() {
-            let signature = sign(&answer.thinking.concat());
+            let signature = sign(&answer.thinking.concat()) + if answer.redacted { FOLLOWED } else { "" };
             let deltas = answer.thinking.iter().map(|text| delta("thinking", text));
             let deltas = deltas.chain([delta("signature", &signature)]);
             blocks.add("\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"", deltas.collect());
@@ -117,6 +120,12 @@ impl Api for Anthropic {
             _ => ("invalid_request_error", "Bad request"),
         };
         Refusal { status, kind, ..Refusal::invalid(message) }
+    }
+
+    fn no_credit(&self) -> Refusal {
+        let message = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or \
+                       purchase credits.";
+        Refusal::invalid(message)
     }
 
     fn too_long(&self, tokens: u64, window: u64) -> Refusal {

@@ -130,6 +130,10 @@ impl Api for OpenAi {
         refusal(status)
     }
 
+    fn no_credit(&self) -> Refusal {
+        Refusal { status: 429, ..refusal(402) }
+    }
+
     fn too_long(&self, tokens: u64, window: u64) -> Refusal {
         let message = format!(
             "This model's maximum context length is {window} tokens. However, your messages resulted in {tokens} tokens. \

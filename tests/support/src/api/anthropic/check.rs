@@ -3,7 +3,7 @@
 //! Stricter than the API of today in one thing: it would join messages of the same role, which proxies and other hosts of its
 //! models refuse.
 
-use super::{Refusal, SECRET, sign};
+use super::{FOLLOWED, Refusal, SECRET, sign};
 use crate::api::is_tool_name;
 use crate::json::Json;
 
@@ -69,9 +69,10 @@ fn refuse<T>(message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::invalid(message))
 }
 
-/// True if the request asks for thinking.
+/// True if the request asks for thinking in every answer. An adaptive model may leave it out, and what went before may lack it.
 fn check_thinking(body: &Json, tokens: u64) -> Result<bool, Refusal> {
-    let thinks = match body.at("thinking.type").str() {
+    let kind = body.at("thinking.type").str();
+    let always = match kind {
         Some("enabled") => {
             let budget = body.at("thinking.budget_tokens").u64().unwrap_or(0);
             if budget < BUDGET_MIN {
@@ -86,15 +87,15 @@ fn check_thinking(body: &Json, tokens: u64) -> Result<bool, Refusal> {
             }
             true
         }
-        Some("adaptive") => true,
         _ => false,
     };
+    let thinks = always || kind == Some("adaptive");
     if thinks && body.get("temperature").is_some_and(|t| !matches!(t, Json::Number(n) if n == "1" || n == "1.0")) {
         return refuse(
             "`temperature` may only be set to 1 when thinking is enabled. Please consult our documentation.",
         );
     }
-    Ok(thinks)
+    Ok(always)
 }
 
 fn check_system(body: &Json) -> Result<(), Refusal> {
@@ -173,7 +174,17 @@ fn check_content(message: &Json, i: usize, role: &str) -> Result<(), Refusal> {
                 return refuse("messages: text content blocks must be non-empty");
             }
             ("text" | "image" | "document", _) => {}
-            ("thinking", "assistant") => check_signature(block, &place)?,
+            ("thinking", "assistant") => {
+                check_signature(block, &place)?;
+                let followed = block.at("signature").str().is_some_and(|text| text.ends_with(FOLLOWED));
+                let next = blocks.get(n + 1).and_then(|block| block.at("type").str());
+                if followed && next != Some("redacted_thinking") {
+                    return refuse(format!(
+                        "{place}: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified. \
+                         These blocks must remain as they were in the original response."
+                    ));
+                }
+            }
             ("redacted_thinking", "assistant") => {
                 if block.at("data").str() != Some(&sign(SECRET)) {
                     return refuse(format!("{place}: Invalid `data` in `redacted_thinking` block"));
@@ -207,7 +218,7 @@ fn check_signature(block: &Json, place: &str) -> Result<(), Refusal> {
     };
     match block.at("signature").str() {
         None => refuse(format!("{place}.thinking.signature: Field required")),
-        Some(found) if found == sign(thinking) => {
+        Some(found) if found.strip_suffix(FOLLOWED).unwrap_or(found) == sign(thinking) => {
             if block.get("cache_control").is_some() {
                 return refuse(format!("{place}.thinking.cache_control: Extra inputs are not permitted"));
             }
