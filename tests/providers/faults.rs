@@ -222,6 +222,19 @@ fn parallel_calls_are_told_apart() {
     });
 }
 
+/// A line without an end fills no memory.
+#[test]
+fn an_endless_line_is_given_up() {
+    everywhere(|api| {
+        let endless = Answer::text(&"x".repeat(20 * 1024 * 1024)).split(Split::Whole);
+        let fake = (api.fake)().answer(endless).answer(done());
+        let house = House::with(api, &fake, "");
+        let _server = house.serve();
+        house.start("bot", "go");
+        assert_eq!(house.rest("bot"), "protocol; \"Schöne Grüße 🦀\"; completed", "{}", api.kind);
+    });
+}
+
 /// What does not fit says by how much, and the turn ends with the figure or with a shorter prompt, never in a loop.
 #[test]
 fn a_prompt_that_is_too_long_is_told_with_its_figures() {

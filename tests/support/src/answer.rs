@@ -185,6 +185,8 @@ pub enum Fault {
     NoCredit,
     /// The connection is closed after the whole answer, unannounced. Who would ask on it again finds nobody.
     HangsUp,
+    /// A redirect to this URL.
+    Redirect(String),
     /// A page of a proxy, under this status.
     Page(u16),
     /// An error as the whole body, under 200.
