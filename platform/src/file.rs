@@ -230,6 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_a_lease_gets_it_when_it_is_given_back() {
+        let dir = Dir::new("wait");
+        let path = dir.0.join("lease");
+        let (first, (sender, came)) = (Lease::wait(&path).expect("free"), std::sync::mpsc::channel());
+        let waiting = std::thread::spawn(move || {
+            let lease = Lease::wait(&path).expect("given back");
+            sender.send(()).expect("somebody listens");
+            drop(lease);
+        });
+        came.recv_timeout(std::time::Duration::from_millis(50)).expect_err("held");
+        drop(first);
+        came.recv_timeout(std::time::Duration::from_secs(60)).expect("given back");
+        waiting.join().expect("it ends");
+    }
+
+    #[test]
     fn directories_are_made_with_their_parents() {
         let dir = Dir::new("dirs");
         let deep = dir.0.join("a/b/c");

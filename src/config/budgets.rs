@@ -7,7 +7,7 @@
 
 use super::problem::Problem;
 use super::read::{self, Problems, Section};
-use super::types::{Provider, ProviderKind, from_base, host_of};
+use super::types::{Provider, ProviderKind, from_base};
 use super::yaml::Kind;
 use duragent_core::session::{Budget, Budgets, Price};
 use std::collections::BTreeMap;
@@ -70,7 +70,6 @@ pub fn price(prices: &Prices, name: &str, provider: &Provider, base_url: Option<
         ProviderKind::Ollama | ProviderKind::Replay => Known::Price(Price::default()),
         _ if near(base_url.unwrap_or(&provider.base_url)) => Known::Price(Price::default()),
         ProviderKind::OpenRouter => Known::Told,
-        ProviderKind::OpenAi if host_of(base_url.unwrap_or(&provider.base_url)) == "openrouter.ai" => Known::Told,
         _ => Known::Unknown,
     }
 }

@@ -150,7 +150,7 @@ pub struct Provider {
     pub ca: Option<(PathBuf, Vec<Vec<u8>>)>,
     /// Proxies on the way.
     pub outward: Outward,
-    /// Context window in tokens if the agent does not say. 8,192: Ollama's own 4,096 cuts long prompts silently.
+    /// Context window in tokens if the agent does not say. 8,192 nearby: Ollama's own 4,096 cuts long prompts silently.
     pub context_tokens: u64,
     /// The transcript of a replay.
     pub file: Option<PathBuf>,
@@ -189,6 +189,9 @@ macro_rules! limits {
         }
     };
 }
+
+/// Window of a model of a service: theirs are larger, but this is about what a session keeps in memory.
+const REMOTE_CONTEXT_TOKENS: u64 = 65_536;
 
 /// Most tokens that a window may have.
 pub const CONTEXT_TOKENS_MAX: u64 = 2_097_152;
@@ -279,6 +282,9 @@ impl Provider {
         self.base_url = base_url;
         let near = self.kind == ProviderKind::Ollama || self.is_local() || self.is_private();
         self.first_byte_seconds_max = if near { 900 } else { 120 };
+        if self.kind != ProviderKind::Replay {
+            self.context_tokens = if near { 8192 } else { REMOTE_CONTEXT_TOKENS };
+        }
     }
 
     /// True if the endpoint is an address of a private network.

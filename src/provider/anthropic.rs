@@ -121,7 +121,8 @@ impl Provider for Anthropic {
                 let found = json::parse(&answer.text()?).ok();
                 let number = |key| found.as_ref()?.get(key)?.as_u64();
                 let text = [self.client.host(), " answers and offers ", model].concat();
-                Ok(Probe { text: self.client.quote(&text), context_tokens: number("max_input_tokens") })
+                let context_tokens = number("max_input_tokens");
+                Ok(Probe { text: self.client.quote(&text), context_tokens, lacks_tools: false })
             }
             404 => models::probe(&self.client, "/v1/models?limit=100", model),
             _ => Err(answer.into_refusal().failure),

@@ -83,6 +83,8 @@ pub struct Probe {
     pub text: String,
     /// Longest context of the model in tokens, where the endpoint says it.
     pub context_tokens: Option<u64>,
+    /// True if the endpoint says that the model cannot call tools.
+    pub lacks_tools: bool,
 }
 
 /// An endpoint that answers. Called on a blocking thread; must be usable from several at once.

@@ -23,7 +23,7 @@ pub(super) fn probe(client: &Client, path: &str, model: &str) -> Result<Probe, F
     let answer = client.get(path, PROBE_WAIT)?;
     if matches!(answer.status(), 404 | 405 | 501) {
         let text = [client.host(), " answers; it does not list its models"].concat();
-        return Ok(Probe { text, context_tokens: None });
+        return Ok(Probe { text, context_tokens: None, lacks_tools: false });
     }
     if !answer.is_success() {
         return Err(answer.into_refusal().failure);
@@ -34,7 +34,7 @@ pub(super) fn probe(client: &Client, path: &str, model: &str) -> Result<Probe, F
     match models.iter().find(|found| found.id == model) {
         Some(found) => {
             let text = [client.host(), " answers and offers ", model].concat();
-            Ok(Probe { text: client.quote(&text), context_tokens: found.context_tokens })
+            Ok(Probe { text: client.quote(&text), context_tokens: found.context_tokens, lacks_tools: false })
         }
         None => {
             let ids: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();

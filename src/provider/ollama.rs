@@ -73,10 +73,17 @@ impl Ollama {
         }
     }
 
-    /// What is known of `model`, which is nothing before the first call.
-    fn known(&self, model: &str) -> Option<Known> {
+    /// What `model` is like, which nobody knows before the first call.
+    fn shown(&self, model: &str) -> Option<Shown> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter().find(|known| known.model == model).cloned()
+        known.iter().find(|known| known.model == model)?.shown.clone()
+    }
+
+    /// Whether it answered a moment ago.
+    fn is_warm(&self, model: &str) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = known.iter().find(|known| known.model == model).and_then(|known| known.answered);
+        answered.is_some_and(|at| at.elapsed() < LOADED_FOR)
     }
 
     fn learn(&self, model: &str, learn: impl FnOnce(&mut Known)) {
@@ -92,41 +99,47 @@ impl Ollama {
 
     /// The window to ask for: the wanted one, or the model's own if that is shorter.
     fn window(&self, model: &str, wanted: u64) -> u64 {
-        self.known(model).and_then(|known| known.shown.context).map_or(wanted, |own| own.min(wanted))
+        self.shown(model).and_then(|shown| shown.context).map_or(wanted, |own| own.min(wanted))
     }
 
-    /// Asks what the model is like, unless that is known. A failure to learn it is none.
-    fn look_up(&self, model: &str, cancel: &Cancel) {
-        if self.known(model).is_some() {
-            return;
+    /// Asks something besides a call. No answer, or one that is an error, is none; no connection is the call's failure too.
+    fn aside(&self, method: Method, path: &str, body: &str, cancel: &Cancel) -> Result<Option<String>, Failure> {
+        match self.client.send(method, path, body, cancel, ASK_WAIT) {
+            Ok(answer) if answer.is_success() => Ok(answer.text().ok()),
+            Err(failure) if failure.kind == FailureKind::Connect || cancel.is_raised() => {
+                Err(Self::unreachable(failure))
+            }
+            _ => Ok(None),
         }
-        let answer = self.client.send(Method::POST, "/api/show", &named(model), cancel, ASK_WAIT);
-        let Ok(answer) = answer.map(|answer| if answer.is_success() { answer.text().ok() } else { None }) else {
-            return;
-        };
+    }
+
+    /// Asks what the model is like, unless that is known.
+    fn look_up(&self, model: &str, cancel: &Cancel) -> Result<(), Failure> {
         // What is no answer of Ollama's is not asked for again; a model that is missing may come.
-        if let Some(text) = answer {
-            self.learn(model, |known| known.shown = Shown::read(&text).unwrap_or_default());
+        if self.shown(model).is_none()
+            && let Some(text) = self.aside(Method::POST, "/api/show", &named(model), cancel)?
+        {
+            self.learn(model, |known| known.shown = Some(Shown::read(&text).unwrap_or_default()));
         }
+        Ok(())
     }
 
     /// Says so if the model has to be loaded first, which takes minutes on a small board.
-    fn tell_loading(&self, model: &str, cancel: &Cancel, on_delta: OnDelta<'_>) {
-        if self.known(model).and_then(|known| known.answered).is_some_and(|at| at.elapsed() < LOADED_FOR) {
-            return;
+    fn tell_loading(&self, model: &str, cancel: &Cancel, on_delta: OnDelta<'_>) -> Result<(), Failure> {
+        if self.is_warm(model) {
+            return Ok(());
         }
-        let answer = self.client.send(Method::GET, "/api/ps", "", cancel, ASK_WAIT);
-        let loaded =
-            answer.ok().filter(|answer| answer.is_success()).and_then(|answer| names(&answer.text().ok()?).ok());
+        let loaded = self.aside(Method::GET, "/api/ps", "", cancel)?.and_then(|text| names(&text).ok());
         if loaded.is_some_and(|loaded| !loaded.iter().any(|name| known::is_same(name, model))) {
             on_delta(Delta::Status(&["loading ", model].concat()));
         }
+        Ok(())
     }
 
     /// Refuses what cannot succeed.
     fn check(&self, request: &Request, body: &str) -> Result<(), Failure> {
-        let Some(Known { shown, .. }) = self.known(&request.model) else { return Ok(()) };
-        if !request.tools.is_empty() && !shown.capabilities.is_empty() && !shown.can("tools") {
+        let Some(shown) = self.shown(&request.model) else { return Ok(()) };
+        if !request.tools.is_empty() && shown.lacks_tools() {
             let what = [&request.model, " does not support tools", NO_TOOLS].concat();
             return Err(self.client.failed(FailureKind::Invalid, &what));
         }
@@ -165,6 +178,27 @@ impl Ollama {
         if answer.is_success() { answer.text() } else { Err(self.refused(answer.into_refusal(), model)) }
     }
 
+    /// Has a model loaded: a request without a prompt.
+    fn load(&self, model: &str, context_tokens: u64, cancel: &Cancel) -> Result<(), Failure> {
+        self.look_up(model, cancel)?;
+        let mut out = String::new();
+        let mut body = ObjectWriter::new(&mut out);
+        body.str("model", model).bool("stream", false);
+        self.write_keep_alive(&mut body);
+        // With another window the model would be loaded anew by the first call.
+        body.object("options", |options| {
+            options.u64("num_ctx", self.window(model, context_tokens));
+        });
+        body.finish();
+        let answer = self.client.post("/api/generate", &out, cancel).map_err(Self::unreachable)?;
+        if !answer.is_success() {
+            return Err(self.refused(answer.into_refusal(), model));
+        }
+        answer.text()?;
+        self.learn(model, |known| known.answered = Some(Instant::now()));
+        Ok(())
+    }
+
     /// What there is instead of a model that is missing; empty if that cannot be learned.
     fn offered(&self) -> String {
         let there = self.ask(Method::GET, "/api/tags", "", "").ok().and_then(|text| names(&text).ok());
@@ -181,10 +215,10 @@ impl Ollama {
 
 impl Provider for Ollama {
     fn complete(&self, request: &Request, cancel: &Cancel, on_delta: OnDelta<'_>) -> Result<Reply, Failure> {
-        self.look_up(&request.model, cancel);
+        self.look_up(&request.model, cancel)?;
         let body = self.body(request);
         self.check(request, &body)?;
-        self.tell_loading(&request.model, cancel, on_delta);
+        self.tell_loading(&request.model, cancel, on_delta)?;
         let answer = self.client.post("/api/chat", &body, cancel).map_err(Self::unreachable)?;
         if !answer.is_success() {
             return Err(self.refused(answer.into_refusal(), &request.model));
@@ -235,27 +269,7 @@ impl Provider for Ollama {
     }
 
     fn preload(&self, model: &str, context_tokens: u64, cancel: &Cancel) -> Option<Result<(), Failure>> {
-        if !self.preload {
-            return None;
-        }
-        self.look_up(model, cancel);
-        let mut out = String::new();
-        let mut body = ObjectWriter::new(&mut out);
-        body.str("model", model).bool("stream", false);
-        self.write_keep_alive(&mut body);
-        // With another window the model would be loaded anew by the first call.
-        body.object("options", |options| {
-            options.u64("num_ctx", self.window(model, context_tokens));
-        });
-        body.finish();
-        let answer = match self.client.post("/api/generate", &out, cancel) {
-            Ok(answer) => answer,
-            Err(failure) => return Some(Err(Self::unreachable(failure))),
-        };
-        if !answer.is_success() {
-            return Some(Err(self.refused(answer.into_refusal(), model)));
-        }
-        Some(answer.text().map(|_| self.learn(model, |known| known.answered = Some(Instant::now()))))
+        self.preload.then(|| self.load(model, context_tokens, cancel))
     }
 
     fn probe(&self, model: &str) -> Result<Probe, Failure> {
@@ -272,10 +286,11 @@ impl Provider for Ollama {
         let shown = Shown::read(&shown).map_err(|error| malformed(&format!("/api/show: {error}")))?;
         let context = shown.context.map_or("context unknown".into(), |tokens| format!("context {tokens} tokens"));
         let mut line = format!("ollama {version}, {model}: {context}, can {}", shown.capabilities.join(", "));
-        if !shown.can("tools") {
+        let lacks_tools = shown.lacks_tools();
+        if lacks_tools {
             line.push_str(" (not tools: agents with tools will fail)");
         }
-        Ok(Probe { text: self.client.quote(&line), context_tokens: shown.context })
+        Ok(Probe { text: self.client.quote(&line), context_tokens: shown.context, lacks_tools })
     }
 }
 

@@ -204,7 +204,7 @@ impl Provider for Replay {
     fn probe(&self, _: &str) -> Result<Probe, Failure> {
         let again = if self.repeat { ", over and over" } else { "" };
         let text = format!("replays {} ({} answers{again})", self.name, self.steps.len());
-        Ok(Probe { text, context_tokens: None })
+        Ok(Probe { text, context_tokens: None, lacks_tools: false })
     }
 }
 

@@ -112,13 +112,18 @@ impl Runner {
         let (hub, mailbox, cancel) = (Arc::clone(&self.hub), self.mailbox.clone(), self.cancel.clone());
         let (counters, session, provider) = (Arc::clone(&self.counters), self.session.clone(), model.provider.clone());
         counters.one(Count::ModelCalls);
+        // A summary is no answer: nobody is shown it as one.
+        let summary = state.turn.as_ref().is_some_and(|t| matches!(t.phase, Phase::Model { summary: true, .. }));
+        if summary {
+            hub.send(Published::status(turn, step, "summing up the conversation"));
+        }
         let started = self.workers.spawn(move || {
             let (asked, mut first) = (Instant::now(), None);
             let mut on_delta = |delta: Delta<'_>| {
                 if !matches!(delta, Delta::Status(_)) {
                     first.get_or_insert_with(|| asked.elapsed());
                 }
-                if hub.listeners() > 0 && !cancel.is_raised() {
+                if hub.listeners() > 0 && !cancel.is_raised() && !summary {
                     hub.send(match delta {
                         Delta::Text(text) => Published::token(turn, step, text, false),
                         Delta::Thinking(text) => Published::token(turn, step, text, true),

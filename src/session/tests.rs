@@ -61,7 +61,7 @@ impl Provider for Played {
     }
 
     fn probe(&self, _: &str) -> Result<Probe, Failure> {
-        Ok(Probe { text: "played".into(), context_tokens: None })
+        Ok(Probe { text: "played".into(), context_tokens: None, lacks_tools: false })
     }
 }
 

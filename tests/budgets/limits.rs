@@ -165,6 +165,9 @@ fn a_request_that_a_kill_left_open_counts() {
         assert_eq!(resume(&budget(most - 1)), 5, "{scope} {word}");
         assert_eq!(model.asked(), before, "{scope} {word}: not asked again");
         assert_eq!(house.ended("a").0, "limit");
+        if scope != "turn" {
+            assert_eq!((house.turn("a"), model.asked()), (5, before), "{scope} {word}: nor by the next turn");
+        }
         std::fs::write(house.folder.join(".duragent/sessions/a/events.jsonl"), &log).expect("the log as it was");
         assert_eq!(resume(&budget(most)), 0, "{scope} {word}: the control");
         assert_eq!(model.asked(), before + 1, "{scope} {word}: the control");

@@ -1,7 +1,8 @@
 //! What people see of a call before they let it run.
 
 use super::house::House;
-use super::stage::{bash, calls, digest, events, says, stage, text};
+use super::stage::{bash, calls, digest, events, ran, says, stage, text};
+use std::process::{Command, Stdio};
 
 fn waits(policy: &str, answers: &[String]) -> House {
     let house = stage(policy, &(answers.concat() + &says("Done.")));
@@ -73,4 +74,42 @@ fn whoever_lets_data_out_is_told_why_that_is_asked() {
     let house = waits("mode: ask\n", &[bash("curl example.org")]);
     let shown = house.good(&["approve", "s", "--show"]);
     assert!(!shown.contains("why:"), "{shown}");
+}
+
+/// Runs the command on a terminal, made by script(1), where somebody types; what is seen there.
+fn typed(house: &House, args: &str, input: &str) -> String {
+    house.write("typed", input);
+    let words = house.command(&[]);
+    let command = format!("{} {args}", words.get_program().to_string_lossy());
+    let mut script = Command::new("script");
+    script
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(house.path(""))
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    script.env("SHELL", "/bin/sh").stdin(Stdio::from(std::fs::File::open(house.path("typed")).expect("a file")));
+    let found = script.output().expect("script(1), of the package bsdutils, is there");
+    String::from_utf8_lossy(&found.stdout).replace('\r', "")
+}
+
+#[test]
+fn on_a_terminal_whoever_names_no_call_sees_it_first() {
+    for (args, input, made) in [
+        ("approve s", "y\n", true),
+        ("approve s", "n\n", false),
+        ("approve s", "\n", false),
+        ("approve s", "sure\n", false),
+        // The control: whoever names it has seen it.
+        ("approve s a1-1-1", "", true),
+    ] {
+        let house = waits("mode: ask\n", &[bash("echo 1\necho 2")]);
+        let seen = typed(&house, args, input);
+        assert_eq!(!ran(&house, "s").is_empty(), made, "{args} {input:?}: {seen}");
+        let asked = seen.contains("  command:\n  | echo 1\n  | echo 2\n") && seen.contains("approve it? [y/N] ");
+        assert_eq!(asked, !args.contains("a1-1-1"), "{args} {input:?}: {seen}");
+        if !made {
+            assert!(seen.contains("nothing is decided"), "{seen}");
+            assert!(events(&house, "s", "approval_decided").is_empty());
+        }
+    }
 }

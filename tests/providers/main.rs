@@ -6,6 +6,7 @@ mod away;
 mod faults;
 mod house;
 mod keys;
+mod models;
 mod restart;
 mod streams;
 mod turns;

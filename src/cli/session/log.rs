@@ -181,9 +181,10 @@ fn essentials(body: &Body) -> String {
 fn of_model(body: &Body) -> String {
     let short = |text: &str| text::one_line(text, TEXT_CHARS_MAX);
     match body {
-        Body::ModelRequested { turn, step, attempt, provider, model, .. } => {
+        Body::ModelRequested { turn, step, attempt, provider, model, summary, .. } => {
+            let what = if *summary { " for a summary" } else { "" };
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-            format!("turn {turn} step {step}{again}: {}/{}", short(provider), short(model))
+            format!("turn {turn} step {step}{again}: {}/{}{what}", short(provider), short(model))
         }
         Body::ModelResponded { turn, step, text, tool_calls, .. } => {
             let mut parts = vec![format!("turn {turn} step {step}:")];

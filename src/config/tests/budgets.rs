@@ -174,6 +174,16 @@ fn money_needs_a_price_unless_the_model_is_near_or_tells_it() {
     assert_eq!(said("far", &format!("{config}prices: {{'far/*': {{input: 1, output: 1}}}}\n"), ""), none);
     let without = config.replace("money", "requests");
     assert_eq!(said("far", &without, ""), none);
+    // So do the models that are asked if the first does not answer.
+    let chain = |fallback: &str| {
+        let text = agent("ollama", "").replace("name: m}", &format!("name: m, fallback: {fallback}}}"));
+        let files = [("duragent.yaml", format!("{TRUST}{config}")), (FILE, text)];
+        let lines = lines(&files.each_ref().map(|(name, text)| (*name, text.as_bytes())));
+        lines.into_iter().filter(|line| !line.contains(": warning: ")).collect::<Vec<_>>()
+    };
+    assert_eq!(chain("[{provider: near, name: m}, {provider: openrouter, name: a/b}]"), none);
+    let last = chain("[{provider: near, name: m}, {provider: far, name: x}]");
+    assert!(matches!(&last[..], [line] if line.contains("there is no price for far/x")), "{last:?}");
     // An agent's own budget asks for prices as well.
     assert_eq!(said("far", &without, "  budgets: {turn: {money: 1}}\n"), no_price("far/m"));
     let (workspace, _) = load(config, &agent("ollama", ""), &[]);

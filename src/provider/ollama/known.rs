@@ -8,14 +8,15 @@ use std::time::Instant;
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) model: String,
-    pub(super) shown: Shown,
+    /// What it is like, once that was told.
+    pub(super) shown: Option<Shown>,
     /// When it last answered.
     pub(super) answered: Option<Instant>,
 }
 
 impl Known {
     pub(super) fn new(model: &str) -> Self {
-        Self { model: model.into(), shown: Shown::default(), answered: None }
+        Self { model: model.into(), shown: None, answered: None }
     }
 }
 
@@ -32,8 +33,9 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn can(&self, what: &str) -> bool {
-        self.capabilities.iter().any(|known| known == what)
+    /// Old servers say nothing of abilities.
+    pub(super) fn lacks_tools(&self) -> bool {
+        !self.capabilities.is_empty() && !self.capabilities.iter().any(|known| known == "tools")
     }
 
     pub(super) fn read(text: &str) -> Result<Self, json::Error> {

@@ -375,6 +375,11 @@ fn the_window_asked_for_is_no_longer_than_the_models_own_which_is_asked_once() {
     }
     // Loaded a moment ago: not asked again.
     assert_eq!(server.asides(), ["/api/show", "/api/ps"]);
+    // What was not told is asked again, whatever the call came to.
+    let busy = Server::always(chunked(NDJSON, &[HELLO]));
+    let provider = ollama(&busy);
+    assert!(ask(&provider, &asked).1.is_ok() && ask(&provider, &asked).1.is_ok());
+    assert_eq!(busy.asides(), ["/api/show", "/api/ps", "/api/show"]);
     let long = showing(r#"{"model_info":{"llama.context_length":131072}}"#, "");
     let provider = ollama(&long);
     assert!(ask(&provider, &asked).1.is_ok());
