@@ -49,7 +49,7 @@ impl Provider for Model {
     }
 
     fn probe(&self, _model: &str) -> Result<Probe, Failure> {
-        Ok(Probe { text: String::new(), context_tokens: None })
+        Ok(Probe { text: String::new(), context_tokens: None, lacks_tools: false })
     }
 }
 

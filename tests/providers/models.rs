@@ -19,7 +19,7 @@ fn a_model_is_loaded_when_the_server_starts_if_that_is_configured() {
             let asked = loads().remove(0).json();
             assert_eq!(asked.at("options.num_ctx").u64(), Some(8192), "the window of the first call: {asked:?}");
         }
-        house.start("bot");
+        house.start("bot", "go");
         assert_eq!(house.rest("bot"), "\"Here.\"; completed");
         assert_eq!(loads().len(), usize::from(preload));
         let called = fake.calls()[0].json();
@@ -86,8 +86,8 @@ fn doctor_asks_every_model_of_a_chain() {
     let (local, cloud) =
         (Fake::ollama().models(&["m"]).abilities(&["completion"], 4096), Fake::anthropic().models(&["m"]));
     let mut house = House::new("");
-    house.provider("near", OLLAMA, &local, "");
-    house.provider("far", ANTHROPIC, &cloud, "");
+    house.provider("near", OLLAMA, &local.url(), "");
+    house.provider("far", ANTHROPIC, &cloud.url(), "");
     let fallback = "fallback: [{provider: near, name: m}, {provider: openai, name: gpt}]";
     house.spec("bot", &format!("model: {{provider: far, name: m, {fallback}}}"));
     let output = house.run(&["doctor"]);
@@ -115,7 +115,7 @@ fn a_call_that_a_small_model_wrote_as_text_is_run() {
         let fake = fake.answer(Answer::text(written)).text("Done.");
         let house = House::with(api, &fake, "");
         let _server = house.serve();
-        house.start("bot");
+        house.start("bot", "go");
         assert_eq!(house.rest("bot"), "1 call; bash echo ran >> ran.log; \"Done.\"; completed", "{}", api.kind);
         assert_eq!(house.read("ran.log"), "ran\n");
     }
