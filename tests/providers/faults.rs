@@ -105,6 +105,9 @@ fn common() -> Vec<Case> {
         // A trickle that lasts longer than any limit, of which there is none on the whole.
         Case::with("trickle", Fault::Drip(Duration::from_millis(200)))
             .keys(", first_byte_seconds_max: 1, idle_seconds_max: 1"),
+        Case::survived("trickle-of-bytes", |answer| {
+            answer.split(Split::EveryByte).with(Fault::Drip(Duration::from_micros(300)))
+        }),
         Case::with("hangs-up", Fault::HangsUp),
         Case::with("no-index", Fault::NoIndex),
         Case::with("no-ids", Fault::NoIds),

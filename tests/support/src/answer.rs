@@ -29,6 +29,7 @@ pub struct Usage {
 pub struct Answer {
     pub(crate) thinking: Vec<String>,
     pub(crate) redacted: bool,
+    pub(crate) thinking_again: String,
     pub(crate) text: Vec<String>,
     pub(crate) calls: Vec<Call>,
     pub(crate) usage: Option<Usage>,
@@ -83,6 +84,13 @@ impl Answer {
     #[must_use]
     pub fn think_in_secret(mut self) -> Self {
         self.redacted = true;
+        self
+    }
+
+    /// Adds thinking between the text and the calls. Only Anthropic's models do that.
+    #[must_use]
+    pub fn think_again(mut self, text: &str) -> Self {
+        self.thinking_again.push_str(text);
         self
     }
 
