@@ -438,12 +438,12 @@ impl Draft<'_> {
                     self.ask(&turn, step, attempt + 1);
                 }
             }
-            Timer::TurnLimit { turn: number } if turn.turn == number && !turn.is_waiting() && !self.paused => {
+            Timer::TurnLimit { turn: number } if turn.turn == number && !self.paused && !turn.is_held(self.at_ms) => {
                 let seconds = self.rules.limits.turn_ms_max / 1000;
                 let detail = format!("turn_seconds_max: the turn took longer than {seconds} s");
                 self.abort_turn(&turn, TurnReason::Limit, Some(&detail), "limit");
             }
-            // A person's thinking time does not count: another full span begins.
+            // A person's thinking time does not count, nor a pause that a server asked for: another full span begins.
             Timer::TurnLimit { turn: number } if turn.turn == number => self.arm_turn_limit(number),
             Timer::TurnLimit { .. } => {}
             Timer::Online { turn: number } if turn.turn == number && self.state.offline_until_ms.is_some() => {

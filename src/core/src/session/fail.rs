@@ -6,6 +6,7 @@ use super::decide::{DETAIL_BYTES_MAX, Draft, clip};
 use super::input::{Effect, Timer};
 use super::state::OFFLINE;
 use super::turn::{Phase, Turn};
+use crate::crc::crc32c;
 use crate::event::{Body, FailureKind, TurnReason, Usage};
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -113,11 +114,13 @@ impl Draft<'_> {
         Some((next.provider.clone(), next.name.clone()))
     }
 
-    /// Doubles with each try. Spread over a quarter by the time of day, which differs between sessions enough.
+    /// Doubles with each try. Spread over a quarter, by the session and the time: those that failed together do not come
+    /// back together.
     fn backoff(&self, kind: FailureKind, tries: u64) -> u64 {
         let first = if kind == FailureKind::Overloaded { BACKOFF_BUSY_MS } else { BACKOFF_MS };
         let base = first.saturating_mul(1 << tries.min(10)).min(BACKOFF_MS_MAX);
-        base - (self.at_ms.wrapping_mul(0x9E37_79B9) >> 8) % (base / 4 + 1)
+        let seed = self.at_ms ^ u64::from(crc32c(self.state.id.as_bytes())) << 16;
+        base - (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % (base / 4 + 1)
     }
 
     /// Nobody can be reached: the turn waits on disk until somebody can.

@@ -8,6 +8,8 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// A pause of more than this was asked for by the server: our own end after half of it.
+const PAUSE_LONG_MS: u64 = 60_000;
 /// Different calls of a turn that are watched for repetition; whoever goes round in a wider circle has other limits.
 pub const REPEATS_WATCHED_MAX: usize = 16;
 
@@ -170,6 +172,12 @@ impl Turn {
 
     pub(super) fn call_mut(&mut self, call_id: &str) -> Option<&mut Call> {
         self.calls.iter_mut().find(|c| c.call.call_id == call_id)
+    }
+
+    /// True while it waits for what is not its own doing: a person's word, or the end of a pause that a server asked for.
+    pub(super) fn is_held(&self, at_ms: u64) -> bool {
+        let long = |until_ms: u64| until_ms > at_ms.saturating_add(PAUSE_LONG_MS);
+        self.is_waiting() || matches!(self.phase, Phase::Backoff { until_ms, .. } if long(until_ms))
     }
 
     /// True while a person's word is all it waits for.

@@ -202,6 +202,12 @@ fn a_long_retry_after_is_waited_for_on_disk() {
         _ => None,
     });
     assert!(left.is_some_and(|ms| (199_000..=200_000).contains(&ms)), "{left:?}");
+    // It does not count as time of the turn.
+    b.input(InputKind::Timer(Timer::TurnLimit { turn: 1 })).expect("timer");
+    assert!(b.state.turn.is_some());
+    b.now += 190_000;
+    b.input(InputKind::Timer(Timer::TurnLimit { turn: 1 })).expect("timer");
+    assert_eq!(b.ended().0, TurnReason::Limit, "the control: a short pause does");
     // With another model to ask nobody waits that long.
     let mut b = chain(Verdict::Allow, 2, 1 << 20);
     b.say("hi");
