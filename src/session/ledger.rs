@@ -105,9 +105,10 @@ impl Track {
                 self.reserved = Some(*reserved);
                 false
             }
-            Body::ModelResponded { usage, .. } | Body::ModelFailed { usage, .. } => self.settled(usage),
-            // Without usage nobody was asked.
-            Body::SessionCompacted { usage, .. } if !usage.is_unknown() => self.settled(usage),
+            Body::ModelResponded { usage, .. } | Body::SessionCompacted { usage, .. } => {
+                self.settled(usage.is_unknown())
+            }
+            Body::ModelFailed { worked, .. } => self.settled(*worked),
             Body::TurnFinished { .. } => {
                 self.lost();
                 false
@@ -122,9 +123,9 @@ impl Track {
         share.before = if event.seq <= self.inherited { total } else { total.minus(&total.minus(&share.before)) };
     }
 
-    /// What was under way has come to this; true if that is only what was reserved for it.
-    fn settled(&mut self, usage: &Usage) -> bool {
-        self.reserved.take().is_some_and(|reserved| reserved == *usage && !usage.is_unknown())
+    /// What was under way has come to an end; true if it counts as what was reserved for it.
+    fn settled(&mut self, unknown: bool) -> bool {
+        self.reserved.take().is_some_and(|reserved| unknown && !reserved.is_unknown())
     }
 
     /// What was under way has come to no end.

@@ -356,10 +356,7 @@ pub(super) fn note(events: &[Event]) -> Vec<Noted> {
             },
             _ => {}
         }
-        if let Body::ModelResponded { usage, .. }
-        | Body::ModelFailed { usage, .. }
-        | Body::SessionCompacted { usage, .. } = &event.body
-        {
+        if let Body::ModelResponded { usage, .. } | Body::SessionCompacted { usage, .. } = &event.body {
             one(Count::Tokens, "input", usage.input_tokens, 0);
             one(Count::Tokens, "output", usage.output_tokens, 0);
             one(Count::Cost, "", usage.cost_micros, 0);

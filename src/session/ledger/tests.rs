@@ -37,7 +37,7 @@ fn responded(usage: Usage) -> Body {
     }
 }
 
-fn failed(usage: Usage) -> Body {
+fn failed(worked: bool) -> Body {
     Body::ModelFailed {
         turn: 1,
         step: 1,
@@ -45,7 +45,7 @@ fn failed(usage: Usage) -> Body {
         kind: FailureKind::Timeout,
         detail: String::new(),
         retry_at_ms: None,
-        usage,
+        worked,
         context_tokens: None,
         duration_ms: 5,
     }
@@ -114,7 +114,7 @@ fn a_track_comes_to_what_the_machine_counts() {
         (6, failed(Usage::default())),
         // Nobody knows: the worst case.
         (7, requested("b", usage(200, 0))),
-        (8, failed(usage(200, 0))),
+        (8, failed(true)),
         // A crash, and the same once more by another model.
         (9, requested("a", usage(100, 9))),
         (10, requested("b", usage(300, 0))),
