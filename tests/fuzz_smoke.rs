@@ -137,6 +137,18 @@ fn log_line() {
 }
 
 #[test]
+fn policy() {
+    smoke(
+        targets::policy,
+        &[
+            b"git log --oneline -5 -- src/../docs",
+            b"A=1 sudo -u pi env B='1 2' sh -c \"cd /; r'm' $'\\x72\\155' {a,{b,c}} ${x:-y} >log 2>&1 <<E\nx\nE\"",
+            b"src/./a//../b/.env",
+        ],
+    );
+}
+
+#[test]
 fn sse() {
     smoke(
         targets::sse,

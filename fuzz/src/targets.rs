@@ -2,6 +2,8 @@
 //!
 //! `fuzz_targets/` runs them under libFuzzer, and `tests/fuzz_smoke.rs` on seeded mutations in plain `cargo test`.
 
+use duragent_core::policy::{Argument, Policy, Rule, Verdict, argument, evaluate};
+use duragent_core::tool::PolicyArgument;
 use duragent_core::{chunked, http_head, json, line, ndjson, sse};
 
 /// JSON: what is read is written back as something that reads the same; `raw` takes every text that `parse` takes; an
@@ -56,6 +58,49 @@ pub fn log_line(data: &[u8]) {
 
 /// Most bytes of one event or line in the stream targets: small, so that the limit is reached.
 const STREAM_MAX: usize = 64;
+
+/// Policy: a denied command is found whatever stands in front of it or behind it; an allowed one holds nothing that a shell would
+/// do more with; the rule for exactly a call is for that call; a path that is allowed is where the rule says.
+pub fn policy(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let rules = |text: &str| vec![Rule::parse(text).expect("a rule")];
+    let verdict = |policy: &Policy, tool: &str, argument: &Argument| {
+        evaluate(std::slice::from_ref(policy), tool, argument).verdict
+    };
+    let command = |text: &str| Argument::Command(text.trim_ascii().to_owned());
+
+    let deny = Policy { mode: Some(Verdict::Allow), deny: rules("bash:rm *"), ..Policy::default() };
+    for disguised in [format!("{text}; rm -rf x"), format!("{text}\nrm -rf x"), format!("rm -rf x; {text}")] {
+        assert_eq!(verdict(&deny, "bash", &command(&disguised)), Verdict::Deny, "{disguised:?}");
+    }
+    let allow = Policy { allow: rules("bash:git log *"), ..Policy::default() };
+    for tried in [text.to_owned(), format!("git log {text}")] {
+        if verdict(&allow, "bash", &command(&tried)) == Verdict::Allow {
+            let trimmed = tried.trim_ascii();
+            assert!(
+                trimmed.starts_with("git log ") && !trimmed.contains(|c: char| ";|&<>()`$\n\r\0".contains(c)),
+                "{tried:?}"
+            );
+        }
+    }
+    if let Some(rule) = Rule::exact("bash", &command(text)) {
+        let exact = Policy { allow: vec![rule.clone()], ..Policy::default() };
+        assert_eq!(verdict(&exact, "bash", &command(text)), Verdict::Allow, "{rule:?}");
+        assert_eq!(verdict(&exact, "bash", &command(&format!("{text}x"))), Verdict::Ask, "{rule:?}");
+    }
+
+    let mut arguments = String::new();
+    let mut object = json::ObjectWriter::new(&mut arguments);
+    object.str("path", text);
+    object.finish();
+    let path = argument(&PolicyArgument::Path("path"), &arguments, "/w");
+    let allow = Policy { allow: rules("write_file:src/**"), ..Policy::default() };
+    if verdict(&allow, "write_file", &path) == Verdict::Allow {
+        let Argument::Path { absolute, .. } = &path else { panic!("no path: {path:?}") };
+        assert!(absolute.starts_with("/w/src/") && !absolute.split('/').any(|part| part == ".."), "{path:?}");
+    }
+    let _whatever_it_is = argument(&PolicyArgument::Command("command"), text, "/w");
+}
 
 /// Server-sent events: the same events and the same error however the bytes arrive, and no more held than the limit.
 pub fn sse(data: &[u8]) {

@@ -120,7 +120,7 @@ fn rules(top: &Section<'_>, key: &str) -> Vec<Rule> {
         match Rule::parse(text) {
             Ok(rule) => {
                 if let Some(remedy) = misleading(&rule) {
-                    problems.warn(node.id, format!("{key}[{index}]: {text:?} matches no tool; {remedy}"));
+                    problems.warn(node.id, format!("{key}[{index}]: {text:?} matches nothing; {remedy}"));
                 }
                 out.push(rule);
             }
@@ -130,10 +130,14 @@ fn rules(top: &Section<'_>, key: &str) -> Vec<Rule> {
     out
 }
 
-/// What to write instead of a rule in the notation of older policies, where a kind stood in front of the tool.
+/// What to write instead of a rule in the notation of older policies, where a kind stood in front of the tool, and of a path that
+/// no shell expands.
 fn misleading(rule: &Rule) -> Option<String> {
     let rest = rule.pattern().unwrap_or("*");
     match rule.tool() {
+        tool if rest.starts_with("~/") && !rule.is_about("bash") => {
+            Some(format!("{tool} does not expand ~, write the whole path"))
+        }
         "builtin" => Some(format!("write {rest:?}")),
         "cli" => Some("tools of type cli are not supported yet".to_owned()),
         "mcp" => Some(format!("write {:?}", format!("mcp__{}", rest.replacen(':', "__", 1)))),

@@ -8,6 +8,7 @@ mod headless;
 #[allow(dead_code, reason = "the tests of the command line use all of it")]
 mod house;
 mod scopes;
+mod shell;
 mod shown;
 mod stage;
 mod taint;

@@ -42,9 +42,9 @@ fn what_is_wrong_with_a_policy() {
             (
                 "allow: ['builtin:web:search', 'mcp:github:*', 'cli:x']\nnotify: {enabled: true}\n",
                 &[
-                    "policy.yaml:1:9: warning: allow[0]: \"builtin:web:search\" matches no tool; write \"web:search\"",
-                    "policy.yaml:1:31: warning: allow[1]: \"mcp:github:*\" matches no tool; write \"mcp__github__*\"",
-                    "policy.yaml:1:47: warning: allow[2]: \"cli:x\" matches no tool; tools of type cli are not supported yet",
+                    "policy.yaml:1:9: warning: allow[0]: \"builtin:web:search\" matches nothing; write \"web:search\"",
+                    "policy.yaml:1:31: warning: allow[1]: \"mcp:github:*\" matches nothing; write \"mcp__github__*\"",
+                    "policy.yaml:1:47: warning: allow[2]: \"cli:x\" matches nothing; tools of type cli are not supported yet",
                     "policy.yaml:2:1: warning: notify is not supported yet, ignored",
                 ],
             ),
@@ -56,6 +56,12 @@ fn what_is_wrong_with_a_policy() {
                     "policy.yaml:4:3: tags: expected the name of a tool, of letters, digits, _, - and *, found \"bash:ls *\"",
                     "policy.yaml:5:3: tags.read_file: expected a list; write [] for no tags",
                     "policy.yaml:6:9: tags.*: expected private, untrusted or egress, found 1",
+                ],
+            ),
+            (
+                "deny: ['read_file:~/.ssh/**', 'bash:~/x *']\n",
+                &[
+                    "policy.yaml:1:8: warning: deny[0]: \"read_file:~/.ssh/**\" matches nothing; read_file does not expand ~, write the whole path",
                 ],
             ),
             ("tags: [bash]\n", &["policy.yaml:1:7: tags: expected a mapping (key: value), found a list"]),

@@ -98,12 +98,15 @@ pub(super) fn forms(text: &str) -> Option<Vec<Form>> {
         return None;
     }
     let mut forms = Forms::default();
-    let joined = text.replace("\\\n", "").replace("\\\r\n", "");
+    let joined = expand::continued(text);
     forms.push(&split(&unquoted(&joined)), false)?;
-    forms.parts(&joined)?;
-    let expanded = expand::expanded(&joined);
-    if expanded != joined {
-        forms.parts(&expanded)?;
+    // In quotes and in a comment a backslash continues no line, so both ways of reading count.
+    let mut seen: Vec<String> = Vec::new();
+    for read in [joined.as_str(), text] {
+        forms.unseen(&mut seen, read.to_owned())?;
+        for unset in expand::UNSET {
+            forms.unseen(&mut seen, expand::expanded(read, unset))?;
+        }
     }
     Some(forms.list)
 }
@@ -127,6 +130,15 @@ impl Forms {
             self.list.push(Form { text, everywhere });
         }
         (self.list.len() <= FORMS_MAX && self.tried <= TRIED_BYTES_MAX).then_some(())
+    }
+
+    /// [`Forms::parts`] of a text that is none of `seen`.
+    fn unseen(&mut self, seen: &mut Vec<String>, text: String) -> Option<()> {
+        if !seen.contains(&text) {
+            self.parts(&text)?;
+            seen.push(text);
+        }
+        Some(())
     }
 
     /// The commands between separators.
@@ -240,13 +252,19 @@ fn base_name(word: &str) -> &str {
     word.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(word)
 }
 
-/// Name and value of an assignment.
+/// Name and value of an assignment, to an element of an array too. Of a subscript with blanks this is the first word or the last.
 fn assignment(word: &str) -> Option<(&str, &str)> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let is_name =
+        |name: &str| !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(good);
+    if let Some((name, rest)) = word.split_once('[')
+        && is_name(name)
+    {
+        return Some((name, rest.split_once("]=").map_or("", |(_, value)| value)));
+    }
     let (name, value) = word.split_once('=')?;
     let name = name.strip_suffix('+').unwrap_or(name);
-    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let first = !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit());
-    (first && name.bytes().all(good)).then_some((name, value))
+    (is_name(name) || name.ends_with(']')).then_some((name, value))
 }
 
 /// Without quotes and backslashes: `r"m"`, `\rm` and `'rm'` all run `rm`.

@@ -18,6 +18,22 @@ const BRACES_BYTES_MAX: usize = 1024 * 1024;
 /// Braces of one word that are tried: with so many open ones in front, it is the name of no program.
 const BRACES_OPEN_MAX: usize = 32;
 
+/// Without the line feeds that a backslash takes away.
+pub(super) fn continued(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut escaped = false;
+    for c in text.chars() {
+        if escaped && c == '\n' {
+            out.pop();
+            escaped = false;
+            continue;
+        }
+        escaped = c == '\\' && !escaped;
+        out.push(c);
+    }
+    out
+}
+
 /// `$IFS` stands for a blank between words, whatever is cut off it.
 fn separators(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -35,20 +51,63 @@ fn separators(text: &str) -> String {
     out
 }
 
-/// As the shell would have it if no variable were set: `${x:-rm}` is `rm`, `r${x}m` and ``r``m`` are `rm` too, `$'\x72m'` is
+/// How to read what the text does not say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unset {
+    /// `${x:+word}` is the word, as if `x` were set.
+    words: bool,
+    /// So many layers of `$(…)` and backticks, from within, say nothing.
+    silent: usize,
+}
+
+/// Ways to read it.
+pub(super) const UNSET: [Unset; 6] = [
+    Unset { words: true, silent: 0 },
+    Unset { words: false, silent: 0 },
+    Unset { words: true, silent: 1 },
+    Unset { words: false, silent: 1 },
+    Unset { words: true, silent: NESTED_MAX },
+    Unset { words: false, silent: NESTED_MAX },
+];
+
+/// As the shell would have it if no variable were set: `${x:-rm}` is `rm`, `r${x}m` and `` r`:`m `` are `rm` too, `$'\x72m'` is
 /// decoded, `$IFS` is a blank.
-pub(super) fn expanded(text: &str) -> String {
+pub(super) fn expanded(text: &str, unset: Unset) -> String {
     let mut text = separators(text).replace("``", "").replace("$()", "");
+    for _ in 0..unset.silent {
+        text = silenced(&text);
+    }
     for _ in 0..NESTED_MAX {
         if !text.contains('$') {
             break;
         }
-        text = once(&text);
+        text = once(&text, unset.words);
     }
     text
 }
 
-fn once(text: &str) -> String {
+/// Without the substitutions of commands that have no other one in them.
+fn silenced(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut open: Option<(usize, char)> = None;
+    for c in text.chars() {
+        match (c, open) {
+            (')', Some((at, '('))) | ('`', Some((at, '`'))) => {
+                out.truncate(at);
+                open = None;
+                continue;
+            }
+            ('(', _) => open = out.ends_with('$').then(|| (out.len() - 1, '(')),
+            ('`', _) => open = Some((out.len(), '`')),
+            (')', _) => open = None,
+            _ => {}
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn once(text: &str, words: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -60,7 +119,7 @@ fn once(text: &str) -> String {
             ('$', Some('"')) => {}
             ('$', Some('{')) => {
                 chars.next();
-                parameter(&mut chars, &mut out);
+                parameter(&mut chars, words, &mut out);
             }
             ('$', Some('@' | '*' | '#' | '?' | '-' | '!' | '0'..='9')) => drop(chars.next()),
             ('$', Some('_' | 'a'..='z' | 'A'..='Z')) => {
@@ -72,14 +131,21 @@ fn once(text: &str) -> String {
     out
 }
 
-/// Behind `${`: the word of `${name:-word}` and its like, nothing for anything else.
-fn parameter(chars: &mut Peekable<Chars<'_>>, out: &mut String) {
+/// Behind `${`: the word of `${name:-word}` and its like, that of `${name:+word}` if `words`, nothing for anything else.
+fn parameter(chars: &mut Peekable<Chars<'_>>, words: bool, out: &mut String) {
     while chars.next_if(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '!' | '#' | '@' | '*' | ':')).is_some() {}
-    let word = chars.next_if(|c| matches!(c, '-' | '+' | '=' | '?')).is_some();
-    for c in chars.by_ref().take_while(|c| *c != '}') {
+    let word = chars.next_if(|c| matches!(c, '-' | '+' | '=' | '?')).is_some_and(|c| words || c != '+');
+    let (mut depth, mut before) = (1, ' ');
+    for c in chars.by_ref() {
+        depth += usize::from(c == '{' && before == '$');
+        depth -= usize::from(c == '}');
+        if depth == 0 {
+            return;
+        }
         if word {
             out.push(c);
         }
+        before = c;
     }
 }
 
@@ -137,8 +203,11 @@ pub(super) fn without_redirections(part: &str) -> String {
             out.push(c);
             continue;
         }
-        // The descriptor in front of it belongs to it.
-        let word = out.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        // The descriptor in front of it belongs to it, as a number or `{name}`.
+        let word = match out.strip_suffix('}').and_then(|out| out.rsplit_once('{')) {
+            Some((before, name)) if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => before.len(),
+            _ => out.trim_end_matches(|c: char| c.is_ascii_digit()).len(),
+        };
         if out.get(..word).is_some_and(|before| before.is_empty() || before.ends_with(char::is_whitespace)) {
             out.truncate(word);
         }
@@ -146,6 +215,7 @@ pub(super) fn without_redirections(part: &str) -> String {
         let mut quote = None;
         while let Some(c) = chars.next_if(|c| quote.is_some() || !c.is_whitespace() && !matches!(c, '<' | '>')) {
             match quote {
+                _ if c == '\\' => drop(chars.next()),
                 Some(end) if c == end => quote = None,
                 None if matches!(c, '"' | '\'') => quote = Some(c),
                 _ => {}
