@@ -111,7 +111,7 @@ fn a_track_comes_to_what_the_machine_counts() {
         (4, done),
         // Turned away: nothing counts but the request.
         (5, requested("a", usage(100, 9))),
-        (6, failed(Usage::default())),
+        (6, failed(false)),
         // Nobody knows: the worst case.
         (7, requested("b", usage(200, 0))),
         (8, failed(true)),
@@ -137,9 +137,9 @@ fn a_track_comes_to_what_the_machine_counts() {
     }
     let entry = tracked(&log).entry();
     let tokens = 40 + 200 + 100 + 250 + 20 + 500 + 1000;
-    assert_eq!(entry.total, sum(8, tokens, 1, 7 + 11 + 5 + 5 + 7 + 3, 3 + 9 + 1 + 1, 4));
+    assert_eq!(entry.total, sum(8, tokens, 1, 7 + 11 + 5 + 5 + 7 + 3 + 3, 3 + 9 + 1 + 1, 4));
     let models: Vec<_> = entry.models.iter().map(|of| (of.model.as_str(), of.today)).collect();
-    assert_eq!(models, [("a", sum(5, 660, 1, 26, 13, 2)), ("b", sum(3, 1450, 0, 12, 1, 2))]);
+    assert_eq!(models, [("a", sum(5, 660, 1, 29, 13, 2)), ("b", sum(3, 1450, 0, 12, 1, 2))]);
     assert_eq!((entry.session.as_str(), entry.agent.as_str()), ("s", "worker"));
 }
 
