@@ -25,9 +25,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Tokens kept free for the answer when the agent sets no limit, in windows of at least four times as many.
-const ANSWER_TOKENS: u64 = 1024;
-
 /// Names of the tools there are.
 pub const TOOLS: &[&str] = &["bash", "read_file", "write_file", "edit_file", "list_dir", "search_files"];
 
@@ -277,7 +274,7 @@ fn model(workspace: &Workspace, read: &config::Agent, spec: &ModelSpec, endpoint
         provider: spec.provider.clone(),
         name: spec.name.clone(),
         context_tokens,
-        answer_tokens: spec.max_output_tokens.unwrap_or(ANSWER_TOKENS.min(context_tokens / 4)),
+        answer_tokens: spec.max_output_tokens.unwrap_or_else(|| endpoint.answer_tokens(context_tokens)),
         token_tenths: endpoint.token_tenths,
         price,
     }

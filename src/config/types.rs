@@ -287,6 +287,16 @@ impl Provider {
         }
     }
 
+    /// Tokens that are kept free for an answer in a window of so many if the agent sets no limit. Anthropic's API wants one on
+    /// every answer, so it is sent as that. For the others 1,024: an answer on a small board.
+    #[must_use]
+    pub fn answer_tokens(&self, context_tokens: u64) -> u64 {
+        match self.kind {
+            ProviderKind::Anthropic => self.thinking.answer_tokens(context_tokens),
+            _ => 1024.min(context_tokens / 4),
+        }
+    }
+
     /// True if the endpoint is an address of a private network.
     fn is_private(&self) -> bool {
         let host = host_of(&self.base_url);

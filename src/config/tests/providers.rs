@@ -234,3 +234,19 @@ fn the_dump_has_all_of_it_and_no_password() {
     let ollama = dump.split("\"ollama\":").nth(1).expect("ollama").split("\"openai\":").next().expect("its keys");
     assert!(!ollama.contains(" proxy:"), "this machine is reached directly: {ollama}");
 }
+
+#[test]
+fn as_much_is_kept_free_for_an_answer_as_it_may_have() {
+    for (keys, name, window, free) in [
+        ("", "ollama", 8192, 1024),
+        ("", "ollama", 2048, 512),
+        ("", "anthropic", 200_000, 4096),
+        ("", "anthropic", 8192, 2048),
+        ("thinking_tokens: 8000", "anthropic", 200_000, 12_096),
+        ("thinking_tokens: 8000", "anthropic", 8192, 4096),
+        ("thinking_tokens: adaptive", "anthropic", 200_000, 16_384),
+    ] {
+        let text = format!("providers: {{{name}: {{{keys}}}}}\n");
+        assert_eq!(provider(&text, name).answer_tokens(window), free, "{text} {window}");
+    }
+}

@@ -40,3 +40,17 @@ pub enum Thinking {
     /// At most so many tokens; models of Anthropic's up to Claude 4.6.
     Tokens(u64),
 }
+
+impl Thinking {
+    /// Most tokens of an answer in a window of so many, if nobody sets a limit: what a step of an agent needs, and the
+    /// thinking that comes before it, which counts as part of it.
+    #[must_use]
+    pub fn answer_tokens(self, context_tokens: u64) -> u64 {
+        let answer = 4096.min(context_tokens / 4).max(1);
+        match self {
+            Self::Unset => answer,
+            Self::Adaptive => 16_384.min(context_tokens / 4).max(1),
+            Self::Tokens(tokens) => answer.saturating_add(tokens).min(context_tokens / 2).max(answer),
+        }
+    }
+}

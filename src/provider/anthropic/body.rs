@@ -10,9 +10,6 @@ use duragent_core::json::ObjectWriter;
 use duragent_core::provider::Thinking;
 use duragent_core::tool::ToolDecl;
 
-/// Most tokens of an answer if nobody says: what a step of an agent needs, and not more than a quarter of the window.
-const ANSWER_TOKENS: u64 = 4096;
-
 /// Fewest tokens of thinking that the API takes, and fewest that are left for the answer beside it.
 const THINKING_TOKENS_MIN: u64 = 1024;
 
@@ -66,11 +63,9 @@ pub(super) fn write(request: &Request, thinking: Thinking) -> String {
 
 /// Most tokens of the answer, and how many of them are for thinking; 0 for none.
 fn limits(request: &Request, thinking: Thinking) -> (u64, u64) {
-    let answer = ANSWER_TOKENS.min(request.context_tokens / 4).max(1);
-    let Thinking::Tokens(wanted) = thinking else { return (request.max_output_tokens.unwrap_or(answer), 0) };
-    // A limit on the answer is one on the thinking too; without one the thinking comes on top, up to half the window.
-    let limit =
-        request.max_output_tokens.unwrap_or_else(|| (answer + wanted).min(request.context_tokens / 2).max(answer));
+    // A limit on the answer is one on the thinking too.
+    let limit = request.max_output_tokens.unwrap_or_else(|| thinking.answer_tokens(request.context_tokens));
+    let Thinking::Tokens(wanted) = thinking else { return (limit, 0) };
     let budget = wanted.min(limit.saturating_sub(THINKING_TOKENS_MIN));
     // An answer with calls that was given without thinking cannot be gone on from with it.
     let bare = request.messages.iter().rev().take_while(|message| !matches!(message, Message::User { .. }));

@@ -352,7 +352,7 @@ fn thinking_is_asked_for_only_if_configured_and_then_without_temperature() {
         (
             asked(None, 200_000, hello()),
             Thinking::Adaptive,
-            "max_tokens:4096,thinking:{type:adaptive,display:summarized}",
+            "max_tokens:16384,thinking:{type:adaptive,display:summarized}",
         ),
         (asked(None, 200_000, hello()), tokens(8000), "max_tokens:12096,thinking:{type:enabled,budget_tokens:8000}"),
         (asked(None, 16_384, hello()), tokens(8000), "max_tokens:8192,thinking:{type:enabled,budget_tokens:7168}"),
