@@ -89,9 +89,7 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     let workspace = setup::load(dir)?;
     setup::LOG.get_or_init(|| options.log);
     setup::configure_log(&workspace.config.log);
-    for warning in &workspace.warnings {
-        log::warn(&warning.to_string());
-    }
+    setup::warn(&workspace);
     let config = &workspace.config.server;
     let mut made = setup::from(dir, &workspace)?;
     made.limits.alone = true;

@@ -31,13 +31,21 @@ const ANSWER_TOKENS: u64 = 1024;
 /// Names of the tools there are.
 pub const TOOLS: &[&str] = &["bash", "read_file", "write_file", "edit_file", "list_dir", "search_files"];
 
-/// Reads the workspace at `dir`; warnings go to the log.
+/// Reads the workspace at `dir`.
 pub fn load(dir: &Path) -> Result<Workspace, Failure> {
     let workspace = Workspace::load(dir, &env::process, TOOLS).map_err(|problems| {
         let lines: Vec<String> = problems.iter().filter(|p| !p.warning).map(ToString::to_string).collect();
         Failure::config(lines.join("\n")).hint("see it all with: duragent check")
     })?;
     Ok(workspace)
+}
+
+/// Says in the log what of the workspace is off, and what of its agents.
+pub fn warn(workspace: &Workspace) {
+    let agents = workspace.agents.values().flatten().flat_map(|agent| &agent.warnings);
+    for warning in workspace.warnings.iter().chain(agents) {
+        log::warn(&warning.to_string());
+    }
 }
 
 /// A runtime's setup for the workspace at `dir`.
@@ -58,6 +66,7 @@ pub fn from(dir: &Path, workspace: &Workspace) -> Result<Setup, Failure> {
         let workspace = load(&again).map_err(told)?;
         let agents = self::agents(&workspace).map_err(told)?;
         configure_log(&workspace.config.log);
+        warn(&workspace);
         log::info("configuration reloaded");
         Ok(agents)
     };
@@ -206,6 +215,8 @@ fn agent(
             version: spec.version.clone(),
             labels: spec.labels.clone(),
             base_url: spec.model.base_url.as_deref().map(config::masked_url),
+            agents_md: spec.agents_md,
+            skills: spec.skills.iter().map(|skill| skill.name.clone()).collect(),
             policy: read.sandbox.policy.clone(),
             env: read.sandbox.env.clone(),
             currency: workspace.config.prices.currency.clone(),

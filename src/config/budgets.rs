@@ -68,8 +68,8 @@ pub fn price(prices: &Prices, name: &str, provider: &Provider, base_url: Option<
     let near = |url: &str| Provider::new(provider.kind, url).is_local();
     match provider.kind {
         ProviderKind::Ollama | ProviderKind::Replay => Known::Price(Price::default()),
-        _ if near(base_url.unwrap_or(&provider.base_url)) => Known::Price(Price::default()),
         ProviderKind::OpenRouter => Known::Told,
+        _ if near(base_url.unwrap_or(&provider.base_url)) => Known::Price(Price::default()),
         _ => Known::Unknown,
     }
 }

@@ -1,4 +1,4 @@
-//! What all sessions spend in a day, for the budget of the day and for whoever asks.
+//! What all sessions spend in a day, for the budget of the day and for whoever asks; if nobody does, nothing is kept.
 //!
 //! The logs are the ledger: a [`Track`] is a fold over one of them, and the [`Ledger`] is the sum of those that had something to
 //! do today. It is in memory only, read from the logs when it is first needed, and kept by the actors from then on, each
@@ -15,7 +15,7 @@
 //! under a lock of the workspace, after a look at the logs that others have changed ([`Ledger::fill`]). A server does not look:
 //! commands find it and work through it.
 //!
-//! About 200 bytes are held for each session that spends something, until midnight.
+//! Once it is wanted, about 400 bytes are held for each session that spends something, until midnight.
 
 use super::api::ApiError;
 use super::runtime::Runtime;
@@ -25,6 +25,7 @@ use crate::store::file::FileStore;
 use duragent_core::event::{Body, Event, Usage};
 use duragent_core::session::{Budget, DAY_MS, Meter, Spent};
 use duragent_platform::clock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Milliseconds since the epoch before which a clock has not been set: the beginning of 2024, before this program was written.
@@ -104,9 +105,10 @@ impl Track {
                 self.reserved = Some(*reserved);
                 false
             }
-            Body::ModelResponded { usage, .. } | Body::ModelFailed { usage, .. } => self.settled(usage),
-            // Without usage nobody was asked.
-            Body::SessionCompacted { usage, .. } if !usage.is_unknown() => self.settled(usage),
+            Body::ModelResponded { usage, .. } | Body::SessionCompacted { usage, .. } => {
+                self.settled(usage.is_unknown())
+            }
+            Body::ModelFailed { worked, .. } => self.settled(*worked),
             Body::TurnFinished { .. } => {
                 self.lost();
                 false
@@ -121,9 +123,9 @@ impl Track {
         share.before = if event.seq <= self.inherited { total } else { total.minus(&total.minus(&share.before)) };
     }
 
-    /// What was under way has come to this; true if that is only what was reserved for it.
-    fn settled(&mut self, usage: &Usage) -> bool {
-        self.reserved.take().is_some_and(|reserved| reserved == *usage && !usage.is_unknown())
+    /// What was under way has come to an end; true if it counts as what was reserved for it.
+    fn settled(&mut self, unknown: bool) -> bool {
+        self.reserved.take().is_some_and(|reserved| unknown && !reserved.is_unknown())
     }
 
     /// What was under way has come to no end.
@@ -159,6 +161,7 @@ impl Track {
             if !known {
                 // Beyond this were others, if a commit failed.
                 entry.models.truncate(at);
+                entry.models.reserve_exact(1);
                 let (provider, model) = (share.provider.clone(), share.model.clone());
                 entry.models.push(OfModel { provider, model, today: Sum::default() });
             }
@@ -273,6 +276,8 @@ impl Book {
 pub struct Ledger {
     /// Nobody else writes logs.
     alone: bool,
+    /// Somebody wants to know.
+    wanted: AtomicBool,
     book: Mutex<Book>,
     /// True once the logs have been read; locked while they are.
     filled: smol::lock::Mutex<bool>,
@@ -281,11 +286,14 @@ pub struct Ledger {
 impl Ledger {
     /// Of nothing yet. `alone`: as in [`super::DeviceLimits::alone`].
     pub fn new(alone: bool) -> Self {
-        Self { alone, book: Mutex::default(), filled: smol::lock::Mutex::new(false) }
+        Self { alone, wanted: AtomicBool::new(false), book: Mutex::default(), filled: smol::lock::Mutex::new(false) }
     }
 
     /// Hands `event`, which was just decided, to the fold of its session, and counts what follows.
     pub fn take(&self, track: &mut Track, event: &Event) {
+        if !self.wanted.load(Ordering::Acquire) {
+            return track.take(event);
+        }
         let mut book = self.book();
         track.roll(book.day);
         track.take(event);
@@ -306,6 +314,9 @@ impl Ledger {
     /// Reads what the logs say of today, as far as they have changed since they were read last. Sessions that are at work
     /// in this process are passed over.
     pub(super) fn fill(&self, store: &FileStore, now_ms: u64) -> Result<(), StoreError> {
+        // First: what is decided from here on is handed to us. What was decided before, and is not on disk when its log is read,
+        // counts from the next event of its session on.
+        self.wanted.store(true, Ordering::Release);
         let mut last = Vec::new();
         for session in store.list()? {
             let stamp = store.stamp(&session);

@@ -103,6 +103,10 @@ pub struct About {
     pub labels: Vec<(String, String)>,
     /// Its own endpoint in place of the provider's, without user and password.
     pub base_url: Option<String>,
+    /// Whether it is told what `AGENTS.md` says.
+    pub agents_md: bool,
+    /// Names of the skills it may read.
+    pub skills: Vec<String>,
     /// What its tools may reach.
     pub policy: Policy,
     /// Names of the variables that its tools see, if they are set.

@@ -69,7 +69,7 @@ pub static FAMILIES: [Family; 17] = [
     },
     Family {
         name: "tokens",
-        help: "Tokens of prompts (input) and answers (output), as far as providers tell.",
+        help: "Tokens of prompts (input) and answers (output), at the worst where providers do not tell.",
         label: "direction",
         values: &["input", "output"],
     },
@@ -335,16 +335,7 @@ pub(super) fn note(events: &[Event]) -> Vec<Noted> {
                 let known = budget.and_then(|(name, _)| values.iter().find(|known| **known == name));
                 known.into_iter().for_each(|known| one(Count::BudgetRefusals, known, 1, *turn));
             }
-            Body::ModelResponded { turn, usage, .. } => {
-                one(Count::Cost, "", usage.cost_micros, *turn);
-                one(Count::Tokens, "input", usage.input_tokens, *turn);
-                one(Count::Tokens, "output", usage.output_tokens, *turn);
-            }
-            Body::ModelFailed { turn, kind, usage, .. } => {
-                one(Count::Cost, "", usage.cost_micros, *turn);
-                one(Count::ModelFailures, kind.as_str(), 1, *turn);
-            }
-            Body::SessionCompacted { usage, .. } => one(Count::Cost, "", usage.cost_micros, 0),
+            Body::ModelFailed { turn, kind, .. } => one(Count::ModelFailures, kind.as_str(), 1, *turn),
             Body::ApprovalRequested { .. } => one(Count::ApprovalsRequested, "", 1, 0),
             Body::ApprovalDecided { decision, by, .. } => {
                 let outcome = match decision {
@@ -364,6 +355,11 @@ pub(super) fn note(events: &[Event]) -> Vec<Noted> {
                 None => {}
             },
             _ => {}
+        }
+        if let Body::ModelResponded { usage, .. } | Body::SessionCompacted { usage, .. } = &event.body {
+            one(Count::Tokens, "input", usage.input_tokens, 0);
+            one(Count::Tokens, "output", usage.output_tokens, 0);
+            one(Count::Cost, "", usage.cost_micros, 0);
         }
     }
     all

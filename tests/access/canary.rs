@@ -31,6 +31,9 @@ const SERVER: &str = "address: '127.0.0.1:0', api_token: '${TOKEN}', admin_token
 /// Nobody has this number.
 const ORDINARY: u32 = 47_998;
 
+/// What the model can be asked for.
+const WORDS: [&str; 7] = ["refuse", "babble", "redirect", "break", "garble", "greet", "look around"];
+
 /// The secrets in these bytes.
 fn found(bytes: &[u8]) -> Vec<&'static str> {
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
@@ -69,8 +72,9 @@ fn indiscreet(echoed: Sender<String>) -> Model {
                 format!("HTTP/1.1 {status}\r\n{kind}Content-Length: {length}\r\nConnection: close\r\n\r\n{text}");
             stream.write_all(answer.as_bytes()).expect("the agent reads");
         };
-        // What was said last is what is asked for; the agent's prompt is in front of it.
-        let asked_for = |word: &str| body.rfind(word).unwrap_or(0) > body.rfind("\"user\"").unwrap_or(0);
+        // What was said last is what is asked for: messages that nobody answered stand before it in one with it.
+        let last = WORDS.into_iter().max_by_key(|word| body.rfind(word).map_or(0, |at| at + 1));
+        let asked_for = |word: &str| last == Some(word);
         if head.starts_with("GET") || asked_for("refuse") {
             whole(
                 stream,
@@ -143,7 +147,7 @@ fn requests(served: &Served) -> String {
     for session in [("bot", "a"), ("cat", "b")] {
         let (agent, id) = session;
         ask("POST /api/v1/sessions", &api, &format!(r#"{{"agent":"{agent}","id":"{id}"}}"#), &[201]);
-        for word in ["refuse", "babble", "redirect", "break", "garble", "greet"] {
+        for word in WORDS.into_iter().filter(|word| *word != "look around") {
             let path = format!("POST /api/v1/sessions/{id}/messages?wait=60");
             ask(&path, &api, &format!(r#"{{"content":"{word}"}}"#), &[200]);
         }

@@ -40,7 +40,7 @@ impl House {
     /// Writes `duragent.yaml`.
     pub fn configure(&self, server: &str, provider: &str) {
         let text = format!(
-            "sandbox: {{mode: auto, enforcement: partial}}\nlimits: {{model_attempts_max: 1}}\n\
+            "sandbox: {{mode: auto, enforcement: partial}}\nlimits: {{model_attempts_max: 1, offline_seconds_max: 0}}\n\
              server: {{{server}}}\nproviders: {{fake: {{{provider}}}}}\n"
         );
         self.write(".duragent/duragent.yaml", &text);

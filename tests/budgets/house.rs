@@ -49,7 +49,8 @@ impl House {
 
     /// Writes `duragent.yaml` anew.
     pub fn configure(&self, model: &Model, more: &str) {
-        let provider = format!("providers:\n  fake: {{kind: openai, base_url: '{}'}}\n", model.url);
+        let Model { kind, url, .. } = model;
+        let provider = format!("providers:\n  fake: {{kind: {kind}, base_url: '{url}'}}\n");
         self.write(".duragent/duragent.yaml", &format!("sandbox: {{mode: trust}}\n{provider}{more}"));
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 const PRICES: &str = "prices: {currency: EUR, fake/m: {input: 1, output: 2}}\n";
 
 /// Two calls a turn: three requests.
-const BUSY: Manner = Manner { calls: 2, usage: Some((100, 20)), pause: Duration::ZERO, answers: true };
+const BUSY: Manner = Manner { calls: 2, usage: Some((100, 20)), pause: Duration::ZERO, cost: None, answers: true };
 
 /// What is limited, in how many turns it is used up, and in which sessions these are.
 const SCOPES: [(&str, &[&str]); 3] = [("turn", &["a"]), ("session", &["a", "a"]), ("day", &["a", "b"])];
@@ -109,6 +109,16 @@ fn seconds_are_those_that_models_and_tools_work() {
         assert!(detail.starts_with(&format!("budgets.{scope}.seconds: the limit is 1.000, ")), "{detail}");
         let (_, code, asked) = play(slow, &format!("budgets: {{{scope}: {{seconds: 600}}}}\n"), sessions);
         assert_eq!((code, asked), (0, 2), "{scope}: the control");
+    }
+}
+
+#[test]
+fn money_that_a_provider_tells_of_counts_without_a_price() {
+    // Half a thousandth for each answer; what the next one costs is not known before.
+    for (budget, expected) in [("0.0005", (5, 1)), ("0.001", (5, 2)), ("0.0015", (0, 3)), ("0.0016", (0, 3))] {
+        let model = Model::start(Manner { calls: 2, cost: Some("0.0005"), ..Manner::default() });
+        let house = House::new(&model, &format!("budgets: {{turn: {{money: {budget}}}}}\n"));
+        assert_eq!((house.turn("a"), model.asked()), expected, "{budget}");
     }
 }
 

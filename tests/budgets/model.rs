@@ -19,13 +19,15 @@ pub struct Manner {
     pub usage: Option<(u64, u64)>,
     /// How long it takes.
     pub pause: Duration,
+    /// What it says that an answer costs, as OpenRouter does.
+    pub cost: Option<&'static str>,
     /// False: it takes requests and does not answer before [`Model::go_on`].
     pub answers: bool,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { calls: 0, usage: Some((100, 20)), pause: Duration::ZERO, answers: true }
+        Self { calls: 0, usage: Some((100, 20)), pause: Duration::ZERO, cost: None, answers: true }
     }
 }
 
@@ -39,6 +41,8 @@ struct Gate {
 pub struct Model {
     /// Up to and including `/v1`.
     pub url: String,
+    /// What the configuration calls it.
+    pub kind: &'static str,
     asked: Arc<AtomicUsize>,
     gate: Arc<Gate>,
 }
@@ -50,7 +54,8 @@ impl Model {
         let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
         let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Gate::default()));
         *gate.open.lock().expect("nobody panicked") = manner.answers;
-        let model = Self { url, asked: Arc::clone(&asked), gate: Arc::clone(&gate) };
+        let kind = if manner.cost.is_some() { "openrouter" } else { "openai" };
+        let model = Self { url, kind, asked: Arc::clone(&asked), gate: Arc::clone(&gate) };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (asked, gate) = (Arc::clone(&asked), Arc::clone(&gate));
@@ -128,8 +133,9 @@ fn answer(body: &str, manner: Manner) -> String {
         format!(r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"{reason}"}}]}}"#),
     ];
     if let Some((input, output)) = manner.usage {
+        let cost = manner.cost.map(|cost| format!(r#","cost":{cost}"#)).unwrap_or_default();
         frames.push(format!(
-            r#"{{"choices":[],"usage":{{"prompt_tokens":{input},"completion_tokens":{output},"total_tokens":{}}}}}"#,
+            r#"{{"choices":[],"usage":{{"prompt_tokens":{input},"completion_tokens":{output},"total_tokens":{}{cost}}}}}"#,
             input + output
         ));
     }

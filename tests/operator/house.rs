@@ -19,17 +19,29 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Agents by name: transcript, and policy.
 const AGENTS: [(&str, &str, &str); 9] = [
     ("hello", r#"{"deltas":["Hello"," there."],"usage":{"input_tokens":7,"output_tokens":3}}"#, "allow"),
-    ("tool", r#"{"tool_calls":[{"name":"bash","arguments":{"command":"echo hi"}}]}|{"deltas":["Done."]}"#, "allow"),
+    (
+        "tool",
+        r#"{"tool_calls":[{"name":"bash","arguments":{"command":"echo hi"}}],"usage":{"input_tokens":7,"output_tokens":3}}|{"deltas":["Done."],"usage":{"input_tokens":7,"output_tokens":3}}"#,
+        "allow",
+    ),
     ("nap", r#"{"tool_calls":[{"name":"bash","arguments":{"command":"sleep 0.3"}}]}|{"deltas":["Done."]}"#, "allow"),
-    ("stuck", r#"{"tool_calls":[{"name":"bash","arguments":{"command":"sleep 60"}}]}|{"deltas":["Done."]}"#, "allow"),
-    ("denied", r#"{"tool_calls":[{"name":"bash","arguments":{"command":"echo hi"}}]}|{"deltas":["Pity."]}"#, "deny"),
+    (
+        "stuck",
+        r#"{"tool_calls":[{"name":"bash","arguments":{"command":"sleep 60"}}],"usage":{"input_tokens":7,"output_tokens":3}}|{"deltas":["Done."],"usage":{"input_tokens":7,"output_tokens":3}}"#,
+        "allow",
+    ),
+    (
+        "denied",
+        r#"{"tool_calls":[{"name":"bash","arguments":{"command":"echo hi"}}],"usage":{"input_tokens":7,"output_tokens":3}}|{"deltas":["Pity."],"usage":{"input_tokens":7,"output_tokens":3}}"#,
+        "deny",
+    ),
     ("asks", r#"{"tool_calls":[{"name":"bash","arguments":{"command":"echo hi"}}]}|{"deltas":["Done."]}"#, "ask"),
     (
         "outside",
         r#"{"tool_calls":[{"name":"read_file","arguments":{"path":"/etc/shadow"}}]}|{"deltas":["Pity."]}"#,
         "allow",
     ),
-    ("fails", r#"{"fail":{"kind":"overloaded","detail":"the-detail-of-the-failure"}}"#, "allow"),
+    ("fails", r#"{"fail":{"kind":"refused","detail":"the-detail-of-the-failure"}}"#, "allow"),
     ("slow", r#"{"deltas":["Wait"," for"," it."],"delay_ms":60000}"#, "allow"),
 ];
 

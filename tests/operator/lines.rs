@@ -69,7 +69,7 @@ fn the_level_says_how_much() {
     let failed = server.log.wait_for("a turn failed");
     assert_eq!(failed, "duragent: a turn failed session=a turn=1 reason=failed");
     let kind = server.log.wait_for("a model call failed");
-    assert_eq!(kind, "duragent: a model call failed session=a turn=1 kind=overloaded");
+    assert_eq!(kind, "duragent: a model call failed session=a turn=1 kind=refused");
     assert!(server.log.lines_with("started").is_empty() && server.log.lines_with("request").is_empty());
     // What the provider said may hold anything; it stands in the session's log.
     assert!(!server.log.text().contains("the-detail"), "{}", server.log.text());

@@ -51,6 +51,9 @@ fn turn(commits: f64, events: f64, more: &[(&'static str, f64)]) -> Vec<(&'stati
 }
 
 const COMPLETED: (&str, f64) = ("turns_finished_total{reason=\"completed\"}", 1.0);
+/// Of one answer of each recording that says so.
+const TOKENS: [(&str, f64); 2] =
+    [("tokens_total{direction=\"input\"}", 7.0), ("tokens_total{direction=\"output\"}", 3.0)];
 const SECOND_CALL: [(&str, f64); 2] = [("model_calls_total", 1.0), ("model_call_seconds_count", 1.0)];
 const TOOL: [(&str, f64); 2] = [("tool_calls_total", 1.0), ("tool_call_seconds_count{tool=\"bash\"}", 1.0)];
 
@@ -69,13 +72,13 @@ fn turns_and_calls_are_counted_by_how_they_ended() {
     for agent in ["hello", "tool", "denied", "fails", "stuck", "slow"] {
         check(&server, "a session", || server.session(agent, agent), &created);
     }
-    let tokens = [("tokens_total{direction=\"input\"}", 7.0), ("tokens_total{direction=\"output\"}", 3.0), COMPLETED];
-    check(&server, "a plain turn", || assert_eq!(server.turn("hello"), "completed"), &turn(0.0, 0.0, &tokens));
-    let with_tool = [&SECOND_CALL[..], &TOOL, &[COMPLETED]].concat();
+    let answered = [&TOKENS[..], &[COMPLETED]].concat();
+    check(&server, "a plain turn", || assert_eq!(server.turn("hello"), "completed"), &turn(0.0, 0.0, &answered));
+    let with_tool = [&SECOND_CALL[..], &TOOL, &TOKENS, &answered].concat();
     check(&server, "a tool", || assert_eq!(server.turn("tool"), "completed"), &turn(2.0, 4.0, &with_tool));
-    let refused = [&SECOND_CALL[..], &[("policy_denials_total", 1.0), COMPLETED]].concat();
+    let refused = [&SECOND_CALL[..], &TOKENS, &[("policy_denials_total", 1.0)], &answered].concat();
     check(&server, "policy", || assert_eq!(server.turn("denied"), "completed"), &turn(1.0, 3.0, &refused));
-    let failed = [("model_failures_total{kind=\"overloaded\"}", 1.0), ("turns_finished_total{reason=\"failed\"}", 1.0)];
+    let failed = [("model_failures_total{kind=\"refused\"}", 1.0), ("turns_finished_total{reason=\"failed\"}", 1.0)];
     check(&server, "a failure", || assert_eq!(server.turn("fails"), "failed"), &turn(0.0, 0.0, &failed));
     let late = [&with_tool[..], &[("denials_total{kind=\"timeout\"}", 1.0)]].concat();
     check(&server, "a timeout", || assert_eq!(server.turn("stuck"), "completed"), &turn(2.0, 4.0, &late));
@@ -98,7 +101,7 @@ fn a_limit_ends_a_turn_as_a_limit() {
     let house = House::new("limits: {steps_max: 1, session_idle_seconds: 3600}");
     let server = house.serve(&[]);
     server.session("a", "tool");
-    let limit = [&TOOL[..], &[("turns_finished_total{reason=\"limit\"}", 1.0)]].concat();
+    let limit = [&TOOL[..], &TOKENS, &[("turns_finished_total{reason=\"limit\"}", 1.0)]].concat();
     check(&server, "a limit", || assert_eq!(server.turn("a"), "limit"), &turn(1.0, 2.0, &limit));
 }
 

@@ -101,10 +101,7 @@ fn the_next_model_of_the_chain_is_asked() {
     ] {
         let (first, second) = (Fake::openai().fault(fault.clone()), Fake::ollama());
         let second = second.call("bash", r#"{"command":"echo ran >> ran.log"}"#).text("From the second.");
-        let mut house = House::new("model_attempts_max: 1");
-        house.provider("bot", OPENAI, &first.url(), "");
-        house.provider("spare", OLLAMA, &second.url(), "");
-        house.spec("bot", "model:\n  provider: bot\n  name: m\n  fallback:\n    - {provider: spare, name: n}");
+        let house = chain(&first, &second, "model_attempts_max: 1");
         let _server = house.serve();
         house.start("bot", "go");
         let story = house.rest("bot");
@@ -112,6 +109,93 @@ fn the_next_model_of_the_chain_is_asked() {
         assert_eq!((first.calls().len(), second.calls().len()), (1, 2), "{story}");
         assert_eq!(second.calls()[0].json().at("model").str(), Some("n"));
     }
+}
+
+/// Two models of a chain, in this order.
+fn chain(first: &Fake, second: &Fake, limits: &str) -> House {
+    let mut house = House::new(limits);
+    house.provider("bot", OPENAI, &first.url(), "");
+    house.provider("spare", OLLAMA, &second.url(), "");
+    house.spec("bot", "model:\n  provider: bot\n  name: m\n  fallback:\n    - {provider: spare, name: n}");
+    house
+}
+
+/// A hop is for the turn: the next one begins with the first again. Through a kill it stays where it was.
+#[test]
+fn a_hop_lasts_as_long_as_its_turn() {
+    let first = Fake::openai().fault(Fault::status(403)).text("The first again.");
+    let waits = r#"{"command":"echo ran >> ran.log; while [ ! -e go ]; do sleep 0.05; done"}"#;
+    let second = Fake::ollama().call("bash", waits).text("From the second.");
+    let house = chain(&first, &second, "");
+    let mut server = house.serve();
+    house.start("bot", "go");
+    eventually("the tool runs", || house.read("ran.log") == "ran\n", || house.story("bot"));
+    server.kill();
+    house.write("go", "");
+    let _server = house.serve();
+    let story = house.rest("bot");
+    assert!(story.ends_with("interrupted; \"From the second.\"; completed"), "{story}");
+    house.say("bot", "more");
+    assert!(house.rest("bot").ends_with("\"The first again.\"; completed"), "{}", house.story("bot"));
+    assert_eq!((first.left(), second.left()), (0, 0));
+}
+
+/// Whoever of a chain is back first goes on with a turn that was parked.
+#[test]
+fn a_chain_of_which_nobody_is_there_waits_for_anybody() {
+    let (first, second) = (Fake::openai(), Fake::ollama().text("From the second."));
+    first.close();
+    second.close();
+    let house = chain(&first, &second, "model_attempts_max: 1");
+    let _server = house.serve();
+    house.start("bot", "go");
+    house.wait("bot", "connect for good; bot to spare; connect for good; paused offline");
+    second.open();
+    assert!(house.rest("bot").ends_with("\"From the second.\"; completed"), "{}", house.story("bot"));
+}
+
+/// Nobody waits for ever, and a restart does not begin the wait anew.
+#[test]
+fn a_parked_turn_is_given_up_in_the_end() {
+    let fake = Fake::openai();
+    fake.close();
+    let house = House::with(OPENAI, &fake, "model_attempts_max: 1, offline_seconds_max: 3");
+    let mut server = house.serve();
+    house.start("bot", "go");
+    house.wait("bot", "paused offline");
+    server.kill();
+    let _server = house.serve();
+    let story = house.rest("bot");
+    assert!(story.ends_with("failed"), "{story}");
+    let log = house.read(".duragent/sessions/bot/events.jsonl");
+    assert!(log.contains("offline_seconds_max"), "{log}");
+}
+
+/// Who speaks to a session that is parked wants an answer now.
+#[test]
+fn a_message_wakes_a_parked_turn() {
+    let fake = Fake::openai().fault(Fault::busy("600")).text("One.").text("Two.");
+    let house = House::with(OPENAI, &fake, "model_attempts_max: 1");
+    let _server = house.serve();
+    house.start("bot", "go");
+    house.wait("bot", "paused offline");
+    house.say("bot", "still there?");
+    house.wait("bot", "\"Two.\"; completed");
+    let story = house.story("bot");
+    assert!(story.contains("resumed message; \"One.\"; completed"), "{story}");
+}
+
+/// A cancel does not wait for a load, and hangs up on it.
+#[test]
+fn a_cancel_ends_a_load() {
+    let fake = Fake::ollama().models(&["m"]).loads_for(Duration::from_secs(40)).text("Too late.");
+    let house = House::with(OLLAMA, &fake, "");
+    let _server = house.serve();
+    house.start("bot", "go");
+    eventually("it is asked", || fake.calls().len() == 1, || house.story("bot"));
+    house.ask("POST", "/api/v1/sessions/bot/cancel", "");
+    assert_eq!(house.rest("bot"), "cancelled");
+    eventually("it is hung up on", || fake.loads_aborted() == 1, || house.story("bot"));
 }
 
 /// Thinking that one has signed is not shown to the other, which would refuse it.

@@ -103,8 +103,11 @@ fn common() -> Vec<Case> {
         Case::with("silence", Fault::Silence(Duration::from_millis(700))),
         Case::with("drip", Fault::Drip(Duration::from_millis(20))),
         // A trickle that lasts longer than any limit, of which there is none on the whole.
-        Case::with("trickle", Fault::Drip(Duration::from_millis(200)))
-            .keys(", first_byte_seconds_max: 1, idle_seconds_max: 1"),
+        Case::with("trickle", Fault::Drip(Duration::from_millis(300)))
+            .keys(", first_byte_seconds_max: 2, idle_seconds_max: 2"),
+        Case::survived("trickle-of-bytes", |answer| {
+            answer.split(Split::EveryByte).with(Fault::Drip(Duration::from_micros(300)))
+        }),
         Case::with("hangs-up", Fault::HangsUp),
         Case::with("no-index", Fault::NoIndex),
         Case::with("no-ids", Fault::NoIds),
@@ -130,11 +133,11 @@ fn common() -> Vec<Case> {
         Case::last("forbidden-403", Fault::status(403), "refused"),
         Case::last("no-credit", Fault::NoCredit, "refused"),
         Case::last("missing-404", Fault::status(404), "invalid"),
-        Case::lost("idle", cut(Cut::BeforeFinish, End::Hang), "timeout").keys(", idle_seconds_max: 1"),
-        Case::lost("first-byte", Fault::Silence(Duration::from_secs(3)), "timeout").keys(", first_byte_seconds_max: 1"),
+        Case::lost("idle", cut(Cut::BeforeFinish, End::Hang), "timeout").keys(", idle_seconds_max: 2"),
+        Case::lost("first-byte", Fault::Silence(Duration::from_secs(4)), "timeout").keys(", first_byte_seconds_max: 2"),
     ];
     // The other half of the first byte's limit: the same silence is nothing to who is patient.
-    cases.push(Case::with("patience", Fault::Silence(Duration::from_secs(3))));
+    cases.push(Case::with("patience", Fault::Silence(Duration::from_secs(4))));
     cases
 }
 
@@ -219,6 +222,19 @@ fn parallel_calls_are_told_apart() {
             let found = (ended.status.code(), house.read("calls.log"));
             assert_eq!(found, (Some(0), "a\nb\nc\n".into()), "{} {faults:?}", api.kind);
         }
+    });
+}
+
+/// A line without an end fills no memory.
+#[test]
+fn an_endless_line_is_given_up() {
+    everywhere(|api| {
+        let endless = Answer::text(&"x".repeat(20 * 1024 * 1024)).split(Split::Whole);
+        let fake = (api.fake)().answer(endless).answer(done());
+        let house = House::with(api, &fake, "");
+        let _server = house.serve();
+        house.start("bot", "go");
+        assert_eq!(house.rest("bot"), "protocol; \"Schöne Grüße 🦀\"; completed", "{}", api.kind);
     });
 }
 

@@ -76,3 +76,44 @@ fn a_key_is_in_no_file_log_answer_or_command_line() {
         assert_eq!(fake.left(), 0);
     });
 }
+
+/// Where a provider sends us is not where the key goes.
+#[test]
+fn a_redirect_is_not_followed() {
+    everywhere(|api| {
+        let elsewhere = (api.fake)().text("Thank you for the key.");
+        let fake = (api.fake)().fault(Fault::Redirect(elsewhere.endpoint()));
+        let house = House::with(api, &fake, "model_attempts_max: 1, offline_seconds_max: 0");
+        let ended = house.run(&["run", "bot", "go"]);
+        assert_eq!(ended.status.code(), Some(1), "{}: {}", api.kind, text(&ended.stdout));
+        assert_eq!((fake.calls().len(), elsewhere.requests().len()), (1, 0), "{}", api.kind);
+        assert!(text(&ended.stderr).contains("redirect"), "{}: {}", api.kind, text(&ended.stderr));
+    });
+}
+
+/// A proxy of the environment sees no request, unless the configuration says that it may.
+#[test]
+fn a_proxy_of_the_environment_is_not_asked() {
+    everywhere(|api| {
+        for (keys, asked) in [("", false), (", proxy: environment", true)] {
+            let fake = (api.fake)().text("Straight.");
+            // What is said to it does not matter: that somebody came does.
+            let proxy = Fake::openai().may_refuse();
+            let mut house = House::new("model_attempts_max: 1, offline_seconds_max: 0");
+            // This machine by its own name is never reached through a proxy.
+            house.provider("bot", api, &fake.url().replace("127.0.0.1", "0.0.0.0"), keys);
+            house.spec("bot", "model: {provider: bot, name: m}");
+            let way = format!("http://{}", proxy.address());
+            let mut command = house.command(&["run", "bot", "go"]);
+            command.env("HTTP_PROXY", &way).env("http_proxy", &way).env("ALL_PROXY", &way);
+            let ended = command.output().expect("the binary starts");
+            let said = text(&ended.stderr);
+            assert_eq!(
+                (ended.status.success(), proxy.connections() > 0),
+                (!asked, asked),
+                "{} {keys}: {said}",
+                api.kind
+            );
+        }
+    });
+}

@@ -10,4 +10,5 @@ mod models;
 mod restart;
 mod streams;
 mod turns;
+mod ways;
 mod words;

@@ -120,3 +120,21 @@ fn a_call_that_a_small_model_wrote_as_text_is_run() {
         assert_eq!(house.read("ran.log"), "ran\n");
     }
 }
+
+#[test]
+fn a_prompt_that_filled_the_window_is_told_in_the_log() {
+    for (tokens, told) in [(2048, true), (900, false)] {
+        let fake = Fake::ollama().abilities(&["completion", "tools"], 2048);
+        let fake = fake.answer(Answer::text("Here.").usage(tokens, 3, 0));
+        let house = House::with(OLLAMA, &fake, "");
+        let server = house.serve();
+        house.start("bot", "go");
+        house.rest("bot");
+        let said = || server.log().contains("the prompt filled the window of 2048 tokens and may have been cut: m");
+        if told {
+            eventually("it is told", said, || server.log());
+        } else {
+            assert!(!said(), "{}", server.log());
+        }
+    }
+}

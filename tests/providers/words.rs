@@ -1,10 +1,7 @@
-//! What a person gets to see: on standard error, in a stream, and what to do about it.
+//! What a person gets to see and can set: errors with what to do about them, thinking, the cache, rest for who is down.
 
-use crate::house::{ANTHROPIC, House, OLLAMA, OPENAI, eventually, everywhere, text};
+use crate::house::{ANTHROPIC, House, OLLAMA, OPENAI, everywhere, text};
 use duragent_testkit::{Answer, Fake, Fault};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 /// Who must act is told how, and nobody is asked twice.
 #[test]
@@ -39,70 +36,6 @@ fn a_model_that_is_missing_or_unable_is_named_with_a_remedy() {
         let said = text(&ended.stderr);
         assert!(ended.status.code() == Some(1) && said.contains(remedy), "{said}");
     }
-}
-
-/// A window that is shorter than the configured one is what counts: Ollama would cut the prompt without a word.
-#[test]
-fn a_prompt_for_a_shorter_window_is_refused_with_figures() {
-    let fake = Fake::ollama().abilities(&["completion", "tools"], 2048).text("Short.");
-    let house = House::with(OLLAMA, &fake, "");
-    let ended = house.run(&["run", "bot", "Be short."]);
-    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
-    assert_eq!(fake.calls()[0].json().at("options.num_ctx").u64(), Some(2048), "{}", fake.calls()[0].body);
-    let ended = house.run(&["run", "bot", &"rain ".repeat(2500)]);
-    let said = text(&ended.stderr);
-    assert!(ended.status.code() != Some(0) && said.contains("2048"), "{said}");
-    assert_eq!(fake.calls().len(), 1, "it was not even asked");
-}
-
-/// Lines of the session's stream of events, to the end of the turn.
-fn streamed(house: &House) -> Vec<String> {
-    let mut stream = UnixStream::connect(house.folder.join(".duragent/duragent.sock")).expect("a server");
-    stream.set_read_timeout(Some(crate::house::PATIENCE)).expect("a socket");
-    let body = r#"{"content":"go"}"#;
-    let request = format!(
-        "POST /api/v1/sessions/bot/messages HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).expect("it reads");
-    let mut lines = Vec::new();
-    for line in BufReader::new(stream).lines().map_while(Result::ok) {
-        let last = line == "event: turn_finished";
-        lines.push(line);
-        if last {
-            return lines;
-        }
-    }
-    panic!("the turn never ended: {lines:?}");
-}
-
-#[test]
-fn a_load_is_told_of_while_it_lasts() {
-    let fake = Fake::ollama().models(&["m"]).loads_for(Duration::from_secs(2)).text("Loaded.").text("Again.");
-    let house = House::with(OLLAMA, &fake, "");
-    let _server = house.serve();
-    let made = house.ask("POST", "/api/v1/sessions", r#"{"agent":"bot","id":"bot"}"#);
-    assert!(made.starts_with("HTTP/1.1 201 "), "{made}");
-    let lines = streamed(&house);
-    let status = lines.iter().position(|line| line == "event: status").unwrap_or_else(|| panic!("{lines:?}"));
-    assert!(lines[status + 1].contains("loading m"), "{}", lines[status + 1]);
-    let answer = lines.iter().position(|line| line == "event: model_responded").expect("an answer");
-    assert!(status < answer);
-    // The control: what is loaded is not told of.
-    let lines = streamed(&house);
-    assert!(!lines.iter().any(|line| line == "event: status"), "{lines:?}");
-}
-
-#[test]
-fn a_model_is_loaded_before_it_is_needed() {
-    let fake = Fake::ollama().models(&["m"]);
-    let mut house = House::new("");
-    house.agent("bot", OLLAMA, &fake, ", preload: true");
-    let _server = house.serve();
-    let loaded = || fake.requests().iter().any(|asked| asked.path == "/api/generate");
-    eventually("it is loaded", loaded, || format!("{:?}", fake.requests().len()));
-    assert!(fake.calls().is_empty());
 }
 
 /// Thinking is asked for as configured, in a way that the API takes: temperature and limits go with it or not at all.

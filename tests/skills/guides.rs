@@ -1,6 +1,6 @@
 //! AGENTS.md in the prompt, and out of the reach of tools.
 
-use crate::house::{House, system, text};
+use crate::house::{House, system, text, until};
 use crate::model::{Answer, Model};
 use std::fs;
 
@@ -56,6 +56,14 @@ fn what_is_left_out_is_named_by_the_check_and_the_agent_works() {
         "skills/broken: warning: left out: it does not begin with YAML between two lines of ---",
     ];
     assert_eq!(house.check(), said);
+    // The server says it to its operator, at the start and when it reads the configuration anew.
+    {
+        let server = house.serve();
+        house.good(&["reload"]);
+        for line in ["AGENTS.md: warning: left out: not UTF-8", "skills/broken: warning: left out: "] {
+            until("both warnings", || (server.said().matches(line).count() == 2).then_some(()));
+        }
+    }
     house.turn("hello");
     assert_eq!(system(&model.asked().body), PROMPT.trim());
 }

@@ -3,10 +3,11 @@
 use crate::model::Model;
 use duragent_core::json::{self, Value};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything: the machine may be very busy.
@@ -124,13 +125,19 @@ impl House {
     pub fn serve(&self) -> Served {
         let mut child = self.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut said = String::new();
-        while !said.contains("ready\n") {
-            assert!(log.read_line(&mut said).expect("it can be read") > 0, "the server ended: {said}");
-        }
+        let said = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&said);
         // Read to the end, so that it never waits for us.
-        std::thread::spawn(move || drop(log.read_to_end(&mut Vec::new())));
-        Served(child)
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while log.read_line(&mut line).is_ok_and(|count| count > 0) {
+                heard.lock().expect("the log").push_str(&line);
+                line.clear();
+            }
+        });
+        let served = Served { child, said };
+        until("the server", || served.said().contains("ready\n").then_some(()));
+        served
     }
 }
 
@@ -141,12 +148,22 @@ impl Drop for House {
 }
 
 /// A server; killed when dropped.
-pub struct Served(Child);
+pub struct Served {
+    child: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Served {
+    /// Its log so far.
+    pub fn said(&self) -> String {
+        self.said.lock().expect("the log").clone()
+    }
+}
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

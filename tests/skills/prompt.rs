@@ -97,6 +97,30 @@ fn a_message_that_waited_is_shown_when_its_turn_has_come() {
     assert_eq!(shown(&house), asked);
 }
 
+/// What the machine does by itself before the call is done before it is shown: here the conversation has outgrown the window.
+#[test]
+fn a_conversation_that_is_cut_first_is_shown_so() {
+    let model = Model::start(vec![Answer::Say("One."), Answer::Say("Two."), Answer::Busy, Answer::Hang]);
+    let house = House::init(&model);
+    house.edit("agents/assistant/agent.yaml", "    temperature:", "    context_tokens: 2048\n    temperature:");
+    let long = "tell me about the pump ".repeat(40);
+    house.turn(&long);
+    let _server = house.serve();
+    house.turn(&long);
+    let plain = (model.asked().body, model.asked().body);
+    assert!(!plain.0.contains("Summarize") && !plain.1.contains("Summarize"), "{plain:?}");
+    let mut turn = house.command(&["run", "assistant", "--session", "s", &long]);
+    let mut turn = turn.stdout(Stdio::null()).spawn().expect("it starts");
+    let summary = model.asked().body;
+    assert!(summary.contains("Summarize this conversation"), "{summary}");
+    // That failed, and the next call does without: the oldest part is left out.
+    until("the failure", || house.events("model_failed").pop());
+    let next = shown(&house);
+    assert_ne!(next, summary);
+    assert_eq!(model.asked().body, next);
+    turn.kill().and_then(|()| turn.wait()).expect("it ends");
+}
+
 #[test]
 fn what_cannot_be_shown_says_why() {
     let model = Model::start(vec![Answer::Say("Hello.")]);

@@ -270,3 +270,20 @@ fn tools_may_read_the_folders_of_skills_and_nothing_beside_them() {
     let spec = house.spec(AUTO, "  skills: [x]\n");
     assert_eq!(spec.policy.read, house.real(&[".duragent/skills/x"]));
 }
+
+#[test]
+fn the_dump_says_what_is_on_offer_and_what_is_never_changed() {
+    let house = House::new();
+    put(&house, "skills/x", &plain("x"));
+    put(&house, "skills/y", &plain("y"));
+    for (keys, said) in [
+        ("", "  agents_md: true\n  skills: [\"x\", \"y\"]\n"),
+        ("  agents_md: false\n  skills: []\n", "  agents_md: false\n  skills: []\n"),
+    ] {
+        house.write(AUTO, keys);
+        let dump = house.report().dump.expect("a dump");
+        assert!(dump.contains(said), "{keys}\n{dump}");
+        let protected = format!("never changed: {}/AGENTS.md\n", house.root.display());
+        assert_eq!(dump.contains(&protected), keys.is_empty(), "{keys}\n{dump}");
+    }
+}

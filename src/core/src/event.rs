@@ -182,7 +182,7 @@ pub enum Body {
         blocks: Option<String>,
         /// Calls it asks for, in order.
         tool_calls: Vec<ToolCall>,
-        /// Tokens; the reserved ones if the provider did not say.
+        /// Tokens; all 0 if the provider did not say: in budgets it counts as what was reserved then.
         usage: Usage,
         /// `stop`, `length`, `tool_calls`: as the provider said.
         finish_reason: String,
@@ -203,8 +203,8 @@ pub enum Body {
         detail: String,
         /// When it will be asked again; `None` if it will not.
         retry_at_ms: Option<u64>,
-        /// What it counts as in budgets: nothing if the request was turned away, the reserved tokens if nobody knows.
-        usage: Usage,
+        /// True if the model may have worked: in budgets it counts as what was reserved. Else as a request without tokens.
+        worked: bool,
         /// The model's real window in tokens, where the failure told it.
         context_tokens: Option<u64>,
         /// Wall time in milliseconds, by the monotonic clock.

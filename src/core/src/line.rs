@@ -312,14 +312,14 @@ fn write_model(w: &mut ObjectWriter<'_>, body: &Body) {
             write_usage(w, "usage", usage);
             w.str("finish_reason", finish_reason).u64("duration_ms", *duration_ms);
         }
-        Body::ModelFailed { turn, step, attempt, kind, detail, retry_at_ms, usage, context_tokens, duration_ms } => {
+        Body::ModelFailed { turn, step, attempt, kind, detail, retry_at_ms, worked, context_tokens, duration_ms } => {
             w.u64("turn", *turn).u64("step", *step).u64("attempt", *attempt);
             w.str("kind", kind.as_str()).str("detail", detail);
             if let Some(ms) = retry_at_ms {
                 write_time(w, "retry_at", *ms);
             }
-            if !usage.is_unknown() {
-                write_usage(w, "usage", usage);
+            if *worked {
+                w.bool("worked", true);
             }
             if let Some(tokens) = context_tokens {
                 w.u64("context_tokens", *tokens);

@@ -55,6 +55,7 @@ fn spec(agent: &Agent) -> String {
             json.u64("context_tokens", rules.model.context_tokens).str_opt("base_url", about.base_url.as_deref());
         });
         json.raw("model", &model).str("system_prompt", &agent.system);
+        json.bool("agents_md", about.agents_md).raw("skills", &texts(&about.skills));
         let session = object(|json| {
             json.str("on_disconnect", if agent.pause_on_disconnect { "pause" } else { "continue" });
             json.u64("max_tool_iterations", rules.limits.steps_max);

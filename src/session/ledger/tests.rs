@@ -4,7 +4,7 @@ use duragent_core::event::{FailureKind, SandboxReport, ToolOutcome, TurnReason};
 use duragent_core::session::State;
 use duragent_core::tool::{EffectClass, Tags};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 /// Midnight at the beginning of 2026-11-22.
 const MIDNIGHT: u64 = 20_779 * DAY_MS;
@@ -37,7 +37,7 @@ fn responded(usage: Usage) -> Body {
     }
 }
 
-fn failed(usage: Usage) -> Body {
+fn failed(worked: bool) -> Body {
     Body::ModelFailed {
         turn: 1,
         step: 1,
@@ -45,7 +45,7 @@ fn failed(usage: Usage) -> Body {
         kind: FailureKind::Timeout,
         detail: String::new(),
         retry_at_ms: None,
-        usage,
+        worked,
         context_tokens: None,
         duration_ms: 5,
     }
@@ -90,6 +90,13 @@ fn sum(requests: u64, tokens: u64, tool_calls: u64, ms: u64, cost_micros: u64, e
     Sum { spent: Spent { requests, tokens, tool_calls, ms, cost_micros }, estimated }
 }
 
+/// A ledger that somebody has asked for.
+fn wanted(alone: bool) -> Ledger {
+    let ledger = Ledger::new(alone);
+    ledger.wanted.store(true, Ordering::Release);
+    ledger
+}
+
 /// Far enough back for all of it to be another day.
 const YESTERDAY: i64 = -1000;
 
@@ -104,10 +111,10 @@ fn a_track_comes_to_what_the_machine_counts() {
         (4, done),
         // Turned away: nothing counts but the request.
         (5, requested("a", usage(100, 9))),
-        (6, failed(Usage::default())),
+        (6, failed(false)),
         // Nobody knows: the worst case.
         (7, requested("b", usage(200, 0))),
-        (8, failed(usage(200, 0))),
+        (8, failed(true)),
         // A crash, and the same once more by another model.
         (9, requested("a", usage(100, 9))),
         (10, requested("b", usage(300, 0))),
@@ -130,9 +137,9 @@ fn a_track_comes_to_what_the_machine_counts() {
     }
     let entry = tracked(&log).entry();
     let tokens = 40 + 200 + 100 + 250 + 20 + 500 + 1000;
-    assert_eq!(entry.total, sum(8, tokens, 1, 7 + 11 + 5 + 5 + 7 + 3, 3 + 9 + 1 + 1, 4));
+    assert_eq!(entry.total, sum(8, tokens, 1, 7 + 11 + 5 + 5 + 7 + 3 + 3, 3 + 9 + 1 + 1, 4));
     let models: Vec<_> = entry.models.iter().map(|of| (of.model.as_str(), of.today)).collect();
-    assert_eq!(models, [("a", sum(5, 660, 1, 26, 13, 2)), ("b", sum(3, 1450, 0, 12, 1, 2))]);
+    assert_eq!(models, [("a", sum(5, 660, 1, 29, 13, 2)), ("b", sum(3, 1450, 0, 12, 1, 2))]);
     assert_eq!((entry.session.as_str(), entry.agent.as_str()), ("s", "worker"));
 }
 
@@ -175,7 +182,7 @@ fn what_a_fork_begins_with_was_spent_by_another() {
 
 #[test]
 fn a_clock_that_jumps_does_not_begin_a_day_anew() {
-    let ledger = Ledger::new(true);
+    let ledger = wanted(true);
     let mut track = Track::default();
     let mut seq = 0;
     let mut spend = |at_ms: u64| {
@@ -204,7 +211,7 @@ fn a_clock_that_jumps_does_not_begin_a_day_anew() {
 
 #[test]
 fn sessions_add_up_and_what_was_never_written_is_taken_back() {
-    let ledger = Ledger::new(true);
+    let ledger = wanted(true);
     let mut tracks = Vec::new();
     for session in ["b", "a", "c"] {
         let mut track = Track::default();
@@ -255,7 +262,7 @@ impl Folder {
     }
 
     fn filled(&self, now_ms: u64) -> Ledger {
-        let ledger = Ledger::new(true);
+        let ledger = wanted(true);
         ledger.fill(&self.1, now_ms).expect("the logs are read");
         ledger
     }
@@ -300,7 +307,7 @@ fn the_logs_of_today_are_read_segments_and_damage_included() {
 fn what_is_at_work_already_is_not_counted_twice() {
     let folder = Folder::new();
     folder.session("a", 1000, 3);
-    let ledger = Ledger::new(true);
+    let ledger = wanted(true);
     let mut track = Track::default();
     folder.1.verify("a", &mut |event| track.take(&event)).expect("it is read");
     ledger.take(&mut track, &Event { seq: 8, at_ms: MIDNIGHT, body: requested("m", usage(100, 0)) });
@@ -315,7 +322,7 @@ fn what_other_processes_write_is_seen_where_there_are_others() {
     for (alone, expected) in [(false, 3 + 2 + 1), (true, 3 + 1)] {
         let folder = Folder::new();
         folder.session("a", 1000, 3);
-        let ledger = Ledger::new(alone);
+        let ledger = wanted(alone);
         let fill = || ledger.fill(&folder.1, MIDNIGHT).expect("the logs are read");
         fill();
         assert_eq!(ledger.today(MIDNIGHT).requests, 3);
@@ -333,4 +340,17 @@ fn what_other_processes_write_is_seen_where_there_are_others() {
         fill();
         assert_eq!(ledger.today(MIDNIGHT).requests, expected, "and counted once");
     }
+}
+
+#[test]
+fn nothing_is_kept_before_somebody_asks() {
+    let folder = Folder::new();
+    folder.session("a", 1000, 3);
+    let (ledger, mut track) = (Ledger::new(true), Track::default());
+    folder.1.verify("a", &mut |event| ledger.take(&mut track, &event)).expect("it is read");
+    assert!(ledger.book().entries.is_empty());
+    ledger.fill(&folder.1, MIDNIGHT).expect("the logs are read");
+    assert_eq!(ledger.today(MIDNIGHT).requests, 3, "the logs know it");
+    ledger.take(&mut track, &Event { seq: 8, at_ms: MIDNIGHT, body: requested("m", usage(100, 0)) });
+    assert_eq!(ledger.today(MIDNIGHT).requests, 4);
 }

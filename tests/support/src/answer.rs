@@ -29,6 +29,7 @@ pub struct Usage {
 pub struct Answer {
     pub(crate) thinking: Vec<String>,
     pub(crate) redacted: bool,
+    pub(crate) thinking_again: String,
     pub(crate) text: Vec<String>,
     pub(crate) calls: Vec<Call>,
     pub(crate) usage: Option<Usage>,
@@ -83,6 +84,13 @@ impl Answer {
     #[must_use]
     pub fn think_in_secret(mut self) -> Self {
         self.redacted = true;
+        self
+    }
+
+    /// Adds thinking between the text and the calls. Only Anthropic's models do that.
+    #[must_use]
+    pub fn think_again(mut self, text: &str) -> Self {
+        self.thinking_again.push_str(text);
         self
     }
 
@@ -185,6 +193,8 @@ pub enum Fault {
     NoCredit,
     /// The connection is closed after the whole answer, unannounced. Who would ask on it again finds nobody.
     HangsUp,
+    /// A redirect to this URL.
+    Redirect(String),
     /// A page of a proxy, under this status.
     Page(u16),
     /// An error as the whole body, under 200.

@@ -38,6 +38,10 @@ pub(crate) fn answer(api: &dyn Api, answer: &Answer, body: &Json, number: usize)
                 let refusal = Refusal { message: text.clone(), ..api.refusal(*status) };
                 return [acts, refuse(api, &refusal, "")].concat();
             }
+            Fault::Redirect(url) => {
+                let headers = format!("Location: {url}\r\n");
+                return [acts, vec![Act::Send(http::whole(307, &headers, "text/plain", ""))]].concat();
+            }
             Fault::NoCredit => return [acts, refuse(api, &api.no_credit(), "")].concat(),
             Fault::TooLong(tokens, window) => {
                 return [acts, refuse(api, &api.too_long(*tokens, *window), "")].concat();

@@ -67,6 +67,7 @@ fn anthropic_refuses_what_it_refuses() {
         (messages(&think("")), "signature: Field required"),
         (messages(&think(r#","signature":"EqQB/x""#)), "Invalid `signature`"),
         (messages(&think(&format!(r#","signature":"{}+""#, super::api::sign("hm")))), "cannot be modified"),
+        (messages(&think(&format!(r#","signature":"{}|""#, super::api::sign("hm")))), "cannot be modified"),
         (
             messages(&format!(r#"{{"role":"user","content":[{cached},{cached},{cached},{cached},{cached}]}}"#)),
             "maximum of 4 blocks",

@@ -20,9 +20,11 @@ const MODULES: [(&str, &[&str]); 9] = [
 ];
 
 /// Crates of this workspace by folder, and which of them each may name. The library and `main` may name all.
-const CRATES: [(&str, &str, &[&str]); 3] = [
+const CRATES: [(&str, &str, &[&str]); 4] = [
     ("src/core/", "duragent_core", &[]),
     ("platform/", "duragent_platform", &["duragent_core"]),
+    // A mistake in code that both sides share would be seen by neither.
+    ("tests/support/", "duragent_testkit", &[]),
     ("xtask/", "xtask", &[]),
 ];
 

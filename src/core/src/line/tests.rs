@@ -48,7 +48,7 @@ pub(crate) fn one_of_each() -> Vec<Body> {
             kind: FailureKind::Connect,
             detail: s("refused"),
             retry_at_ms: Some(1_795_341_600_123),
-            usage: usage(),
+            worked: true,
             context_tokens: Some(4096),
             duration_ms: 9,
         },

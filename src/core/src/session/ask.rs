@@ -105,11 +105,6 @@ impl Draft<'_> {
         self.rules.model_at(place(self.rules, turn))
     }
 
-    /// What the request under way was reserved.
-    pub(super) fn reserved(&self, turn: &Turn) -> Usage {
-        self.state.meter.reserved().unwrap_or_else(|| self.worst(turn, self.state.history.weight()))
-    }
-
     /// The most that a request with so many bytes of conversation can use up.
     fn worst(&self, turn: &Turn, bytes: usize) -> Usage {
         let model = self.model(turn);
@@ -202,7 +197,7 @@ impl Draft<'_> {
     pub(super) fn summed_up(&mut self, turn: &Turn, reply: &Reply, duration_ms: u64) {
         let model = self.model(turn);
         let (fit, price) = (Fit::new(self.state, self.rules, model), model.price);
-        let mut usage = if reply.usage.is_unknown() { self.reserved(turn) } else { reply.usage };
+        let mut usage = reply.usage;
         if usage.cost_micros == 0 {
             usage.cost_micros = price.of(&usage);
         }

@@ -121,12 +121,12 @@ impl Meter {
                 self.settled.requests += 1;
                 self.reserved = Some(*reserved);
             }
-            Body::ModelResponded { usage, duration_ms, .. } | Body::ModelFailed { usage, duration_ms, .. } => {
-                self.settle(Some(usage), *duration_ms);
+            // A summary of a compaction too; without one a request that a crash has left open stays unknown.
+            Body::ModelResponded { usage, duration_ms, .. } | Body::SessionCompacted { usage, duration_ms, .. } => {
+                self.settle(Some(*usage).filter(|usage| !usage.is_unknown()), *duration_ms);
             }
-            // Without usage nobody was asked: what a crash has left open stays so.
-            Body::SessionCompacted { usage, duration_ms, .. } if self.reserved.is_some() && !usage.is_unknown() => {
-                self.settle(Some(usage), *duration_ms);
+            Body::ModelFailed { worked, duration_ms, .. } => {
+                self.settle((!worked).then(Usage::default), *duration_ms);
             }
             // Cancelled with a request under way, or given up after a crash.
             Body::TurnFinished { .. } => self.settle(None, 0),
@@ -136,18 +136,12 @@ impl Meter {
         }
     }
 
-    fn settle(&mut self, known: Option<&Usage>, ms: u64) {
-        let reserved = self.reserved.take();
-        if let Some(usage) = known.or(reserved.as_ref()) {
-            self.settled.usage(usage);
+    /// The request under way has come to an end; what it used up, if anybody said.
+    fn settle(&mut self, known: Option<Usage>, ms: u64) {
+        if let Some(reserved) = self.reserved.take() {
+            self.settled.usage(&known.unwrap_or(reserved));
+            self.settled.ms = self.settled.ms.saturating_add(ms);
         }
-        self.settled.ms = self.settled.ms.saturating_add(ms);
-    }
-
-    /// What the request under way was reserved, if there is one.
-    #[must_use]
-    pub fn reserved(&self) -> Option<Usage> {
-        self.reserved
     }
 
     /// What it comes to now, the reserved included.

@@ -267,9 +267,6 @@ impl Draft<'_> {
             call.call_id = format!("c{}-{}-{n}", turn.turn, turn.step);
             call.arguments = valid_arguments(&call.arguments);
         }
-        if reply.usage.is_unknown() {
-            reply.usage = self.reserved(&turn);
-        }
         if reply.usage.cost_micros == 0 {
             reply.usage.cost_micros = self.model(&turn).price.of(&reply.usage);
         }

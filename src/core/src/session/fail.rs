@@ -7,7 +7,7 @@ use super::input::{Effect, Timer};
 use super::state::OFFLINE;
 use super::turn::{Phase, Turn};
 use crate::crc::crc32c;
-use crate::event::{Body, FailureKind, TurnReason, Usage};
+use crate::event::{Body, FailureKind, TurnReason};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
@@ -50,7 +50,6 @@ pub(super) struct Failed<'a> {
 impl Draft<'_> {
     pub(super) fn failed(&mut self, asked: (u64, u64, u64), failure: &Failed<'_>) {
         let Some(turn) = self.asked(asked).cloned() else { return };
-        let usage = if failure.worked { self.reserved(&turn) } else { Usage::default() };
         let kind = failure.kind;
         let log = |draft: &mut Self, retry_at_ms: Option<u64>| {
             draft.event(Body::ModelFailed {
@@ -60,7 +59,7 @@ impl Draft<'_> {
                 kind,
                 detail: clip(failure.detail, DETAIL_BYTES_MAX).to_owned(),
                 retry_at_ms,
-                usage,
+                worked: failure.worked,
                 context_tokens: failure.context_tokens,
                 duration_ms: failure.duration_ms,
             });
@@ -103,8 +102,6 @@ impl Draft<'_> {
         if away && self.rules.limits.offline_ms_max > 0 && turn.parks < PARKS_MAX {
             return self.park(&turn, failure);
         }
-        let mut turn = turn;
-        turn.usage.add(&usage);
         self.finish_turn(&turn, TurnReason::Failed, Some(failure.detail));
     }
 

@@ -348,10 +348,8 @@ impl State {
     }
 
     fn model_failed(&mut self, seq: u64, body: &Body) {
-        let Body::ModelFailed { attempt, kind, detail, retry_at_ms, usage, context_tokens, .. } = body else { return };
+        let Body::ModelFailed { attempt, kind, detail, retry_at_ms, context_tokens, .. } = body else { return };
         let Some(turn) = &mut self.turn else { return };
-        self.usage.add(usage);
-        turn.usage.add(usage);
         turn.tries += 1;
         let Some(until_ms) = *retry_at_ms else { return };
         match kind {

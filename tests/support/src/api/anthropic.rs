@@ -16,6 +16,9 @@ const SECRET: &str = "thought of in secret";
 /// Ends the signature of thinking that is followed by what only Anthropic can read, which has to come back as well.
 const FOLLOWED: &str = "+";
 
+/// Ends the signature of thinking that came after a text, behind which it has to come back.
+const AFTER_TEXT: &str = "|";
+
 pub(crate) struct Anthropic;
 
 impl Api for Anthropic {
@@ -73,6 +76,11 @@ impl Api for Anthropic {
         }
         if !answer.text.is_empty() {
             blocks.add("\"type\":\"text\",\"text\":\"\"", answer.text.iter().map(|text| delta("text", text)).collect());
+        }
+        if !answer.thinking_again.is_empty() {
+            let signature = sign(&answer.thinking_again) + AFTER_TEXT;
+            let deltas = vec![delta("thinking", &answer.thinking_again), delta("signature", &signature)];
+            blocks.add("\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"", deltas);
         }
         for (i, call) in answer.calls.iter().enumerate() {
             let id = quote(&call_id("toolu_", number, i));

@@ -87,7 +87,7 @@ fn calls(r: &mut Reader<'_>) -> Result<Vec<ToolCall>> {
 pub(super) fn model_failed(r: &mut Reader<'_>) -> Result<Body> {
     let (mut turn, mut step, mut attempt) = (None, None, None);
     let (mut kind, mut detail, mut retry_at_ms) = (None, None, None);
-    let (mut used, mut context_tokens, mut duration_ms) = (Usage::default(), None, 0);
+    let (mut worked, mut context_tokens, mut duration_ms) = (false, None, 0);
     fields(r, |r, key| {
         match key {
             "turn" => turn = Some(r.u64()?),
@@ -96,7 +96,7 @@ pub(super) fn model_failed(r: &mut Reader<'_>) -> Result<Body> {
             "kind" => kind = Some(word(r, FailureKind::parse, "kind")?),
             "detail" => detail = Some(text(r)?),
             "retry_at" => retry_at_ms = Some(when(r, "retry_at")?),
-            "usage" => used = usage(r)?,
+            "worked" => worked = r.bool()?,
             "context_tokens" => context_tokens = Some(r.u64()?),
             "duration_ms" => duration_ms = r.u64()?,
             _ => return Ok(false),
@@ -110,7 +110,7 @@ pub(super) fn model_failed(r: &mut Reader<'_>) -> Result<Body> {
         kind: need(kind, "kind")?,
         detail: need(detail, "detail")?,
         retry_at_ms,
-        usage: used,
+        worked,
         context_tokens,
         duration_ms,
     })

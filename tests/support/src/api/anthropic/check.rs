@@ -3,7 +3,7 @@
 //! Stricter than the API of today in one thing: it would join messages of the same role, which proxies and other hosts of its
 //! models refuse.
 
-use super::{FOLLOWED, Refusal, SECRET, sign};
+use super::{AFTER_TEXT, FOLLOWED, Refusal, SECRET, sign};
 use crate::api::is_tool_name;
 use crate::json::Json;
 
@@ -176,9 +176,10 @@ fn check_content(message: &Json, i: usize, role: &str) -> Result<(), Refusal> {
             ("text" | "image" | "document", _) => {}
             ("thinking", "assistant") => {
                 check_signature(block, &place)?;
-                let followed = block.at("signature").str().is_some_and(|text| text.ends_with(FOLLOWED));
-                let next = blocks.get(n + 1).and_then(|block| block.at("type").str());
-                if followed && next != Some("redacted_thinking") {
+                let signature = block.at("signature").str().unwrap_or_default();
+                let kind = |n: Option<usize>| blocks.get(n?).and_then(|block| block.at("type").str());
+                let torn = signature.ends_with(FOLLOWED) && kind(Some(n + 1)) != Some("redacted_thinking");
+                if torn || signature.ends_with(AFTER_TEXT) && kind(n.checked_sub(1)) != Some("text") {
                     return refuse(format!(
                         "{place}: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified. \
                          These blocks must remain as they were in the original response."
@@ -218,7 +219,7 @@ fn check_signature(block: &Json, place: &str) -> Result<(), Refusal> {
     };
     match block.at("signature").str() {
         None => refuse(format!("{place}.thinking.signature: Field required")),
-        Some(found) if found.strip_suffix(FOLLOWED).unwrap_or(found) == sign(thinking) => {
+        Some(found) if found.trim_end_matches(FOLLOWED).trim_end_matches(AFTER_TEXT) == sign(thinking) => {
             if block.get("cache_control").is_some() {
                 return refuse(format!("{place}.thinking.cache_control: Extra inputs are not permitted"));
             }
