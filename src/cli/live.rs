@@ -162,8 +162,9 @@ fn follow(
                     Passed::Unheard => return,
                 }
             }
-            // A server that is starting or going down; it may be another one in a moment.
-            Ok(Stream::Other(response)) if response.status == 503 => {}
+            // A server that is starting or going down; it may be another one in a moment. Or a process that has the session:
+            // whoever wants to say something to it hears that for himself, and may have been let in a moment later.
+            Ok(Stream::Other(response)) if response.status == 503 || is_leased(&response.body) => {}
             Ok(Stream::Other(response)) => {
                 to.send(Heard::Lost(connect::problem(&response))).ok();
                 return;
@@ -181,6 +182,11 @@ fn follow(
         std::thread::sleep(RECONNECT_PAUSE);
         stream = connection.client().events(path, Some(after));
     }
+}
+
+/// True if a problem document says that another process has the session.
+fn is_leased(problem: &[u8]) -> bool {
+    std::str::from_utf8(problem).is_ok_and(|text| text.contains(":problem:leased\""))
 }
 
 /// How a stream came to its end.

@@ -180,7 +180,8 @@ pub fn used(events: &[Event]) -> Vec<Used> {
                 open = *reserved;
                 all.push(used);
             }
-            Body::ModelResponded { usage, .. } => {
+            // What nobody counted stays at the worst case.
+            Body::ModelResponded { usage, .. } if !usage.is_unknown() => {
                 used.tokens = used.tokens - tokens(&open) + tokens(usage);
                 used.micros = used.micros - open.cost_micros + usage.cost_micros;
             }
