@@ -9,7 +9,7 @@
 //! Invariants: a stream without `stop_reason` gives no reply; blocks of another model are never sent.
 //!
 //! Absent: images, tools that the server runs, thinking between the calls of one answer in its place (it goes back in
-//! front of them).
+//! front of the calls).
 
 mod body;
 
@@ -283,10 +283,20 @@ impl<'c> Stream<'c> {
             }
             reason => matches!(reason, "max_tokens" | "model_context_window_exceeded"),
         };
+        let thinks = |block: &Block| matches!(block.kind.as_str(), "thinking" | "redacted_thinking");
+        let said = self.blocks.iter().position(|block| block.kind == "text" && !block.text.trim().is_empty());
+        // Thinking between texts goes back in its place, so the texts are kept with it.
+        let mixed = said.is_some_and(|at| self.blocks.iter().skip(at).any(thinks));
         let mut kept = String::from("[");
         for block in self.blocks {
             match block.kind.as_str() {
-                "text" => reply.text.push_str(&block.text),
+                "text" => {
+                    reply.text.push_str(&block.text);
+                    if mixed && !block.text.trim().is_empty() {
+                        wire::comma(&mut kept);
+                        body::write_text(&mut kept, &block.text);
+                    }
+                }
                 "tool_use" => push_call(client, &mut reply.tool_calls, (block.id, block.name, &block.text), cut)?,
                 "thinking" | "redacted_thinking" => {
                     let open = block.kind == "thinking";

@@ -55,6 +55,22 @@ fn blocks_are_the_same_byte_for_byte() {
     }
 }
 
+/// Newer models think between their words too, and want all of it back in its order: the fake refuses any other.
+#[test]
+fn thinking_between_words_goes_back_in_its_place() {
+    let mixed = Answer::text("First. ").think_again("hm").and_call("bash", r#"{"command":"true"}"#);
+    let fake = Fake::anthropic().answer(mixed).text("Done.");
+    let mut house = House::new("");
+    house.agent("bot", ANTHROPIC, &fake, ", thinking_tokens: adaptive");
+    let _server = house.serve();
+    house.start("bot", "go");
+    assert_eq!(house.rest("bot"), "1 call; bash true; \"Done.\"; completed");
+    let body = fake.calls()[1].json();
+    let kinds: Vec<&str> =
+        body.at("messages.1.content").items().iter().filter_map(|block| block.at("type").str()).collect();
+    assert_eq!(kinds, ["text", "thinking", "tool_use"]);
+}
+
 /// When the last failure is asked about again, and when it was.
 fn retry(house: &House) -> (u64, u64) {
     let failed = house.events("bot").into_iter().find_map(|event| match event.body {

@@ -95,7 +95,7 @@ fn mark(out: &mut String) {
     }
 }
 
-fn write_text(out: &mut String, text: &str) {
+pub(super) fn write_text(out: &mut String, text: &str) {
     let mut object = ObjectWriter::new(out);
     object.str("type", "text").str("text", text);
     object.finish();
@@ -163,11 +163,14 @@ fn write_said(out: &mut String, message: &Message) {
 
 fn write_answer(out: &mut String, message: &Message, request: &Request) {
     let Message::Assistant { content, tool_calls, .. } = message else { return };
-    if let Some(blocks) = blocks(message, request) {
+    let blocks = blocks(message, request);
+    if let Some(blocks) = blocks {
         comma(out);
         out.push_str(blocks);
     }
-    if !content.trim().is_empty() {
+    // Texts that stand between thinking are among the blocks; within a string of JSON these bytes cannot stand.
+    let said = blocks.is_some_and(|blocks| blocks.contains("{\"type\":\"text\""));
+    if !said && !content.trim().is_empty() {
         comma(out);
         // A text at the very end must not end with white space.
         write_text(out, content.trim_end());
