@@ -12,6 +12,7 @@
 //! Absent: line editing, cursor movement.
 
 mod ask;
+mod away;
 
 use super::connect::{self, Connection};
 use super::live::{self, Heard, Live, Message};
@@ -20,9 +21,11 @@ use super::render::{self, Piece, Render, SUMMARY_CHARS_MAX, Screen, Style};
 use super::run::{LIMIT, WAITING};
 use super::{Common, Failure, args, text};
 use ask::{Open, answer};
+use away::Away;
 use duragent_core::event::{Body, Event, TurnReason};
 use duragent_core::json::{self, Value};
 use duragent_core::line;
+use duragent_core::session::OFFLINE;
 use duragent_platform::signal::Signal;
 use duragent_platform::terminal;
 use std::collections::VecDeque;
@@ -116,6 +119,8 @@ struct Chat<'a> {
     seen: u64,
     /// Last turn that came to rest.
     done: u64,
+    /// What is said of a model that does not answer.
+    away: Away,
 }
 
 /// What to do next.
@@ -146,6 +151,7 @@ impl<'a> Chat<'a> {
             code: 0,
             seen: picked.last_seq,
             done: 0,
+            away: Away::default(),
         }
     }
 
@@ -222,6 +228,9 @@ impl<'a> Chat<'a> {
 
     /// What has become possible: the next line of a script, or the end.
     fn go_on(&mut self) -> Result<Next, Failure> {
+        if let Some(code) = self.parked() {
+            return Ok(Next::Leave(code));
+        }
         loop {
             let rests = !self.running && self.ours.is_empty() && self.unsent.is_empty();
             if self.leaving {
@@ -266,14 +275,6 @@ impl<'a> Chat<'a> {
         Next::Stay
     }
 
-    fn doing(&mut self, data: &str) -> Next {
-        let status = json::parse(data).ok();
-        if let Some(text) = status.as_ref().and_then(|s| s.get("text")?.as_str()) {
-            self.note(&text::clean(&format!("[model] {text}")));
-        }
-        Next::Stay
-    }
-
     fn event(&mut self, data: &str) -> Next {
         let Ok(event) = line::parse(data) else { return Next::Stay };
         Screen::show(self.render.event(&event));
@@ -288,6 +289,7 @@ impl<'a> Chat<'a> {
                 Some(at) => drop(self.sent.swap_remove(at)),
                 None => Screen::show(self.render.message(source, content)),
             },
+            Body::SessionPaused { reason, .. } => self.away.parked = reason == OFFLINE,
             Body::TurnStarted { .. } => (self.running, self.cancelled) = (true, false),
             Body::TurnFinished { turn, reason, detail, .. } => {
                 (self.running, self.asked) = (false, None);
@@ -297,6 +299,7 @@ impl<'a> Chat<'a> {
             }
             // With a turn or without one.
             Body::SessionResumed { .. } => {
+                self.away = Away::default();
                 self.running = pick::now(self.connection, &self.session).map_or(self.running, |now| is_running(&now));
             }
             Body::ApprovalRequested { .. } => self.refresh_approvals(),

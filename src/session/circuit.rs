@@ -50,7 +50,7 @@ impl Circuit {
         let detail =
             format!("not asked: it failed {} times in a row; it is tried again in {seconds} s", inner.failures);
         let retry_after_ms = u64::try_from(wait.as_millis()).ok();
-        Err(Failure { retry_after_ms, ..Failure::new(FailureKind::Overloaded, detail) })
+        Err(Failure { retry_after_ms, ..Failure::new(FailureKind::Connect, detail) })
     }
 
     /// A call that was let through has ended: with an answer, or with this failure.
@@ -110,7 +110,7 @@ mod tests {
         assert!(circuit.admit(now).is_ok(), "not yet");
         fail(&circuit, Overloaded, 1, now);
         let refused = circuit.admit(now).expect_err("open");
-        assert_eq!((refused.kind, refused.retry_after_ms, refused.worked), (Overloaded, Some(15_000), false));
+        assert_eq!((refused.kind, refused.retry_after_ms, refused.worked), (Connect, Some(15_000), false));
         let later = now + OPEN;
         assert!(circuit.admit(later).is_ok(), "one is let through");
         assert!(circuit.admit(later).is_err(), "and no other meanwhile");

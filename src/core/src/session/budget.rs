@@ -5,7 +5,7 @@
 //! became known counts as what was reserved for it.
 
 use super::state::State;
-use crate::event::{Body, Event, Usage};
+use crate::event::{Body, Event, FailureKind, Usage};
 use alloc::format;
 use alloc::string::String;
 
@@ -125,7 +125,10 @@ impl Meter {
             Body::ModelResponded { usage, duration_ms, .. } | Body::SessionCompacted { usage, duration_ms, .. } => {
                 self.settle(Some(*usage).filter(|usage| !usage.is_unknown()), *duration_ms);
             }
-            Body::ModelFailed { worked, duration_ms, .. } => {
+            Body::ModelFailed { kind, worked, duration_ms, .. } => {
+                // Nobody was there to be asked: an outage does not use up a budget of requests.
+                let away = *kind == FailureKind::Connect && !worked && self.reserved.is_some();
+                self.settled.requests = self.settled.requests.saturating_sub(u64::from(away));
                 self.settle((!worked).then(Usage::default), *duration_ms);
             }
             // Cancelled with a request under way, or given up after a crash.

@@ -67,6 +67,17 @@ fn the_day_counts_what_others_spend() {
 }
 
 #[test]
+fn an_outage_uses_up_no_requests() {
+    for (kind, counted) in [(FailureKind::Connect, 0), (FailureKind::Overloaded, 1), (FailureKind::Timeout, 1)] {
+        let mut b = chain(Verdict::Allow, 1, 1 << 20);
+        b.say("hi");
+        assert_eq!(b.state.meter.spent().requests, 1, "while it is under way");
+        b.fail_with(kind, None, false);
+        assert_eq!(b.state.meter.spent().requests, counted, "{kind:?}");
+    }
+}
+
+#[test]
 fn what_nobody_counted_counts_as_the_worst_case() {
     let usage = |b: &Bench| b.state.meter.spent().tokens;
     let mut b = chain(Verdict::Allow, 1, 1 << 20);
