@@ -100,10 +100,21 @@ impl Live {
     /// Follows `session` after seq `after`, and looks for a server that goes away for as long as `patience`. Listens when
     /// this returns: what is sent then is heard with every token of its answer.
     pub fn follow(&self, connection: &Arc<Connection>, session: &str, after: u64, patience: Duration) {
+        self.follow_as(connection, session, after, patience, false);
+    }
+
+    /// The same before a message is delivered: whether another process has the session is told by that, and may have
+    /// changed by then.
+    pub fn follow_message(&self, connection: &Arc<Connection>, session: &str, after: u64, patience: Duration) {
+        self.follow_as(connection, session, after, patience, true);
+    }
+
+    fn follow_as(&self, connection: &Arc<Connection>, session: &str, after: u64, patience: Duration, waits: bool) {
         let (connection, to) = (Arc::clone(connection), self.sender.clone());
         let path = format!("/api/v1/sessions/{session}/events");
         let first = connection.client().events(&path, Some(after));
-        std::thread::spawn(move || follow(&connection, &path, first, after, patience, &to));
+        let place = Place { after, patience, waits };
+        std::thread::spawn(move || follow(&connection, &path, first, place, &to));
     }
 
     /// Reads standard input line by line.
@@ -137,13 +148,20 @@ pub fn code(signal: Signal) -> u8 {
     }
 }
 
+/// Where one listens, and for how long one looks for a server that is gone.
+struct Place {
+    after: u64,
+    patience: Duration,
+    /// Waits for a session that another process has.
+    waits: bool,
+}
+
 /// Sends events until nobody listens or the server is lost. `stream` is the first attempt.
 fn follow(
     connection: &Connection,
     path: &str,
     mut stream: io::Result<Stream>,
-    mut after: u64,
-    patience: Duration,
+    Place { mut after, patience, waits }: Place,
     to: &SyncSender<Heard>,
 ) {
     let mut gone: Option<Instant> = None;
@@ -162,9 +180,8 @@ fn follow(
                     Passed::Unheard => return,
                 }
             }
-            // A server that is starting or going down; it may be another one in a moment. Or a process that has the session:
-            // whoever wants to say something to it hears that for himself, and may have been let in a moment later.
-            Ok(Stream::Other(response)) if response.status == 503 || is_leased(&response.body) => {}
+            // A server that is starting or going down; it may be another one in a moment.
+            Ok(Stream::Other(response)) if response.status == 503 || (waits && is_leased(&response.body)) => {}
             Ok(Stream::Other(response)) => {
                 to.send(Heard::Lost(connect::problem(&response))).ok();
                 return;

@@ -219,7 +219,7 @@ fn begin(
     let (number, known) = match message {
         Some(content) => {
             // First, so that no token of the answer is missed.
-            live.follow(connection, &picked.id, picked.last_seq, PATIENCE);
+            live.follow_message(connection, &picked.id, picked.last_seq, PATIENCE);
             let sent = Message::new(&content, options.steps_max).deliver(connection, &picked.id, PATIENCE)?;
             (sent.turn, sent.seq.saturating_sub(1))
         }
