@@ -99,6 +99,12 @@ pub fn messages(state: &State, rules: &Rules) -> Vec<Message> {
     }
 }
 
+/// Bytes of conversation in the request for a summary of what `cut` takes away, the instruction as a message of its own.
+fn summary_bytes(cut: Cut) -> usize {
+    const WRAPPING: usize = 32;
+    cut.shown + SUMMARY_PROMPT.len() + WRAPPING
+}
+
 impl Draft<'_> {
     /// The model that `turn` asks.
     pub(super) fn model(&self, turn: &Turn) -> &Model {
@@ -134,7 +140,7 @@ impl Draft<'_> {
         let (weight, budget) = (history.weight(), fit.budget());
         if weight > budget {
             if let Some(cut) = history.cut(budget / 2) {
-                let worth = cut.goes >= SUMMARY_BYTES_MIN && cut.goes + SUMMARY_PROMPT.len() <= budget;
+                let worth = cut.goes >= SUMMARY_BYTES_MIN && summary_bytes(cut) <= budget;
                 let summary = self.rules.compaction == Compaction::Summary && turn.summary_step != step && worth;
                 return if summary {
                     self.request_model(turn, step, attempt, Some(cut))
@@ -162,7 +168,7 @@ impl Draft<'_> {
 
     fn request_model(&mut self, turn: &Turn, step: u64, attempt: u64, summary: Option<Cut>) {
         let model = self.model(turn);
-        let bytes = summary.map_or(self.state.history.weight(), |cut| cut.goes + SUMMARY_PROMPT.len());
+        let bytes = summary.map_or(self.state.history.weight(), summary_bytes);
         let mut reserved = self.worst(turn, bytes);
         let fit = Fit::new(self.state, self.rules, model);
         reserved.input_tokens = reserved.input_tokens.min(fit.window - fit.answer);

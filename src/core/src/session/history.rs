@@ -37,6 +37,8 @@ pub struct Cut {
     pub goes: usize,
     /// Weight of what stays.
     pub stays: usize,
+    /// Weight of what is shown to whoever is to sum up: what goes, and the message that the newest turn answers.
+    pub shown: usize,
 }
 
 impl History {
@@ -102,7 +104,7 @@ impl History {
         // Not the last of them: the message of the newest turn may stand behind a summary that is younger.
         let through_seq = self.items.iter().take(at).map(|(seq, _)| *seq).max()?;
         let goes = self.weight.saturating_sub(stays);
-        (goes > 0).then_some(Cut { through_seq, goes, stays })
+        (goes > 0).then_some(Cut { through_seq, goes, stays, shown: goes + kept(at) })
     }
 
     /// Least bytes that it can be shown in without a cut: with the results of tools squeezed.

@@ -1,5 +1,6 @@
 mod budgets;
 mod models;
+mod walks;
 
 use super::*;
 use crate::event::*;
@@ -604,103 +605,4 @@ fn history_is_bounded_and_never_parts_a_call_from_its_result() {
         }
         b.reply("done", &[]);
     }
-}
-
-/// A small xorshift: the walk is the same on every machine, and a seed in a failure message is enough to repeat it.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
-/// Random walks through everything that can happen, with crashes at every point of the log. Whatever comes: live and
-/// replayed states are equal, every request is paired, and a `once` call runs at most one time.
-#[test]
-fn whatever_happens_every_request_is_paired_and_once_is_once() {
-    let (mut once_ran, mut kinds_seen) = (0, BTreeSet::new());
-    for seed in 1..=400u64 {
-        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let mode = [Verdict::Allow, Verdict::Ask, Verdict::Deny][usize::try_from(seed % 3).unwrap_or(0)];
-        let mut b = Bench::new(mode);
-        let mut once_runs: BTreeMap<String, u32> = BTreeMap::new();
-        for _ in 0..120 {
-            walk(&mut b, &mut dice);
-            assert_eq!(replay(&b.log), b.state, "seed {seed}");
-            for effect in core::mem::take(&mut b.effects) {
-                match &effect {
-                    Effect::CallModel { .. } => assert_paired(&b.state.history.messages(50_000)),
-                    Effect::RunTool { call } if call.name == "send" => {
-                        let runs = once_runs.entry(call.call_id.clone()).or_default();
-                        *runs += 1;
-                        assert_eq!(*runs, 1, "seed {seed}: {} ran twice", call.call_id);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        once_ran += once_runs.len();
-        kinds_seen.extend(b.log.iter().map(|e| e.body.kind().to_owned()));
-    }
-    assert!(once_ran > 100, "the walks must get somewhere: {once_ran}");
-    assert_eq!(kinds_seen.len(), 15, "all but closed, compacted: {kinds_seen:?}");
-}
-
-fn walk(b: &mut Bench, dice: &mut Dice) {
-    let turn = b.state.turn.clone();
-    let phase = turn.as_ref().map(|t| t.phase.clone());
-    let (number, step) = turn.as_ref().map_or((0, 0), |t| (t.turn, t.step));
-    let kind = match (dice.roll(12), phase) {
-        (0, _) => {
-            b.say("hello");
-            return;
-        }
-        (1, _) => InputKind::Cancel,
-        (2 | 3, _) => {
-            // What was acknowledged stays: a crash never takes a durable event back.
-            b.crash(b.log.len());
-            return;
-        }
-        (4, _) => InputKind::Pause { reason: "p".to_owned() },
-        (5, _) => InputKind::Resume { reason: "r".to_owned() },
-        (6, _) => InputKind::Timer(Timer::TurnLimit { turn: number }),
-        (7, Some(Phase::Model { attempt, .. })) => {
-            let (kind, detail) = (FailureKind::Timeout, "t".to_owned());
-            failed((number, step, attempt), kind, detail, None)
-        }
-        (_, Some(Phase::Model { attempt, .. })) => {
-            let calls = (0..dice.roll(4)).map(|n| ToolCall {
-                call_id: "x".to_owned(),
-                name: ["look", "put", "send", "none"][usize::try_from(dice.roll(4)).unwrap_or(0)].to_owned(),
-                arguments: format!("{{\"n\":{n}}}"),
-            });
-            let reply = Reply { tool_calls: calls.collect(), ..Reply::default() };
-            InputKind::Replied { turn: number, step, attempt, reply, duration_ms: 1 }
-        }
-        (_, Some(Phase::Backoff { attempt, .. })) => InputKind::Timer(Timer::Retry { turn: number, step, attempt }),
-        (_, Some(Phase::Tools)) => {
-            let turn = turn.expect("there is a phase");
-            let at = usize::try_from(dice.roll(turn.calls.len().max(1) as u64)).unwrap_or(0);
-            let Some(call) = turn.calls.get(at) else { return };
-            match &call.status {
-                CallStatus::Waiting { approval_id, .. } => InputKind::Decide {
-                    approval_id: approval_id.clone(),
-                    decision: if dice.roll(2) == 0 { Decision::Grant } else { Decision::Deny },
-                    scope: if dice.roll(2) == 0 { Scope::Once } else { Scope::Session },
-                    by: "cli".to_owned(),
-                },
-                _ => {
-                    let call_id = call.call.call_id.clone();
-                    InputKind::ToolDone { call_id, outcome: ToolOutcome::default() }
-                }
-            }
-        }
-        _ => return,
-    };
-    // Some of these do not fit the state: they are refused, and the walk goes on.
-    b.input(kind).ok();
 }
