@@ -34,12 +34,15 @@ limits:
 providers:
   instant:
     kind: replay
+    context_tokens: 8192
     file: instant.jsonl
   one_tool:
     kind: replay
+    context_tokens: 8192
     file: one_tool.jsonl
   flood:
     kind: replay
+    context_tokens: 8192
     file: flood.jsonl
   remote:
     kind: ollama
