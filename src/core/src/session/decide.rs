@@ -319,7 +319,8 @@ impl Draft<'_> {
 
     /// Asks for somebody's word on a call.
     fn request(&mut self, call: &ToolCall, digest: String, reason: Option<String>) {
-        let approval_id = format!("a{}", &call.call_id[1..]);
+        // Our ids begin with a `c`; those of a log that was brought in may be anything.
+        let approval_id = format!("a{}", call.call_id.strip_prefix('c').unwrap_or(&call.call_id));
         let after_ms = self.rules.limits.approval_ms_max;
         let expires_at_ms = self.at_ms.saturating_add(after_ms);
         self.event(Body::ApprovalRequested {

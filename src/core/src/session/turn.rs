@@ -170,8 +170,9 @@ impl Turn {
         refused.or_else(|| self.calls.iter().find(|c| c.status != CallStatus::Done))
     }
 
+    /// The first open call of this id: a log that was brought in may have an id twice, and each call has to come to its end.
     pub(super) fn call_mut(&mut self, call_id: &str) -> Option<&mut Call> {
-        self.calls.iter_mut().find(|c| c.call.call_id == call_id)
+        self.calls.iter_mut().find(|c| c.call.call_id == call_id && c.status != CallStatus::Done)
     }
 
     /// True while it waits for what is not its own doing: a person's word, or the end of a pause that a server asked for.

@@ -217,3 +217,39 @@ fn next(b: &Bench, dice: &mut Dice) -> Option<InputKind> {
         Phase::Asking { .. } => None,
     }
 }
+
+/// A log may be imported: its calls may have any ids, and the same twice. Opening it comes to an end, without a panic.
+#[test]
+fn odd_ids_of_calls_in_a_log_do_no_harm() {
+    for (mode, name) in
+        [(Verdict::Deny, "look"), (Verdict::Ask, "look"), (Verdict::Allow, "look"), (Verdict::Allow, "none")]
+    {
+        for ids in [["", ""], ["ä", "ä"], ["c1", "c1"], ["c", "1"]] {
+            let mut b = Bench::new(mode);
+            b.say("hi");
+            b.reply("", &["send", "send"]);
+            let at = b.log.iter().position(|e| e.body.kind() == "model_responded").expect("an answer");
+            if let Body::ModelResponded { tool_calls, .. } = &mut b.log[at].body {
+                for (call, id) in tool_calls.iter_mut().zip(ids) {
+                    (call.call_id, call.name) = (id.to_owned(), name.to_owned());
+                }
+            }
+            b.crash(at + 1);
+            for _ in 0..10 {
+                let call = b.state.turn.as_ref().and_then(|t| t.calls.iter().find(|c| c.status != CallStatus::Done));
+                let Some(Call { call, status }) = call.cloned() else { break };
+                b.input(match status {
+                    CallStatus::Waiting { approval_id, .. } => {
+                        let (decision, scope, by) = (Decision::Grant, Scope::Once, "cli".to_owned());
+                        InputKind::Decide { approval_id, decision, scope, by }
+                    }
+                    _ => InputKind::ToolDone { call_id: call.call_id, outcome: ToolOutcome::default() },
+                })
+                .expect("taken");
+            }
+            let asked = b.log.iter().filter(|e| e.body.kind() == "model_requested").count();
+            assert_eq!(asked, 2, "{mode:?} {ids:?}: both calls have come to their end");
+            assert_eq!(replay(&b.log), b.state);
+        }
+    }
+}
