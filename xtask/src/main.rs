@@ -7,6 +7,7 @@ mod bench;
 mod budget;
 mod check;
 mod crash;
+mod cross;
 mod fuzz;
 mod golden;
 mod openapi;
@@ -64,6 +65,7 @@ usage: cargo xtask COMMAND
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
   crash [--slice] [--seed N] [--jobs N] [--keep] [FAMILY…]
                                               the fault campaign on the release binary; a slice takes less than a minute
+  cross TARGET…|--all [--no-tls] [--out DIR]  binaries for other machines, static or for glibc (docs/porting.md)
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
@@ -112,6 +114,7 @@ fn find(name: &str) -> Option<Command> {
         "crash" => crash::run,
         "bench" => bench::run,
         "openapi" => openapi::run,
+        "cross" => cross::run,
         "portable" => portable::run,
         _ => return None,
     })
