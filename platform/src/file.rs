@@ -48,7 +48,8 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     put(path, contents, mode, true)
 }
 
-/// As [`replace`], but without any sync: for caches, which may be lost but not torn.
+/// As [`replace`], but without any sync: for caches. A crash of the process does not tear it; after a power cut the
+/// name may lead to an empty file, so whoever reads it has to see that.
 ///
 /// # Errors
 /// As open(2), write(2) and rename(2); the temporary file is removed then.
