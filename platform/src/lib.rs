@@ -16,6 +16,7 @@ mod poll;
 pub mod process;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod procfs;
+pub mod reserve;
 pub mod sandbox;
 pub mod signal;
 pub mod socket;

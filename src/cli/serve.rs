@@ -1,8 +1,8 @@
 //! `duragent serve [--listen ADDR|unix:PATH] [--pid-file FILE] [--ready-fd N] [--log-format text|json]
-//! [--log-level error|warn|info|debug]`
+//! [--log-level error|warn|info|debug] [--log-file FILE]`
 //!
-//! In the foreground, log on standard error. TERM and INT drain, a second one ends at once; HUP checks the configuration and
-//! takes it if it is good.
+//! In the foreground, log on standard error or in a file. TERM and INT drain, a second one ends at once; HUP checks the
+//! configuration and takes it if it is good; USR1 reopens the log file.
 
 mod preload;
 
@@ -29,12 +29,15 @@ const DESCRIPTORS_SPARE: u64 = 128;
 /// Descriptors of one session: its log, its lease, and its directory while something is renamed.
 const DESCRIPTORS_OF_SESSION: u64 = 3;
 
+/// How long the last lines of the log may take.
+const LOG_FLUSH: Duration = Duration::from_secs(2);
+
 #[derive(Default)]
 struct Options {
     listen: Vec<Listen>,
     pid_file: Option<PathBuf>,
     ready_fd: Option<i32>,
-    log: (Option<Level>, Option<Format>),
+    log: setup::LogOptions,
 }
 
 pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
@@ -53,11 +56,16 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
             lexopt::Arg::Long("ready-fd") => options.ready_fd = Some(args::number(parser.value()?, "--ready-fd")?),
             lexopt::Arg::Long("log-level") => {
                 let at = args::word(parser.value()?, "--log-level", &Level::NAMES)?;
-                options.log.0 = Some(Level::at(at));
+                options.log.level = Some(Level::at(at));
             }
             lexopt::Arg::Long("log-format") => {
                 let at = args::word(parser.value()?, "--log-format", &Format::NAMES)?;
-                options.log.1 = Some(Format::at(at));
+                options.log.format = Some(Format::at(at));
+            }
+            lexopt::Arg::Long("log-file") => {
+                // Absolute, so that it means the same place at every reload.
+                let path = std::path::absolute(parser.value()?);
+                options.log.file = Some(path.map_err(|error| Failure::new(format!("--log-file: {error}")))?);
             }
             other => return Err(other.unexpected().into()),
         }
@@ -69,7 +77,9 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     // Signals first: one that comes while we start is not lost.
     let signals = Signals::new().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
     let _only = only_server(&dir)?;
-    smol::block_on(serve(&dir, options, signals))
+    let ended = smol::block_on(serve(&dir, options, signals));
+    log::file::flush(LOG_FLUSH);
+    ended
 }
 
 /// One server a workspace: two would take turns at being found by clients.
@@ -117,8 +127,12 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     })?;
     if let Some(path) = &options.pid_file {
         let text = format!("{}\n", std::process::id());
-        file::replace(path, text.as_bytes(), 0o644)
-            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        let told = |error| format!("cannot write {}: {error}", path.display());
+        match file::replace(path, text.as_bytes(), 0o644) {
+            // Whoever wants to stop us has to look in `ps` then, but sessions can be read.
+            Err(error) if file::is_full(&error) => log::warn(&told(error)),
+            result => result.map_err(|error| Failure::new(told(error)))?,
+        }
     }
     let (version, place) = (env!("CARGO_PKG_VERSION"), dir.to_string_lossy());
     log::line(Level::Info, "started", &[&[("version", Value::Text(version)), ("workspace", Value::Text(&place))]]);
@@ -142,7 +156,11 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     };
     let code = smol::future::or(drained, again).await;
     if let Some(path) = &options.pid_file {
-        std::fs::remove_file(path).ok();
+        // Unless somebody else has put theirs there meanwhile.
+        let ours = std::fs::read_to_string(path).is_ok_and(|text| text.trim() == std::process::id().to_string());
+        if ours {
+            std::fs::remove_file(path).ok();
+        }
     }
     code
 }
@@ -216,7 +234,7 @@ async fn until_told(runtime: &Runtime, shared: &http::Shared, signals: &Signals)
                         );
                     }
                 },
-                Signal::User1 => {}
+                Signal::User1 => log::file::reopen(),
             }
         }
     };

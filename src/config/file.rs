@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::read::{self, Problems, Section};
 use super::sandbox::{self, Protected};
 use super::server;
-use super::types::{Config, Limits};
+use super::types::{Config, Limits, Retention};
 use super::{providers, proxy};
 use std::path::Path;
 
@@ -39,6 +39,7 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
                 "prices_file",
                 "sandbox",
                 "log",
+                "retention",
             ],
             &["gateways", "routes", "schedules", "sessions", "services", "world_memory", "workspace", "agents_dir"],
         );
@@ -46,7 +47,8 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
         let outward = proxy::read(&top, env, None);
         let providers = providers::read(&top, dir, env, &outward);
         let limits = limits(&top);
-        let log = super::log::read(&top);
+        let log = super::log::read(&top, dir);
+        let retention = retention(&top);
         let budgets = budgets::read(&top, true);
         let (prices, of_prices) = budgets::prices(&top, dir, &providers);
         let protected = Protected::new(dir, &root, variables, &server, &providers);
@@ -58,7 +60,8 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
             is_secret: &|name| protected.is_secret(name, env, &server, &providers),
         };
         let sandbox = reader.workspace(&top);
-        let config = sandbox.map(|sandbox| Config { server, providers, limits, sandbox, log, budgets, prices });
+        let config =
+            sandbox.map(|sandbox| Config { server, providers, limits, sandbox, log, retention, budgets, prices });
         (config, of_prices)
     };
     let mut list = problems.finish();
@@ -74,4 +77,11 @@ fn limits(top: &Section<'_>) -> Limits {
     let known: Vec<&str> = Limits::TABLE.iter().map(|(name, ..)| *name).collect();
     section.keys(&known, &[]);
     Limits::from_fn(|name, range, default| section.int(name, range, default))
+}
+
+fn retention(top: &Section<'_>) -> Retention {
+    let section = top.section_or_empty("retention");
+    let known: Vec<&str> = Retention::TABLE.iter().map(|(name, ..)| *name).collect();
+    section.keys(&known, &[]);
+    Retention::from_fn(|name, range, default| section.int(name, range, default))
 }
