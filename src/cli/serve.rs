@@ -5,6 +5,7 @@
 //! configuration and takes it if it is good; USR1 reopens the log file.
 
 mod preload;
+mod supervisor;
 
 use super::{Common, Failure, args, connect, setup};
 use crate::config::{self, env};
@@ -15,10 +16,10 @@ use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::log::{self, Format, Level, Value};
 use duragent_platform::process;
 use duragent_platform::signal::{Signal, Signals};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::{ReadyFd, Supervisor};
 
 /// How long running turns and requests get to finish after TERM: below the ninety seconds that systemd waits.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -36,7 +37,7 @@ const LOG_FLUSH: Duration = Duration::from_secs(2);
 struct Options {
     listen: Vec<Listen>,
     pid_file: Option<PathBuf>,
-    ready_fd: Option<i32>,
+    ready_fd: Option<ReadyFd>,
     log: setup::LogOptions,
 }
 
@@ -53,7 +54,9 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
                 options.listen.push(listen);
             }
             lexopt::Arg::Long("pid-file") => options.pid_file = Some(parser.value()?.into()),
-            lexopt::Arg::Long("ready-fd") => options.ready_fd = Some(args::number(parser.value()?, "--ready-fd")?),
+            lexopt::Arg::Long("ready-fd") => {
+                options.ready_fd = Some(ReadyFd::take(args::number(parser.value()?, "--ready-fd")?)?);
+            }
             lexopt::Arg::Long("log-level") => {
                 let at = args::word(parser.value()?, "--log-level", &Level::NAMES)?;
                 options.log.level = Some(Level::at(at));
@@ -104,6 +107,9 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     let mut made = setup::from(dir, &workspace)?;
     made.limits.alone = true;
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
+    let supervisor = Supervisor::new();
+    let (reload, reloads) = (made.reload, supervisor.clone());
+    made.reload = Box::new(move || reloads.reloading(&reload));
     let models = preload::models(&made.agents);
     let runtime = Runtime::new(made);
     let mut limits = limits(&config.limits);
@@ -141,9 +147,11 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     }
     preload::start(models);
     // Clients are answered from here on; unfinished turns are looked for meanwhile.
-    smol::spawn(take_up(runtime.clone(), options.ready_fd)).detach();
+    let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    smol::spawn(take_up(runtime.clone(), supervisor.clone(), options.ready_fd, addresses.join(", "))).detach();
     until_told(&runtime, &shared, &signals).await;
     log::info("draining");
+    supervisor.stopping();
     let drained = async {
         server.drain(DRAIN).await;
         Ok(0)
@@ -205,18 +213,14 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
     }
 }
 
-async fn take_up(runtime: Runtime, ready_fd: Option<i32>) {
-    runtime.recover().await;
+async fn take_up(runtime: Runtime, supervisor: Supervisor, ready: Option<ReadyFd>, listening: String) {
+    smol::future::or(runtime.recover(), supervisor.recovering()).await;
     log::info("ready");
-    if let Some(fd) = ready_fd {
-        // By its path, so that no descriptor number from outside is trusted to be ours.
-        let open = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}"));
-        if let Err(error) = open.and_then(|mut file| file.write_all(b"\n")) {
-            log::warn(&format!("cannot write to --ready-fd {fd}: {error}"));
-        }
+    if let Some(ready) = ready {
+        ready.ready();
     }
     // In the same task, which is on the executor that is watched.
-    runtime.watch_executor().await;
+    smol::future::zip(supervisor.serving(&runtime, &listening), runtime.clone().watch_executor()).await;
 }
 
 /// Returns when somebody wants the server to end.
