@@ -23,3 +23,4 @@ pub mod signal;
 pub mod socket;
 pub mod terminal;
 pub mod usage;
+pub mod wear;

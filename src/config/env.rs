@@ -4,6 +4,7 @@
 //!
 //! Absent: a shell. There is `${NAME}`, `${NAME:-default}` and `$$`, and nothing nests.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How variables are looked up.
@@ -12,10 +13,14 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Most bytes of one value after expansion.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 
+/// `--profile` of the command line, which goes over the variable [`super::profile::VARIABLE`].
+pub static PROFILE: OnceLock<String> = OnceLock::new();
+
 /// The environment of this process. A variable that is not UTF-8 counts as unset.
 #[must_use]
 pub fn process(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    let said = PROFILE.get().filter(|_| name == super::profile::VARIABLE);
+    said.cloned().or_else(|| std::env::var(name).ok())
 }
 
 /// What a supervisor that speaks sd_notify(3) has told its service.

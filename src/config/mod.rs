@@ -20,6 +20,7 @@ mod list;
 pub mod log;
 pub mod policy;
 mod problem;
+mod profile;
 mod providers;
 mod proxy;
 mod read;
