@@ -6,6 +6,7 @@
 
 mod preload;
 
+use super::upgrade::{self, Place, Trial};
 use super::{Common, Failure, args, connect, setup};
 use crate::config::{self, env};
 use crate::http::{self, Access, BindError, Listen, Server, Token};
@@ -69,7 +70,28 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     // Signals first: one that comes while we start is not lost.
     let signals = Signals::new().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
     let _only = only_server(&dir)?;
-    smol::block_on(serve(&dir, options, signals))
+    // Now, while the name still leads to this very file.
+    let place = Place::own()?;
+    let trial = Trial::begin(&place);
+    let ended = smol::block_on(serve(&dir, options, signals, trial.clone()));
+    match (ended, trial) {
+        (Ok(Ended::Again), _) => Err(upgrade::again(&place.binary)),
+        (Ok(Ended::Code(code)), _) => Ok(code),
+        (Err(failure), trial) => {
+            if let Some(trial) = trial {
+                trial.fail(&["cannot serve: ", &failure.error].concat());
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// How a server that started has ended.
+enum Ended {
+    /// With this exit code.
+    Code(u8),
+    /// To start again.
+    Again,
 }
 
 /// One server a workspace: two would take turns at being found by clients.
@@ -85,7 +107,7 @@ fn only_server(dir: &Path) -> Result<Lease, Failure> {
     })
 }
 
-async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Failure> {
+async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc<Trial>>) -> Result<Ended, Failure> {
     let workspace = setup::load(dir)?;
     setup::LOG.get_or_init(|| options.log);
     setup::configure_log(&workspace.config.log);
@@ -127,18 +149,18 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     }
     preload::start(models);
     // Clients are answered from here on; unfinished turns are looked for meanwhile.
-    smol::spawn(take_up(runtime.clone(), options.ready_fd)).detach();
+    smol::spawn(take_up(runtime.clone(), options.ready_fd, trial)).detach();
     until_told(&runtime, &shared, &signals).await;
     log::info("draining");
     let drained = async {
         server.drain(DRAIN).await;
-        Ok(0)
+        Ok(if shared.is_to_restart() { Ended::Again } else { Ended::Code(0) })
     };
     let again = async {
         // The second signal means now. What is on disk is on disk.
         wait_for(&signals, |signal| matches!(signal, Signal::Terminate | Signal::Interrupt)).await;
         log::warn("ending at once");
-        Ok(1)
+        Ok(Ended::Code(1))
     };
     let code = smol::future::or(drained, again).await;
     if let Some(path) = &options.pid_file {
@@ -187,9 +209,12 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
     }
 }
 
-async fn take_up(runtime: Runtime, ready_fd: Option<i32>) {
+async fn take_up(runtime: Runtime, ready_fd: Option<i32>, trial: Option<Arc<Trial>>) {
     runtime.recover().await;
     log::info("ready");
+    if let Some(trial) = trial {
+        trial.confirm();
+    }
     if let Some(fd) = ready_fd {
         // By its path, so that no descriptor number from outside is trusted to be ours.
         let open = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}"));

@@ -58,7 +58,8 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
             is_secret: &|name| protected.is_secret(name, env, &server, &providers),
         };
         let sandbox = reader.workspace(&top);
-        let config = sandbox.map(|sandbox| Config { server, providers, limits, sandbox, log, budgets, prices });
+        let config =
+            sandbox.map(|sandbox| Config { server, providers, outward, limits, sandbox, log, budgets, prices });
         (config, of_prices)
     };
     let mut list = problems.finish();
