@@ -32,6 +32,7 @@ mod serve;
 mod session;
 mod setup;
 mod text;
+mod upgrade;
 mod usage;
 
 use args::Common;
@@ -119,6 +120,12 @@ const COMMANDS: &[Command] = &[
         usage: "reload",
         summary: "make the server read its configuration anew",
         run: reload::run,
+    },
+    Command {
+        name: "upgrade",
+        usage: "upgrade --from FILE|URL [--dry-run] [--rollback] [--help]",
+        summary: "replace this binary by a signed release",
+        run: upgrade::run,
     },
     Command { name: "version", usage: "version", summary: "print the version", run: version },
     Command {
