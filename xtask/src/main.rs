@@ -67,6 +67,8 @@ usage: cargo xtask COMMAND
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
                                               the fault campaign on the release binary, power cuts (as root) included; a
                                               slice takes about a minute
+  deb [--arch armhf|arm64|amd64|armel|all]… [--out DIR]
+                                              Debian packages with the static binaries
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
@@ -115,6 +117,7 @@ fn find(name: &str) -> Option<Command> {
         "crash" => crash::run,
         "bench" => bench::run,
         "openapi" => openapi::run,
+        "deb" => cross::deb::run,
         "cross" => cross::run,
         "portable" => portable::run,
         _ => return None,

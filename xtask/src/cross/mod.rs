@@ -6,7 +6,9 @@
 
 pub mod apt;
 pub mod build;
+pub mod deb;
 mod elf;
+mod sums;
 pub mod targets;
 
 use crate::budget::grouped;
@@ -48,6 +50,7 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
             }
         }
     }
+    sums::write(&out)?;
     Ok(tally)
 }
 
