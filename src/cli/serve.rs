@@ -103,6 +103,8 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     let config = &workspace.config.server;
     let mut made = setup::from(dir, &workspace)?;
     made.limits.alone = true;
+    let reserve_bytes = workspace.config.limits.reserve_bytes;
+    made.limits.reserve = (reserve_bytes > 0).then(|| (dir.join("reserve"), reserve_bytes));
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
     let models = preload::models(&made.agents);
     let runtime = Runtime::new(made);
@@ -206,6 +208,10 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
 }
 
 async fn take_up(runtime: Runtime, ready_fd: Option<i32>) {
+    if let Err(error) = runtime.make_reserve().await {
+        log::warn(&["the reserve is not made: ", &error.to_string()].concat());
+    }
+    smol::spawn(runtime.clone().keep_reserve()).detach();
     runtime.recover().await;
     log::info("ready");
     if let Some(fd) = ready_fd {

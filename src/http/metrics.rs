@@ -42,6 +42,8 @@ pub(super) fn text(shared: &Shared) -> String {
     let given_up = "Waiting connections closed for others.";
     page.number("http_connections_given_up_total", COUNTER, given_up, traffic.given_up);
     page.counts(&shared.meter.counts);
+    let full = "1 while the disk takes nothing and nothing new is begun.";
+    page.number("disk_full", GAUGE, full, u64::from(shared.runtime.is_disk_full()));
     page.number("log_lines_dropped_total", COUNTER, "Log lines that nobody read.", log::dropped());
     page.process();
     page.out

@@ -60,6 +60,8 @@ pub struct DeviceLimits {
     pub alone: bool,
     /// What is reported as slow; `None` if nobody operates the runtime, and nothing is reported at all.
     pub slow: Option<Slow>,
+    /// A file, and how many bytes of the disk it keeps for what has to be said when it is full; none for commands.
+    pub reserve: Option<(PathBuf, u64)>,
 }
 
 impl Default for DeviceLimits {
@@ -78,6 +80,7 @@ impl Default for DeviceLimits {
             readers_max: 4,
             alone: true,
             slow: None,
+            reserve: None,
         }
     }
 }

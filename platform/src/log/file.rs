@@ -22,8 +22,6 @@ use std::time::{Duration, Instant};
 const QUEUE_BYTES_MAX: usize = 64 * 1024;
 /// How long a failed stage, or a disk without room, is left alone: a line a millisecond must not mean as many tries.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Free bytes of a file system that are not for logs, or a sixteenth of all of it where that is less.
-const SPARE_BYTES: u64 = 256 * 1024;
 /// Bytes that are written between two looks at the free space.
 const LOOK_BYTES: u64 = 4096;
 /// Mode of a new file: a group may read what has no secrets.
@@ -91,7 +89,7 @@ impl LogFile {
         }
         self.unseen += line.len() as u64;
         if self.unseen >= LOOK_BYTES {
-            has_room(&file::parent_of(&self.settings.path))?;
+            file::has_room(&file::parent_of(&self.settings.path))?;
             self.unseen = 0;
         }
         let Some(file) = &mut self.file else { return Err(ErrorKind::NotFound.into()) };
@@ -167,11 +165,6 @@ fn open(path: &Path) -> io::Result<File> {
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = options.open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(ErrorKind::InvalidInput.into()) }
-}
-
-fn has_room(dir: &Path) -> io::Result<()> {
-    let (free, all) = file::space(dir)?;
-    if free < SPARE_BYTES.min(all / 16) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
 /// Lines on their way to the file.
