@@ -12,6 +12,7 @@ pub mod cancel;
 pub mod clock;
 pub mod file;
 pub mod log;
+pub mod notify;
 mod poll;
 pub mod process;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -22,3 +23,4 @@ pub mod signal;
 pub mod socket;
 pub mod terminal;
 pub mod usage;
+pub mod wear;

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::config::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Options in front of the command.
@@ -12,6 +13,17 @@ pub struct Common {
 }
 
 impl Common {
+    /// `--profile`: a name, or a path from where we are.
+    pub fn profile(&self, value: OsString) -> Result<(), Failure> {
+        let name = text(value)?;
+        let path = || std::path::absolute(&name).ok()?.into_os_string().into_string().ok();
+        let name = if name.contains('/') { path().unwrap_or(name) } else { name };
+        if env::PROFILE.set(name).is_err() {
+            return Err(Failure::usage("--profile is there twice", "keep one of them"));
+        }
+        Ok(())
+    }
+
     /// The workspace: `--dir`, else `DURAGENT_DIR`, else `./.duragent`.
     pub fn workspace(&self) -> PathBuf {
         let named = || env::process("DURAGENT_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
@@ -40,21 +52,21 @@ pub fn no_more(parser: &mut lexopt::Parser) -> Result<(), Failure> {
 }
 
 /// An argument as text.
-pub fn text(value: std::ffi::OsString) -> Result<String, Failure> {
+pub fn text(value: OsString) -> Result<String, Failure> {
     value
         .into_string()
         .map_err(|value| Failure::usage(format!("expected UTF-8, found {value:?}"), "retype the argument"))
 }
 
 /// An argument as a whole number.
-pub fn number<T: std::str::FromStr>(value: std::ffi::OsString, option: &str) -> Result<T, Failure> {
+pub fn number<T: std::str::FromStr>(value: OsString, option: &str) -> Result<T, Failure> {
     let text = text(value)?;
     text.parse()
         .map_err(|_| Failure::usage(format!("{option}: expected a whole number, found {text:?}"), "give a number"))
 }
 
 /// An argument as the place of one of `words`.
-pub fn word(value: std::ffi::OsString, option: &str, words: &[&str]) -> Result<usize, Failure> {
+pub fn word(value: OsString, option: &str, words: &[&str]) -> Result<usize, Failure> {
     let place = words.iter().position(|word| value == *word);
     place.ok_or_else(|| lexopt::Error::UnexpectedValue { option: option.to_owned(), value }.into())
 }

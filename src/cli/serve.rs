@@ -5,7 +5,9 @@
 //! configuration and takes it if it is good; USR1 reopens the log file.
 
 mod preload;
+mod supervisor;
 
+use super::upgrade::{self, Place, Trial};
 use super::{Common, Failure, args, connect, setup};
 use crate::config::{self, env};
 use crate::http::{self, Access, BindError, Listen, Server, Token};
@@ -15,10 +17,10 @@ use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::log::{self, Format, Level, Value};
 use duragent_platform::process;
 use duragent_platform::signal::{Signal, Signals};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::{ReadyFd, Supervisor};
 
 /// How long running turns and requests get to finish after TERM: below the ninety seconds that systemd waits.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -36,7 +38,7 @@ const LOG_FLUSH: Duration = Duration::from_secs(2);
 struct Options {
     listen: Vec<Listen>,
     pid_file: Option<PathBuf>,
-    ready_fd: Option<i32>,
+    ready_fd: Option<ReadyFd>,
     log: setup::LogOptions,
 }
 
@@ -53,7 +55,9 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
                 options.listen.push(listen);
             }
             lexopt::Arg::Long("pid-file") => options.pid_file = Some(parser.value()?.into()),
-            lexopt::Arg::Long("ready-fd") => options.ready_fd = Some(args::number(parser.value()?, "--ready-fd")?),
+            lexopt::Arg::Long("ready-fd") => {
+                options.ready_fd = Some(ReadyFd::take(args::number(parser.value()?, "--ready-fd")?)?);
+            }
             lexopt::Arg::Long("log-level") => {
                 let at = args::word(parser.value()?, "--log-level", &Level::NAMES)?;
                 options.log.level = Some(Level::at(at));
@@ -77,9 +81,29 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     // Signals first: one that comes while we start is not lost.
     let signals = Signals::new().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
     let _only = only_server(&dir)?;
-    let ended = smol::block_on(serve(&dir, options, signals));
+    // Now, while the name still leads to this very file.
+    let place = Place::own()?;
+    let trial = Trial::begin(&place);
+    let ended = smol::block_on(serve(&dir, options, signals, trial.clone()));
     log::file::flush(LOG_FLUSH);
-    ended
+    match (ended, trial) {
+        (Ok(Ended::Again), _) => Err(upgrade::again(&place.binary)),
+        (Ok(Ended::Code(code)), _) => Ok(code),
+        (Err(failure), trial) => {
+            if let Some(trial) = trial {
+                trial.fail(&["cannot serve: ", &failure.error].concat());
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// How a server that started has ended.
+enum Ended {
+    /// With this exit code.
+    Code(u8),
+    /// To start again.
+    Again,
 }
 
 /// One server a workspace: two would take turns at being found by clients.
@@ -95,7 +119,7 @@ fn only_server(dir: &Path) -> Result<Lease, Failure> {
     })
 }
 
-async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Failure> {
+async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc<Trial>>) -> Result<Ended, Failure> {
     let workspace = setup::load(dir)?;
     setup::LOG.get_or_init(|| options.log);
     setup::configure_log(&workspace.config.log);
@@ -106,6 +130,9 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     let reserve_bytes = workspace.config.limits.reserve_bytes;
     made.limits.reserve = (reserve_bytes > 0).then(|| (dir.join("reserve"), reserve_bytes));
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
+    let supervisor = Supervisor::new();
+    let (reload, reloads) = (made.reload, supervisor.clone());
+    made.reload = Box::new(move || reloads.reloading(&reload));
     let models = preload::models(&made.agents);
     let runtime = Runtime::new(made);
     let mut limits = limits(&config.limits);
@@ -143,18 +170,21 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     }
     preload::start(models);
     // Clients are answered from here on; unfinished turns are looked for meanwhile.
-    smol::spawn(take_up(runtime.clone(), options.ready_fd)).detach();
+    let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    let up = Up { supervisor: supervisor.clone(), ready: options.ready_fd, trial, listening: addresses.join(", ") };
+    smol::spawn(up.take_up(runtime.clone())).detach();
     until_told(&runtime, &shared, &signals).await;
     log::info("draining");
+    supervisor.stopping();
     let drained = async {
         server.drain(DRAIN).await;
-        Ok(0)
+        Ok(if shared.is_to_restart() { Ended::Again } else { Ended::Code(0) })
     };
     let again = async {
         // The second signal means now. What is on disk is on disk.
         wait_for(&signals, |signal| matches!(signal, Signal::Terminate | Signal::Interrupt)).await;
         log::warn("ending at once");
-        Ok(1)
+        Ok(Ended::Code(1))
     };
     let code = smol::future::or(drained, again).await;
     if let Some(path) = &options.pid_file {
@@ -207,22 +237,31 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
     }
 }
 
-async fn take_up(runtime: Runtime, ready_fd: Option<i32>) {
-    if let Err(error) = runtime.make_reserve().await {
-        log::warn(&["the reserve is not made: ", &error.to_string()].concat());
-    }
-    smol::spawn(runtime.clone().keep_reserve()).detach();
-    runtime.recover().await;
-    log::info("ready");
-    if let Some(fd) = ready_fd {
-        // By its path, so that no descriptor number from outside is trusted to be ours.
-        let open = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}"));
-        if let Err(error) = open.and_then(|mut file| file.write_all(b"\n")) {
-            log::warn(&format!("cannot write to --ready-fd {fd}: {error}"));
+/// Who is told that the server is up.
+struct Up {
+    supervisor: Supervisor,
+    ready: Option<ReadyFd>,
+    trial: Option<Arc<Trial>>,
+    listening: String,
+}
+
+impl Up {
+    async fn take_up(self, runtime: Runtime) {
+        if let Err(error) = runtime.make_reserve().await {
+            log::warn(&["the reserve is not made: ", &error.to_string()].concat());
         }
+        smol::spawn(runtime.clone().keep_reserve()).detach();
+        smol::future::or(runtime.recover(), self.supervisor.recovering()).await;
+        log::info("ready");
+        if let Some(trial) = self.trial {
+            trial.confirm();
+        }
+        if let Some(ready) = self.ready {
+            ready.ready();
+        }
+        // In the same task, which is on the executor that is watched.
+        smol::future::zip(self.supervisor.serving(&runtime, &self.listening), runtime.clone().watch_executor()).await;
     }
-    // In the same task, which is on the executor that is watched.
-    runtime.watch_executor().await;
 }
 
 /// Returns when somebody wants the server to end.

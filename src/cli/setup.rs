@@ -108,6 +108,10 @@ fn device_limits(l: &config::Limits) -> DeviceLimits {
         output_bytes_max: size(l.output_bytes_max),
         artifact_bytes_max: l.artifact_bytes_max,
         tool_time_max: Duration::from_secs(l.tool_seconds_max),
+        writers_max: size(l.writers_max),
+        workers_max: size(l.workers_max),
+        readers_max: size(l.readers_max),
+        stack_bytes: size(l.stack_bytes),
         // The server says otherwise.
         alone: false,
         ..DeviceLimits::default()

@@ -20,6 +20,7 @@ mod list;
 pub mod log;
 pub mod policy;
 mod problem;
+mod profile;
 mod providers;
 mod proxy;
 mod read;
@@ -38,6 +39,7 @@ pub use log::Log;
 pub use problem::Problem;
 pub use providers::masked_url;
 pub use proxy::Outward;
+pub use read::file as regular_file;
 pub use sandbox::{Sandbox, SandboxSpec};
 pub use types::{Config, Limits, Listen, Provider, ProviderKind, Retention, Secret, Server, ServerLimits};
 

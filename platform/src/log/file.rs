@@ -10,6 +10,7 @@
 
 use super::{Level, Out, Style, Value, dropped, missed};
 use crate::file;
+use crate::wear::{self, What};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -93,6 +94,7 @@ impl LogFile {
             self.unseen = 0;
         }
         let Some(file) = &mut self.file else { return Err(ErrorKind::NotFound.into()) };
+        wear::wrote(What::Other, line.len());
         file.write_all(line).inspect_err(|_| {
             // Half a line would run into the next one.
             file.set_len(length).ok();
@@ -112,6 +114,7 @@ impl LogFile {
                 Stage::Sync => {
                     // Taken: after a failure the next sync of the same descriptor would lie.
                     if let Some(file) = self.file.take() {
+                        wear::synced(What::Other);
                         file.sync_all()?;
                     }
                     Stage::Shift(files_max.saturating_sub(1))

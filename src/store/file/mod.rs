@@ -24,6 +24,7 @@ use duragent_core::event::Event;
 use duragent_core::{ids, line};
 use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::reserve::Reserve;
+use duragent_platform::wear::{self, What};
 use log::FileLog;
 use std::fs::{self, File};
 use std::io;
@@ -156,7 +157,10 @@ impl FileStore {
         let last = read::last_seq(&dir)?;
         let path = dir.join(LOG_NAME);
         match File::open(&path) {
-            Ok(log) => log.sync_data().map_err(io_at("cannot sync", &path))?,
+            Ok(log) => {
+                wear::synced(What::Log);
+                log.sync_data().map_err(io_at("cannot sync", &path))?;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_at("cannot open", &path)(error)),
         }
