@@ -8,9 +8,10 @@ use std::io::Write;
 /// Kilobytes of the disk: the workspace, the reserve, and a little.
 const SIZE: u64 = 4096;
 
-/// An agent whose first call lasts as long as the file `hold` is there, and whose second leaves a trace.
+/// An agent whose first call lasts as long as the file `hold` is there and says more than the last page of its log has room
+/// for, and whose second leaves a trace.
 const TAPE: &str = concat!(
-    r#"{"tool_calls":[{"name":"bash","arguments":{"command":"while [ -e hold ]; do sleep 0.05; done; echo first"}}]}"#,
+    r#"{"tool_calls":[{"name":"bash","arguments":{"command":"while [ -e hold ]; do sleep 0.05; done; seq 1 2000"}}]}"#,
     "\n",
     r#"{"tool_calls":[{"name":"bash","arguments":{"command":"echo x >> trace; echo second"}}]}"#,
     "\n",
@@ -76,7 +77,7 @@ fn what_was_begun_is_written_down_and_waits_and_goes_on_by_itself() {
         wait_for(&house, "a", r#""type":"session_paused","reason":"disk_full""#);
         let kinds_so_far = kinds(&house, "a");
         assert_eq!(
-            kinds_so_far[4..],
+            kinds_so_far[5..],
             ["tool_started", "tool_finished", "model_requested", "model_responded", "session_paused"]
         );
         assert!(!house.root.join("trace").exists(), "the second call has not begun");

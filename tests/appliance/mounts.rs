@@ -15,8 +15,10 @@ pub fn on_disk(name: &str, kilobytes: u64, test: impl FnOnce()) {
     }
     require("unshare", "util-linux");
     require("mount", "mount");
-    let place =
-        std::env::temp_dir().join(format!("duragent-mounts-{}-{}", std::process::id(), name.replace("::", "-")));
+    // Short: the path of a socket has a hundred bytes.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let n = COUNT.fetch_add(1, Ordering::Relaxed);
+    let place = std::env::temp_dir().join(format!("duragent-mount-{}-{n}", std::process::id()));
     std::fs::create_dir_all(&place).expect("a mount point");
     let script = format!("mount -t tmpfs -o size={kilobytes}k,mode=0700 none \"$0\" && exec \"$@\"");
     let own = std::env::current_exe().expect("this program");
