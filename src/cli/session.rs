@@ -205,7 +205,9 @@ fn stored(error: StoreError) -> Failure {
         StoreError::Leased { .. } => failure.hint("end what works on it, or stop the server, then try again"),
         StoreError::Damaged(_) => failure.hint(connect::DAMAGED_HINT),
         StoreError::TooNew { .. } => failure.hint("use a build that is as new as the log"),
-        StoreError::Io { .. } if error.is_disk_full() => failure.hint("free some space"),
+        StoreError::Io { .. } if error.is_disk_full() => {
+            failure.hint("free some space, or have it mounted for writing")
+        }
         StoreError::Poisoned(_) | StoreError::Io { .. } => failure,
     }
 }
