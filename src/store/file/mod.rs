@@ -9,12 +9,14 @@
 //! | `lease` | flock(2) file of the process that has the session open for writing |
 //! | `artifacts/` | large outputs |
 
+mod freeze;
 mod log;
 mod read;
 mod repair;
 mod scan;
 mod summary;
 
+pub use freeze::Frozen;
 pub use repair::Repaired;
 pub use scan::{Found, Tail};
 pub use summary::Cached;
@@ -187,6 +189,14 @@ impl FileStore {
         let path = self.root.join("day.lock");
         let held = file::create_dir(&self.root).and_then(|()| Lease::wait(&path));
         held.map_err(io_at("cannot lock", &path))
+    }
+
+    /// The log of a session as it is now, for a copy: others may go on writing. `None` if nothing in it was ever acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::TooNew`], or if it cannot be read or synced.
+    pub fn freeze(&self, session: &str) -> Result<Option<Frozen>, StoreError> {
+        freeze::freeze(&self.existing(session)?)
     }
 
     /// Ids of all sessions, sorted.

@@ -4,7 +4,7 @@ use super::{Damage, LOG_NAME, StoreError, io_at, short};
 use duragent_core::event::{Body, Event, LOG_VERSION};
 use duragent_core::line::{self, CRC_START, LINE_BYTES_MAX};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Bytes read at a time; longer lines grow the buffer up to [`LINE_BYTES_MAX`].
@@ -80,7 +80,17 @@ pub(super) fn segment_name(first: u64) -> String {
 
 /// Reads the log in `dir` from the start and hands each intact event to `each`. Stops at the first damage.
 pub(super) fn scan(dir: &Path, each: &mut dyn FnMut(Event)) -> Result<Found, StoreError> {
-    let segments = segments(dir)?;
+    scan_with(dir, &segments(dir)?, &mut |path| File::open(path), each, &mut Vec::new())
+}
+
+/// The same for `segments`, which `open` opens in order; the intact bytes of each go to `lengths`.
+pub(super) fn scan_with(
+    dir: &Path,
+    segments: &[PathBuf],
+    open: &mut dyn FnMut(&Path) -> io::Result<File>,
+    each: &mut dyn FnMut(Event),
+    lengths: &mut Vec<u64>,
+) -> Result<Found, StoreError> {
     let segment = dir.join(LOG_NAME);
     let (count, tail) = (segments.len(), Tail::Clean);
     let mut found = Found {
@@ -96,7 +106,9 @@ pub(super) fn scan(dir: &Path, each: &mut dyn FnMut(Event)) -> Result<Found, Sto
     };
     for (i, path) in segments.iter().enumerate() {
         (found.offset, found.lines, found.segment_first, found.segment) = (0, 0, found.seq + 1, path.clone());
-        found.bytes += scan_segment(path, &mut found, each)?;
+        let mut file = open(path).map_err(io_at("cannot open", path))?;
+        found.bytes += scan_segment(path, &mut file, &mut found, each)?;
+        lengths.push(found.offset);
         match &found.tail {
             Tail::Clean => {}
             Tail::Torn { offset, bytes } if i + 1 < segments.len() => {
@@ -119,8 +131,12 @@ fn damage(path: &Path, line: u64, byte: u64, seq: u64, what: String) -> Damage {
 }
 
 /// Reads one segment; returns its length in bytes.
-fn scan_segment(path: &Path, found: &mut Found, each: &mut dyn FnMut(Event)) -> Result<u64, StoreError> {
-    let mut file = File::open(path).map_err(io_at("cannot open", path))?;
+fn scan_segment(
+    path: &Path,
+    file: &mut File,
+    found: &mut Found,
+    each: &mut dyn FnMut(Event),
+) -> Result<u64, StoreError> {
     let length = file.metadata().map_err(io_at("cannot stat", path))?.len();
     let mut buffer = vec![0; BUFFER_BYTES];
     let (mut start, mut end) = (0, 0);
