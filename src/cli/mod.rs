@@ -175,6 +175,7 @@ fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
     loop {
         match parser.next()? {
             Some(lexopt::Arg::Long("dir")) => common.dir = Some(parser.value()?.into()),
+            Some(lexopt::Arg::Long("profile")) => common.profile(parser.value()?)?,
             Some(lexopt::Arg::Short('h') | lexopt::Arg::Long("help")) => return help(),
             Some(lexopt::Arg::Short('V') | lexopt::Arg::Long("version")) => return version(common, parser),
             Some(lexopt::Arg::Value(name)) => {
@@ -198,13 +199,14 @@ fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
 }
 
 fn help() -> Result<u8, Failure> {
-    let mut text =
-        String::from("duragent [--dir WORKSPACE] COMMAND …\n\nDurable runtime for AI agents on small machines.\n\n");
+    let mut text = String::from(
+        "duragent [--dir WORKSPACE] [--profile NAME] COMMAND …\n\nDurable runtime for AI agents on small machines.\n\n",
+    );
     let width = COMMANDS.iter().map(|c| c.usage.len()).max().unwrap_or(0);
     for command in COMMANDS {
         text.push_str(&format!("  {:width$}  {}\n", command.usage, command.summary));
     }
-    text.push_str("\nWORKSPACE is a .duragent folder: --dir, else DURAGENT_DIR, else ./.duragent\n");
+    text.push_str("\nWORKSPACE is a .duragent folder: --dir, else DURAGENT_DIR, else ./.duragent\nNAME is a device profile: --profile, else DURAGENT_PROFILE, else what duragent.yaml says\n");
     print(&text)
 }
 

@@ -10,7 +10,7 @@
 
 use super::backup::{self, ABOUT, FORM, MANIFEST, SESSIONS, WORKSPACE, archive, cannot, is_kept, is_temporary};
 use super::connect::Connection;
-use super::{Common, Failure, print, text};
+use super::{Common, Failure, args, print, text};
 use crate::store::file::{FileStore, Tail};
 use archive::{Entry, Reader};
 use duragent_core::event::LOG_VERSION;
@@ -149,6 +149,7 @@ impl Restore<'_> {
         if reader.next().map_err(|error| self.io(&error))?.is_some() {
             return Err(self.wrong(format!("expected nothing behind {MANIFEST}, found more")));
         }
+        args::format_is_known(self.stage)?;
         let count = self.verify(&sessions.unwrap_or_default())?;
         for folder in &self.folders {
             file::sync_dir(folder).map_err(cannot("sync", folder))?;

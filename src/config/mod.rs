@@ -20,6 +20,7 @@ mod list;
 pub mod log;
 pub mod policy;
 mod problem;
+mod profile;
 mod providers;
 mod proxy;
 mod read;
@@ -40,7 +41,7 @@ pub use providers::masked_url;
 pub use proxy::Outward;
 pub use read::file as regular_file;
 pub use sandbox::{Sandbox, SandboxSpec, secret_files};
-pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server, ServerLimits};
+pub use types::{Config, Limits, Listen, Provider, ProviderKind, Retention, Secret, Server, ServerLimits};
 
 use duragent_core::agent::AgentSpec;
 use duragent_core::ids::is_id;

@@ -55,6 +55,8 @@ pub struct DeviceLimits {
     pub workers_max: usize,
     /// Threads that read logs for clients.
     pub readers_max: usize,
+    /// Bytes of the stack of each of these threads.
+    pub stack_bytes: usize,
     /// Whether this is the workspace's only process that has sessions at work. Else the budget of the day is kept by a lock
     /// and by reading what others have written, before every decision.
     pub alone: bool,
@@ -76,6 +78,7 @@ impl Default for DeviceLimits {
             workers_max: 64,
             // Reading is work for the processor: more threads take it from whoever has to answer meanwhile.
             readers_max: 4,
+            stack_bytes: 512 * 1024,
             alone: true,
             slow: None,
         }

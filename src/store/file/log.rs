@@ -5,6 +5,7 @@ use super::{LOG_NAME, StoreError, io_at};
 use crate::store::{Batch, Committed, Durable, Log, Logged};
 use duragent_core::line::{self, CRC_START};
 use duragent_platform::file::{self, Lease};
+use duragent_platform::wear::{self, What};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -54,8 +55,9 @@ impl FileLog {
             file.set_len(offset).map_err(io_at("cannot cut the torn tail off", &path))?;
         }
         // What was read may have been written by a process that died before its sync. It is acted on from here on.
+        wear::synced(What::Log);
         file.sync_data().map_err(io_at("cannot sync", &path))?;
-        file::sync_dir(&dir).map_err(io_at("cannot sync", &dir))?;
+        file::sync_dir_of(What::Log, &dir).map_err(io_at("cannot sync", &dir))?;
         let Found { seq, crc, offset: length, segment_first, .. } = *found;
         let log =
             Self { dir, file, length, seq, crc, segment_first, segment_bytes_max, poisoned: false, _lease: lease };
@@ -69,6 +71,8 @@ impl FileLog {
             self.file.set_len(self.length).ok();
             return Err(error);
         }
+        wear::wrote(What::Log, text.len());
+        wear::synced(What::Log);
         let started = Instant::now();
         // On failure the pages may be lost although marked clean: never tried again on this descriptor.
         self.file.sync_data()?;
@@ -127,8 +131,9 @@ fn new_segment(dir: &Path) -> Result<File, StoreError> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(&path).map_err(io_at("cannot make", &path))?;
+    wear::synced(What::Log);
     file.sync_all().map_err(io_at("cannot sync", &path))?;
-    file::sync_dir(dir).map_err(io_at("cannot sync", dir))?;
+    file::sync_dir_of(What::Log, dir).map_err(io_at("cannot sync", dir))?;
     Ok(file)
 }
 
@@ -138,6 +143,6 @@ fn save_tail(dir: &Path, log: &File, offset: u64, bytes: u64) -> Result<String, 
     let path = dir.join(&name);
     let mut tail = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
     std::os::unix::fs::FileExt::read_exact_at(log, &mut tail, offset).map_err(io_at("cannot read", dir))?;
-    file::replace(&path, &tail, 0o600).map_err(io_at("cannot save the torn tail as", &path))?;
+    file::replace_of(What::Log, &path, &tail, 0o600).map_err(io_at("cannot save the torn tail as", &path))?;
     Ok(name)
 }

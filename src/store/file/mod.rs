@@ -25,6 +25,7 @@ use super::{Damage, Durable, Log, Logged, Opened, StoreError};
 use duragent_core::event::Event;
 use duragent_core::{ids, line};
 use duragent_platform::file::{self, Lease, LeaseError};
+use duragent_platform::wear::{self, What};
 use log::FileLog;
 use std::fs::{self, File};
 use std::io;
@@ -134,7 +135,10 @@ impl FileStore {
         let last = read::last_seq(&dir)?;
         let path = dir.join(LOG_NAME);
         match File::open(&path) {
-            Ok(log) => log.sync_data().map_err(io_at("cannot sync", &path))?,
+            Ok(log) => {
+                wear::synced(What::Log);
+                log.sync_data().map_err(io_at("cannot sync", &path))?;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_at("cannot open", &path)(error)),
         }
@@ -247,6 +251,10 @@ impl FileStore {
     }
 
     fn lease(&self, session: &str) -> Result<Lease, StoreError> {
+        // Before anything is written: what a later version keeps there is not ours to touch, its lease included.
+        if let Some(found) = scan::later_version(&self.dir(session))? {
+            return Err(StoreError::TooNew { session: session.to_owned(), found });
+        }
         let path = self.dir(session).join("lease");
         Lease::acquire(&path).map_err(|error| match error {
             LeaseError::Held(pid) => StoreError::Leased { session: session.to_owned(), pid },

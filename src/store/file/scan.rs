@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Bytes read at a time; longer lines grow the buffer up to [`LINE_BYTES_MAX`].
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// Bytes of a log in which its version stands.
+const FIRST_BYTES: u64 = 256;
+
 /// What stands behind the last intact line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tail {
@@ -126,6 +129,15 @@ pub(super) fn scan_with(
     Ok(found)
 }
 
+/// The version of the log in `dir`, if it is later than this build's: from its first bytes, and without touching anything.
+pub(super) fn later_version(dir: &Path) -> Result<Option<u64>, StoreError> {
+    let Some(first) = segments(dir)?.into_iter().next() else { return Ok(None) };
+    let mut head = Vec::new();
+    let read = File::open(&first).and_then(|file| file.take(FIRST_BYTES).read_to_end(&mut head));
+    read.map_err(io_at("cannot read", &first))?;
+    Ok(line::peek_version(&head).filter(|version| *version > LOG_VERSION))
+}
+
 fn damage(path: &Path, line: u64, byte: u64, seq: u64, what: String) -> Damage {
     Damage { file: short(path), line, byte, seq, what }
 }
@@ -179,6 +191,10 @@ fn take(path: &Path, text: &[u8], found: &mut Found, each: &mut dyn FnMut(Event)
     let seq = found.seq + 1;
     let (number, offset) = (found.lines + 1, found.offset);
     let damaged = |what: String| Tail::Damaged(damage(path, number, offset, seq, what));
+    // Asked before anything is checked: how a later version checks its lines is not known here.
+    if let Some(version) = line::peek_version(text).filter(|version| seq == 1 && *version > LOG_VERSION) {
+        return Err(Tail::TooNew(version));
+    }
     let (event, crc) = line::decode(text, found.crc).map_err(|error| damaged(error.to_string()))?;
     if event.seq != seq {
         return Err(damaged(format!("found seq {}", event.seq)));

@@ -22,6 +22,7 @@ mod http;
 mod json;
 mod plan;
 pub mod programs;
+mod told;
 
 pub use answer::{Answer, Call, Cut, End, Fault, Split, Usage};
 pub use date::http_date;
