@@ -66,7 +66,8 @@ pub fn replace_of(what: What, path: &Path, contents: &[u8], mode: u32) -> io::Re
     put(what, path, contents, mode, true)
 }
 
-/// As [`replace`], but without any sync: for caches, which may be lost but not torn.
+/// As [`replace`], but without any sync: for caches. A crash of the process does not tear it; after a power cut the
+/// name may lead to an empty file, so whoever reads it has to see that.
 ///
 /// # Errors
 /// As open(2), write(2) and rename(2); the temporary file is removed then.
@@ -157,6 +158,10 @@ impl Lease {
             }
             Err(TryLockError::Error(error)) => return Err(LeaseError::Io(error)),
         }
+        // Whoever had it before may have removed the file, and somebody else made another one of that name.
+        if !is_at(&file, path) {
+            return Err(LeaseError::Held(None));
+        }
         // Only for the message above: a full disk must not keep anybody from a session.
         file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).ok();
         let id = std::process::id().to_string();
@@ -184,7 +189,23 @@ impl Lease {
     }
 }
 
-/// Bytes that an ordinary user can still write on the file system of `path` (statvfs(3)), and its size.
+/// True if `file` is what has that name.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    file.metadata().and_then(|held| Ok(id(held) == id(fs::metadata(path)?))).unwrap_or(false)
+}
+
+/// True for an error that says that the disk takes nothing: no space, no quota left, or mounted for reading only, as the kernel
+/// does to a file system in which it has found an error (`errors=remount-ro` of ext4(5)). All of them may pass.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
+/// Bytes that this process can still write on the file system of `path` (statvfs(3)), and its size. Root may use what is kept
+/// from others.
 ///
 /// # Errors
 /// As statvfs(3).
@@ -201,7 +222,9 @@ pub fn space(path: &Path) -> io::Result<(u64, u64)> {
         stat.assume_init()
     };
     #[allow(clippy::unnecessary_cast, reason = "the fields are 32 bits wide on some targets")]
-    let (block, free, all) = (stat.f_frsize as u64, stat.f_bavail as u64, stat.f_blocks as u64);
+    let (block, all) = (stat.f_frsize as u64, stat.f_blocks as u64);
+    #[allow(clippy::unnecessary_cast, reason = "the fields are 32 bits wide on some targets")]
+    let free = if crate::process::uid() == 0 { stat.f_bfree as u64 } else { stat.f_bavail as u64 };
     Ok((block * free, block * all))
 }
 

@@ -156,9 +156,18 @@ fn config(out: &mut Dump, config: &Config) {
     out.line(0, "log", "");
     out.line(2, "format", config.log.format.as_str());
     out.line(2, "level", config.log.level.as_str());
+    if let Some(file) = &config.log.file {
+        out.text(2, "file", &file.to_string_lossy());
+        out.limit(2, origins, "log", "file_bytes_max", config.log.file_bytes_max);
+        out.limit(2, origins, "log", "files_max", config.log.files_max);
+    }
     out.line(2, "slow", "");
     for ((name, _), value) in SLOW.iter().zip(config.log.slow_ms) {
         out.limit(4, origins, "log.slow", name, value);
+    }
+    out.line(0, "retention", "");
+    for (name, value) in config.retention.entries() {
+        out.limit(2, origins, "retention", name, value);
     }
     out.line(0, "sandbox", "");
     out.line(2, "mode", config.sandbox.mode_word());

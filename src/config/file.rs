@@ -7,7 +7,7 @@ use super::profile::Origins;
 use super::read::{self, Problems, Section};
 use super::sandbox::{self, Protected};
 use super::server;
-use super::types::{Config, Limits};
+use super::types::{Config, Limits, Retention};
 use super::{profile, providers, proxy};
 use std::path::Path;
 
@@ -41,6 +41,7 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
                 "prices_file",
                 "sandbox",
                 "log",
+                "retention",
             ],
             &["gateways", "routes", "schedules", "sessions", "services", "world_memory", "workspace", "agents_dir"],
         );
@@ -50,7 +51,8 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
         let outward = proxy::read(&top, env, None);
         let limits = limits(&top);
         let providers = providers::read(&top, dir, env, &outward, &limits);
-        let log = super::log::read(&top);
+        let log = super::log::read(&top, dir);
+        let retention = retention(&top);
         let budgets = budgets::read(&top, true);
         let (prices, of_prices) = budgets::prices(&top, dir, &providers);
         of_others.extend(of_prices);
@@ -65,8 +67,17 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
         };
         let sandbox = reader.workspace(&top, profile);
         let origins = Origins { profile: profile.cloned(), written: problems.written.take() };
-        let config =
-            sandbox.map(|sandbox| Config { server, providers, limits, sandbox, log, budgets, prices, origins });
+        let config = sandbox.map(|sandbox| Config {
+            server,
+            providers,
+            limits,
+            sandbox,
+            log,
+            retention,
+            budgets,
+            prices,
+            origins,
+        });
         (config, of_others)
     };
     let mut list = problems.finish();
@@ -82,4 +93,11 @@ fn limits(top: &Section<'_>) -> Limits {
     let known: Vec<&str> = Limits::TABLE.iter().map(|(name, ..)| *name).collect();
     section.keys(&known, &[]);
     Limits::from_fn(|name, range, default| section.int(name, range, default))
+}
+
+fn retention(top: &Section<'_>) -> Retention {
+    let section = top.section_or_empty("retention");
+    let known: Vec<&str> = Retention::TABLE.iter().map(|(name, ..)| *name).collect();
+    section.keys(&known, &[]);
+    Retention::from_fn(|name, range, default| section.int(name, range, default))
 }

@@ -40,7 +40,7 @@ pub use problem::Problem;
 pub use providers::masked_url;
 pub use proxy::Outward;
 pub use sandbox::{Sandbox, SandboxSpec};
-pub use types::{Config, Limits, Listen, Provider, ProviderKind, Secret, Server, ServerLimits};
+pub use types::{Config, Limits, Listen, Provider, ProviderKind, Retention, Secret, Server, ServerLimits};
 
 use duragent_core::agent::AgentSpec;
 use duragent_core::ids::is_id;

@@ -33,6 +33,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// What the server says to its operator.
     pub log: Log,
+    /// What is kept, and for how long.
+    pub retention: Retention,
     /// What all agents may use up.
     pub budgets: Budgets,
     /// What tokens cost.
@@ -237,6 +239,9 @@ limits! {
     call_repeats_max: 5, 2..=100;
     /// Seconds that a turn waits while no model can be reached, 0 for not at all. 86,400: a line that is mended by tomorrow.
     offline_seconds_max: 86_400, 0..=2_678_400;
+    /// Bytes of the file `reserve`, which is given up when the disk is full, 0 for none. 1 MiB: what 64 sessions that come to
+    /// rest have to write, results of their tools included.
+    reserve_bytes: MIB, 0..=64 * MIB;
     /// Tokens of the window of a model nearby, if neither its agent nor its provider says.
     context_tokens: CONTEXT_TOKENS, CONTEXT_TOKENS_MIN..=CONTEXT_TOKENS_MAX;
     /// The same for a model of a service elsewhere.
@@ -250,6 +255,22 @@ limits! {
     /// Bytes of the stack of such a thread; what it does not touch costs addresses only. 512 KiB: TLS and JSON of depth 128
     /// stay far below.
     stack_bytes: 512 * KIB, 256 * KIB..=16 * MIB;
+}
+
+limits! {
+    /// What is kept; `retention` in `duragent.yaml`, keys as the fields. 0 keeps everything, and so does a file that says nothing:
+    /// what people have said is theirs to throw away.
+    Retention;
+    /// Days after its last event that a closed session is kept.
+    closed_days: 0, 0..=36_500;
+    /// Days after its last event that a session at rest is kept, closed or not.
+    idle_days: 0, 0..=36_500;
+    /// Sessions that are kept; those at rest that were quiet for longest go first.
+    sessions_max: 0, 0..=1_000_000;
+    /// Days after its last change that an artifact of a session at rest is kept.
+    artifacts_days: 0, 0..=36_500;
+    /// Bytes that all sessions take on disk. Artifacts of sessions at rest go first, the oldest of all, then whole sessions.
+    bytes_max: 0, 0..=1024 * 1024 * MIB;
 }
 
 limits! {

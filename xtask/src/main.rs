@@ -7,6 +7,7 @@ mod bench;
 mod budget;
 mod check;
 mod crash;
+mod cross;
 mod fuzz;
 mod golden;
 mod openapi;
@@ -62,8 +63,10 @@ usage: cargo xtask COMMAND
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
-  crash [--slice] [--seed N] [--jobs N] [--keep] [FAMILY…]
-                                              the fault campaign on the release binary; a slice takes less than a minute
+  cross TARGET…|--all [--no-tls] [--out DIR]  binaries for other machines, static or for glibc (docs/porting.md)
+  crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
+                                              the fault campaign on the release binary, power cuts (as root) included; a
+                                              slice takes about a minute
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
@@ -112,6 +115,7 @@ fn find(name: &str) -> Option<Command> {
         "crash" => crash::run,
         "bench" => bench::run,
         "openapi" => openapi::run,
+        "cross" => cross::run,
         "portable" => portable::run,
         _ => return None,
     })

@@ -42,7 +42,10 @@ impl MemoryGroup {
                 Err(why) => tried.push(why),
             }
         }
-        Err(format!("expected a control group with the memory controller (run as root, cgroup v1 or v2): {}", tried.join("; ")))
+        Err(format!(
+            "expected a control group with the memory controller (run as root, cgroup v1 or v2): {}",
+            tried.join("; ")
+        ))
     }
 
     fn make(path: PathBuf, is_v2: bool, bytes: u64) -> Result<Self, String> {

@@ -24,6 +24,7 @@ mod json;
 mod plan;
 pub mod programs;
 pub mod steady;
+mod told;
 
 pub use answer::{Answer, Call, Cut, End, Fault, Split, Usage};
 pub use date::http_date;

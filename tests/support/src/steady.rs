@@ -26,7 +26,8 @@ impl Trend {
         }
         let quarter = samples.len() / 4;
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-        let trend = Self { before: mean(&samples[quarter..2 * quarter]), after: mean(&samples[samples.len() - quarter..]) };
+        let trend =
+            Self { before: mean(&samples[quarter..2 * quarter]), after: mean(&samples[samples.len() - quarter..]) };
         if trend.before > 0.0 && trend.after > 0.0 {
             Ok(trend)
         } else {

@@ -1,0 +1,81 @@
+#!/bin/sh
+# Makes a sysroot of musl for one target from Debian's packages: libraries, headers, and a `gcc` that uses them.
+#
+#   sysroot.sh PREFIX TRIPLET ROOT DEST   from musl-dev below ROOT, for Debian's compiler PREFIX-gcc (`cargo xtask cross`)
+#   sysroot.sh TARGET                     in a container that is ours: installs what is needed, to /opt/duragent (Cross.toml)
+#
+# Its own, since Debian's musl-gcc is for the machine that builds.
+set -eu
+
+make_sysroot() {
+    prefix=$1 triplet=$2 root=$3 dest=$4
+    mkdir -p "$dest/lib" "$dest/include"
+    cp -RL "$root/usr/lib/$triplet/." "$dest/lib/"
+    cp -RL "$root/usr/include/$triplet/." "$dest/include/"
+    # Rust's library asks for libunwind on musl; gcc's has the same functions.
+    cp "$("$prefix-gcc" -print-file-name=libgcc_eh.a)" "$dest/lib/libunwind.a"
+    # gcc 12 and later look for a function of glibc there; "not found" makes it use dl_iterate_phdr, as musl wants.
+    echo 'int _dl_find_object(void *a, void *b) { (void)a; (void)b; return -1; }' |
+        "$prefix-gcc" -Os -c -x c -o "$dest/dl_find_object.o" -
+    "$prefix-ar" rD "$dest/lib/libunwind.a" "$dest/dl_find_object.o" 2>/dev/null
+    cat >"$dest/musl.specs" <<SPECS
+%rename cpp_options old_cpp_options
+
+*cpp_options:
+-nostdinc -isystem $dest/include -isystem include%s %(old_cpp_options)
+
+*cc1:
+%(cc1_cpu) -nostdinc -isystem $dest/include -isystem include%s
+
+*link_libgcc:
+-L$dest/lib -L .%s
+
+*libgcc:
+libgcc.a%s %:if-exists(libgcc_eh.a%s)
+
+*startfile:
+%{static-pie:$dest/lib/rcrt1.o; static:$dest/lib/crt1.o; :$dest/lib/Scrt1.o} $dest/lib/crti.o %{static:crtbegin.o%s;:crtbeginS.o%s}
+
+*endfile:
+%{static:crtend.o%s;:crtendS.o%s} $dest/lib/crtn.o
+
+*link:
+-nostdlib -L$dest/lib %{static-pie:-static -pie --no-dynamic-linker -z text} %{static:-static} %{!static:%{!static-pie:-dynamic-linker /lib/ld-musl.so.1}}
+
+SPECS
+    printf '#!/bin/sh\nexec %s-gcc "$@" -specs %s/musl.specs\n' "$prefix" "$dest" >"$dest/gcc"
+    chmod +x "$dest/gcc"
+}
+
+# Debian's name of the architecture, prefix of its compiler, triplet of its musl: as in xtask/src/cross/targets.rs.
+in_container() {
+    case $1 in
+        armv7-unknown-linux-musleabihf) arch=armhf prefix=arm-linux-gnueabihf triplet=arm-linux-musleabihf ;;
+        arm-unknown-linux-musleabi) arch=armel prefix=arm-linux-gnueabi triplet=arm-linux-musleabi ;;
+        aarch64-unknown-linux-musl) arch=arm64 prefix=aarch64-linux-gnu triplet=aarch64-linux-musl ;;
+        x86_64-unknown-linux-musl) arch=amd64 prefix=x86_64-linux-gnu triplet=x86_64-linux-musl ;;
+        armv7-unknown-linux-gnueabihf) arch=armhf prefix=arm-linux-gnueabihf triplet= ;;
+        aarch64-unknown-linux-gnu) arch=arm64 prefix=aarch64-linux-gnu triplet= ;;
+        *) echo "sysroot.sh: expected a target of Cross.toml, found $1" >&2 && exit 2 ;;
+    esac
+    [ "$arch" = amd64 ] || dpkg --add-architecture "$arch"
+    apt-get update
+    # For the programs that build scripts compile for the machine that builds, and for the target.
+    packages="gcc libc6-dev gcc-$(echo "$prefix" | tr _ -) libc6-dev-$arch-cross"
+    [ "$arch" != amd64 ] || packages="gcc libc6-dev"
+    [ -z "$triplet" ] || packages="$packages musl-dev:$arch"
+    # shellcheck disable=SC2086 # several words
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages
+    mkdir -p /opt/duragent
+    if [ -n "$triplet" ]; then
+        make_sysroot "$prefix" "$triplet" "" /opt/duragent
+    else
+        ln -s "$(command -v "$prefix-gcc")" /opt/duragent/gcc
+    fi
+}
+
+case $# in
+    4) make_sysroot "$@" ;;
+    1) in_container "$1" ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+esac
