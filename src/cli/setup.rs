@@ -21,7 +21,7 @@ use duragent_platform::sandbox::{
     self, Backend, Command, Ended, Enforcement, Mode, Report, Sandbox, Stream, Unavailable,
 };
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -70,13 +70,32 @@ pub fn from(dir: &Path, workspace: &Workspace) -> Result<Setup, Failure> {
     Ok(Setup { sessions: dir.join("sessions"), agents, reload: Box::new(reload), limits })
 }
 
-/// What the command line said of the log; the configuration is not asked about it then.
-pub static LOG: OnceLock<(Option<Level>, Option<Format>)> = OnceLock::new();
+/// What the command line said of the log of a server; the configuration is not asked about it then.
+#[derive(Debug, Default)]
+pub struct LogOptions {
+    /// `--log-level`.
+    pub level: Option<Level>,
+    /// `--log-format`.
+    pub format: Option<Format>,
+    /// `--log-file`.
+    pub file: Option<PathBuf>,
+}
+
+/// Set by a server, and by nobody else: commands speak to those who call them.
+pub static LOG: OnceLock<LogOptions> = OnceLock::new();
 
 /// Writes the log as the configuration says.
 pub fn configure_log(config: &config::Log) {
-    let (level, format) = LOG.get().copied().unwrap_or_default();
+    let Some(LogOptions { level, format, file }) = LOG.get() else { return };
     log::configure(level.unwrap_or(config.level), format.unwrap_or(config.format));
+    let settings = file.as_ref().or(config.file.as_ref()).map(|path| log::file::Settings {
+        path: path.clone(),
+        bytes_max: config.file_bytes_max,
+        files_max: u32::try_from(config.files_max).unwrap_or(u32::MAX),
+    });
+    if let Err(error) = log::file::to_file(settings) {
+        log::warn(&format!("no thread for the log file: {error}"));
+    }
 }
 
 fn device_limits(l: &config::Limits) -> DeviceLimits {
@@ -89,6 +108,10 @@ fn device_limits(l: &config::Limits) -> DeviceLimits {
         output_bytes_max: size(l.output_bytes_max),
         artifact_bytes_max: l.artifact_bytes_max,
         tool_time_max: Duration::from_secs(l.tool_seconds_max),
+        writers_max: size(l.writers_max),
+        workers_max: size(l.workers_max),
+        readers_max: size(l.readers_max),
+        stack_bytes: size(l.stack_bytes),
         // The server says otherwise.
         alone: false,
         ..DeviceLimits::default()
@@ -319,7 +342,7 @@ pub fn rules_written() -> MutexGuard<'static, ()> {
 }
 
 /// What writes an approval of scope `always` into the policy beside the agent.
-fn allow_always(dir: std::path::PathBuf, rules: &Rules) -> impl Fn(&ToolCall) -> Result<(), String> + use<> {
+fn allow_always(dir: PathBuf, rules: &Rules) -> impl Fn(&ToolCall) -> Result<(), String> + use<> {
     let tools: Vec<_> = rules.tools.iter().map(|t| (t.name.clone(), t.policy)).collect();
     let workdir = rules.workdir.clone();
     move |call| {

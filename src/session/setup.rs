@@ -55,11 +55,15 @@ pub struct DeviceLimits {
     pub workers_max: usize,
     /// Threads that read logs for clients.
     pub readers_max: usize,
+    /// Bytes of the stack of each of these threads.
+    pub stack_bytes: usize,
     /// Whether this is the workspace's only process that has sessions at work. Else the budget of the day is kept by a lock
     /// and by reading what others have written, before every decision.
     pub alone: bool,
     /// What is reported as slow; `None` if nobody operates the runtime, and nothing is reported at all.
     pub slow: Option<Slow>,
+    /// A file, and how many bytes of the disk it keeps for what has to be said when it is full; none for commands.
+    pub reserve: Option<(PathBuf, u64)>,
 }
 
 impl Default for DeviceLimits {
@@ -76,8 +80,10 @@ impl Default for DeviceLimits {
             workers_max: 64,
             // Reading is work for the processor: more threads take it from whoever has to answer meanwhile.
             readers_max: 4,
+            stack_bytes: 512 * 1024,
             alone: true,
             slow: None,
+            reserve: None,
         }
     }
 }

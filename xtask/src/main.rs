@@ -8,6 +8,7 @@ mod board;
 mod budget;
 mod check;
 mod crash;
+mod cross;
 mod fuzz;
 mod golden;
 mod openapi;
@@ -63,9 +64,12 @@ usage: cargo xtask COMMAND
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
+  cross TARGET…|--all [--no-tls] [--out DIR]  binaries for other machines, static or for glibc (docs/porting.md)
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
                                               the fault campaign on the release binary, power cuts (as root) included; a
                                               slice takes about a minute
+  deb [--arch armhf|arm64|amd64|armel|all]… [--out DIR]
+                                              Debian packages with the static binaries
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
@@ -117,6 +121,8 @@ fn find(name: &str) -> Option<Command> {
         "crash" => crash::run,
         "bench" => bench::run,
         "openapi" => openapi::run,
+        "deb" => cross::deb::run,
+        "cross" => cross::run,
         "portable" => portable::run,
         "board" => board::run,
         _ => return None,

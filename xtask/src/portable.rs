@@ -17,7 +17,7 @@ const TARGETS: [&str; 4] =
 const CRATES: [&str; 2] = ["duragent-core", "duragent-platform"];
 
 /// A toolchain with the source of its library, in versions that are recent enough also in a Debian that is not.
-const DEBIAN_PACKAGES: &str = "rustc-web cargo-web rust-web-src";
+pub const DEBIAN_PACKAGES: &str = "rustc-web cargo-web rust-web-src";
 
 /// Where these packages put it.
 const DEBIAN_BIN: &str = "/usr/bin";
@@ -27,7 +27,8 @@ const SOURCE: &str = "lib/rustlib/src/rust/library";
 
 /// Where the standard library of a target comes from, the cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Library {
+pub enum Library {
+    /// Compiled by whoever made the toolchain.
     Installed,
     /// Compiled from the source that belongs to the toolchain in use.
     Source,
@@ -38,7 +39,9 @@ enum Library {
 impl Library {
     const ALL: [Self; 3] = [Self::Installed, Self::Source, Self::Debian];
 
-    fn name(self) -> &'static str {
+    /// What `--by` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Installed => "installed",
             Self::Source => "source",
@@ -46,7 +49,11 @@ impl Library {
         }
     }
 
-    fn is_there(self, repo: &Repo, target: &str) -> Result<bool> {
+    /// True if it can be used for this target.
+    ///
+    /// # Errors
+    /// If rustc cannot say.
+    pub fn is_there(self, repo: &Repo, target: &str) -> Result<bool> {
         Ok(match self {
             Self::Installed => {
                 let found = rustc(repo, &["--print", "target-libdir", "--target", target])?;
@@ -61,32 +68,47 @@ impl Library {
         })
     }
 
-    fn command(self, repo: &Repo, target: &str) -> Result<Command> {
+    /// `cargo` of the toolchain that this library belongs to, with these arguments.
+    ///
+    /// # Errors
+    /// If cargo cannot say where it builds.
+    pub fn cargo(self, repo: &Repo, args: &[&str]) -> Result<Command> {
         let mut command = match self {
-            Self::Installed | Self::Source => repo.cargo(["check"]),
+            Self::Installed | Self::Source => repo.cargo(args),
             Self::Debian => {
                 let bin = Path::new(DEBIAN_BIN);
                 let mut command = Command::new(bin.join("cargo"));
-                command.arg("check").current_dir(&repo.root).stdin(Stdio::null()).env("RUSTC", bin.join("rustc"));
-                command.env_remove("LD_LIBRARY_PATH").arg("--target-dir").arg(repo.target_dir()?.join("debian"));
+                command.args(args).current_dir(&repo.root).stdin(Stdio::null()).env("RUSTC", bin.join("rustc"));
+                command.env_remove("LD_LIBRARY_PATH").env("CARGO_TARGET_DIR", repo.target_dir()?.join("debian"));
                 command
             }
         };
+        if self != Self::Installed {
+            // Flags of one's own would hit the library.
+            command.env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        }
+        Ok(command)
+    }
+
+    fn command(self, repo: &Repo, target: &str) -> Result<Command> {
+        let mut command = self.cargo(repo, &["check"])?;
         // Its words are read by [`is_warned`].
         command.args(["--locked", "--color", "never", "--target", target]).env_remove("CARGO_TERM_QUIET");
         if self != Self::Installed {
-            // Without debug information and backtraces it takes half the time; flags of one's own would hit the library.
+            // Without debug information and backtraces it takes half the time.
             command.args(["-Z", "build-std=std,panic_abort", "-Z", "build-std-features="]);
-            command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_PROFILE_DEV_DEBUG", "false");
-            command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+            command.env("CARGO_PROFILE_DEV_DEBUG", "false");
         }
         command.args(CRATES.iter().flat_map(|name| ["--package", name]));
         Ok(command)
     }
 }
 
-/// What the toolchain in use answers.
-fn rustc(repo: &Repo, args: &[&str]) -> Result<PathBuf> {
+/// What the toolchain in use answers, a path.
+///
+/// # Errors
+/// If it answers with an error.
+pub fn rustc(repo: &Repo, args: &[&str]) -> Result<PathBuf> {
     let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     let text = repo::capture(command.args(args).current_dir(&repo.root).stdin(Stdio::null()))?;
     Ok(text.trim_end().into())

@@ -6,6 +6,7 @@ mod budgets;
 mod config;
 mod house;
 mod policy;
+mod profile;
 mod providers;
 mod reach;
 mod sandbox;
