@@ -4,6 +4,7 @@
 //! the first run on a fresh machine compiles in seconds.
 
 mod bench;
+mod board;
 mod budget;
 mod check;
 mod crash;
@@ -74,6 +75,9 @@ usage: cargo xtask COMMAND
                                               builds an axum server to measure beside)
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
+  board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|plug]… [--script FILE]
+                                              binaries that are there already, on emulated machines; --script runs a
+                                              shell script on a booted one
   openapi [--examples N] [--seed N]           a long campaign of schemathesis against the server (needs python3 and PyPI)
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
@@ -120,6 +124,7 @@ fn find(name: &str) -> Option<Command> {
         "deb" => cross::deb::run,
         "cross" => cross::run,
         "portable" => portable::run,
+        "board" => board::run,
         _ => return None,
     })
 }
