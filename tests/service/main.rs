@@ -1,0 +1,5 @@
+//! The server as a service: its files, what it tells supervisors, and every init system that can be had, for real.
+
+mod inits;
+mod systemd;
+mod tree;
