@@ -60,7 +60,8 @@ const BUSYBOX: Init = Init {
 const OPENRC: Init = Init {
     name: "openrc",
     tree: "whole",
-    prepare: "mkdir -p /run/openrc /etc/runlevels/default; touch /run/openrc/softlevel; busybox syslogd -O /var/log/messages",
+    prepare: "mkdir -p /etc/runlevels/default /run/openrc; cd /run/openrc; mkdir daemons exclusive failed hotplugged inactive init.d \
+        options scheduled started starting stopping tmp wasinactive; touch /run/openrc/softlevel; busybox syslogd -O /var/log/messages",
     process_1: NOBODY,
     stop: "rc-service duragent stop",
     start: "rc-service duragent start",
