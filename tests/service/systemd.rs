@@ -72,7 +72,7 @@ fn a_token_comes_from_the_store_of_credentials() {
         ("401".into(), "200".into())
     );
     // An administrator's command reads the same configuration, and the file itself.
-    tree.ok("duragent --dir /var/lib/duragent check");
+    tree.ok("systemctl stop duragent; duragent --dir /var/lib/duragent ls");
 }
 
 /// Runs `duragent doctor` with all that the unit says, and one line more.
