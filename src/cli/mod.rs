@@ -12,6 +12,7 @@
 mod approval;
 mod approve;
 mod args;
+mod backup;
 mod chat;
 mod check;
 mod completions;
@@ -27,6 +28,7 @@ mod pick;
 mod ps;
 mod reload;
 mod render;
+mod restore;
 mod run;
 mod serve;
 mod service;
@@ -108,6 +110,18 @@ const COMMANDS: &[Command] = &[
         usage: "deny SESSION [ID] [--scope once|session|always]",
         summary: "refuse a tool call that waits",
         run: approve::deny,
+    },
+    Command {
+        name: "backup",
+        usage: "backup -o FILE|- [--no-secrets]",
+        summary: "copy the workspace while it is at work",
+        run: backup::run,
+    },
+    Command {
+        name: "restore",
+        usage: "restore FILE|- [--dir WORKSPACE]",
+        summary: "make a workspace of a backup",
+        run: restore::run,
     },
     Command { name: "check", usage: "check [-T]", summary: "check the configuration", run: check::run },
     Command {

@@ -127,6 +127,8 @@ async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc
     let config = &workspace.config.server;
     let mut made = setup::from(dir, &workspace)?;
     made.limits.alone = true;
+    let reserve_bytes = workspace.config.limits.reserve_bytes;
+    made.limits.reserve = (reserve_bytes > 0).then(|| (dir.join("reserve"), reserve_bytes));
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
     let supervisor = Supervisor::new();
     let (reload, reloads) = (made.reload, supervisor.clone());
@@ -245,6 +247,10 @@ struct Up {
 
 impl Up {
     async fn take_up(self, runtime: Runtime) {
+        if let Err(error) = runtime.make_reserve().await {
+            log::warn(&["the reserve is not made: ", &error.to_string()].concat());
+        }
+        smol::spawn(runtime.clone().keep_reserve()).detach();
         smol::future::or(runtime.recover(), self.supervisor.recovering()).await;
         log::info("ready");
         if let Some(trial) = self.trial {

@@ -197,7 +197,7 @@ fn stored_id(store: &FileStore, prefix: &str) -> Result<String, Failure> {
 }
 
 /// What the store did not do.
-fn stored(error: StoreError) -> Failure {
+pub(super) fn stored(error: StoreError) -> Failure {
     let failure = Failure::new(error.to_string());
     match error {
         StoreError::NotFound(_) => failure.hint("see them with: duragent ps"),
@@ -205,7 +205,9 @@ fn stored(error: StoreError) -> Failure {
         StoreError::Leased { .. } => failure.hint("end what works on it, or stop the server, then try again"),
         StoreError::Damaged(_) => failure.hint(connect::DAMAGED_HINT),
         StoreError::TooNew { .. } => failure.hint("use a build that is as new as the log"),
-        StoreError::Io { .. } if error.is_disk_full() => failure.hint("free some space"),
+        StoreError::Io { .. } if error.is_disk_full() => {
+            failure.hint("free some space, or have it mounted for writing")
+        }
         StoreError::Poisoned(_) | StoreError::Io { .. } => failure,
     }
 }

@@ -25,6 +25,7 @@ mod registry;
 mod runner;
 mod runtime;
 mod setup;
+mod space;
 mod stall;
 mod tally;
 mod views;

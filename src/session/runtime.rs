@@ -20,6 +20,8 @@ use crate::store::file::FileStore;
 use duragent_core::ids;
 use duragent_core::session::{InputKind, State};
 use duragent_platform::process;
+use duragent_platform::reserve::Reserve;
+use smol::channel::{self, Receiver, Sender};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -51,6 +53,8 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
+    /// Told when the disk is full.
+    pub(super) low: (Sender<()>, Receiver<()>),
 }
 
 impl Runtime {
@@ -58,8 +62,9 @@ impl Runtime {
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         let Setup { sessions, agents, reload, limits } = setup;
+        let reserve = limits.reserve.clone().map(|(path, bytes)| Arc::new(Reserve::new(path, bytes)));
         let shared = Shared {
-            store: FileStore::new(sessions, limits.log_segment_bytes_max),
+            store: FileStore::new(sessions, limits.log_segment_bytes_max).with_reserve(reserve),
             agents: RwLock::new(agents),
             reload,
             writers: Pool::new("writer", limits.writers_max, limits.stack_bytes),
@@ -72,6 +77,7 @@ impl Runtime {
             hubs: Mutex::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            low: channel::bounded(1),
         };
         let runtime = Self { shared: Arc::new(shared) };
         runtime.know_tools();
@@ -131,6 +137,7 @@ impl Runtime {
             None => random_id(),
         };
         self.know_budget(&agent).await?;
+        self.need_space()?;
         let slot = self.slot(&session);
         let mut guard = slot.lock().await;
         if is_open(&guard) {
@@ -221,6 +228,7 @@ impl Runtime {
         if message.idempotency_key.as_ref().is_some_and(|k| k.is_empty() || k.len() > KEY_BYTES_MAX) {
             return Err(ApiError::Invalid(format!("idempotency key: expected 1 to {KEY_BYTES_MAX} bytes")));
         }
+        self.need_space()?;
         let NewMessage { content, source, idempotency_key, steps_max } = message;
         let kind = InputKind::Message { content, source, idempotency_key, steps_max };
         let accepted = self.input(id, kind).await?;
@@ -284,6 +292,7 @@ impl Runtime {
         // Whoever comes back to a paused turn wants it to go on; a session with an unfinished turn is brought to life.
         match self.session(id).await?.status {
             Status::Running | Status::Waiting => drop(self.live(id).await?),
+            Status::Paused if self.shared.store.is_full() => {}
             Status::Paused => drop(self.input(id, InputKind::Resume { reason: "attached".to_owned() }).await?),
             Status::Idle | Status::Closed | Status::Damaged => {}
         }
@@ -437,7 +446,9 @@ impl Runtime {
         &self,
         job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        finished(self.shared.writers.run(job).await)
+        let result = finished(self.shared.writers.run(job).await);
+        self.note_space();
+        result
     }
 
     pub(super) async fn read<T: Send + 'static>(

@@ -62,6 +62,8 @@ pub struct DeviceLimits {
     pub alone: bool,
     /// What is reported as slow; `None` if nobody operates the runtime, and nothing is reported at all.
     pub slow: Option<Slow>,
+    /// A file, and how many bytes of the disk it keeps for what has to be said when it is full; none for commands.
+    pub reserve: Option<(PathBuf, u64)>,
 }
 
 impl Default for DeviceLimits {
@@ -81,6 +83,7 @@ impl Default for DeviceLimits {
             stack_bytes: 512 * 1024,
             alone: true,
             slow: None,
+            reserve: None,
         }
     }
 }

@@ -1,0 +1,9 @@
+//! A machine that nobody looks at: its disk is full or read-only, its clock is wrong, its network comes late, its logs and
+//! sessions grow. The binary as a black box, in mount namespaces of its own.
+
+mod disk;
+#[path = "../operator/house.rs"]
+mod house;
+mod mounts;
+#[path = "../operator/page.rs"]
+mod page;
