@@ -175,7 +175,7 @@ async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc
     smol::spawn(up.take_up(runtime.clone())).detach();
     until_told(&runtime, &shared, &signals).await;
     log::info("draining");
-    supervisor.stopping();
+    supervisor.stopping(shared.is_to_restart());
     let drained = async {
         server.drain(DRAIN).await;
         Ok(if shared.is_to_restart() { Ended::Again } else { Ended::Code(0) })
