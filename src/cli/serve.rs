@@ -251,6 +251,7 @@ impl Up {
             log::warn(&["the reserve is not made: ", &error.to_string()].concat());
         }
         smol::spawn(runtime.clone().keep_reserve()).detach();
+        smol::spawn(runtime.clone().keep_house()).detach();
         smol::future::or(runtime.recover(), self.supervisor.recovering()).await;
         log::info("ready");
         if let Some(trial) = self.trial {

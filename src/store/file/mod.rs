@@ -9,12 +9,14 @@
 //! | `lease` | flock(2) file of the process that has the session open for writing |
 //! | `artifacts/` | large outputs |
 
+mod keep;
 mod log;
 mod read;
 mod repair;
 mod scan;
 mod summary;
 
+pub use keep::{Artifact, Taken};
 pub use repair::Repaired;
 pub use scan::{Found, Tail};
 pub use summary::Cached;
