@@ -13,6 +13,7 @@ use crate::config::{self, env};
 use crate::http::{self, Access, BindError, Listen, Server, Token};
 use crate::session::{Runtime, Slow};
 use async_io::Async;
+use duragent_platform::clock;
 use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::log::{self, Format, Level, Value};
 use duragent_platform::process;
@@ -165,6 +166,9 @@ async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc
     }
     let (version, place) = (env!("CARGO_PKG_VERSION"), dir.to_string_lossy());
     log::line(Level::Info, "started", &[&[("version", Value::Text(version)), ("workspace", Value::Text(&place))]]);
+    if !clock::is_set(clock::wall_ms()) {
+        log::warn("the clock is not set: certificates may be refused, times say little, and everything is kept");
+    }
     for address in server.addresses() {
         log::info(&format!("listening on {address}"));
     }
@@ -251,6 +255,7 @@ impl Up {
             log::warn(&["the reserve is not made: ", &error.to_string()].concat());
         }
         smol::spawn(runtime.clone().keep_reserve()).detach();
+        smol::spawn(runtime.clone().keep_house()).detach();
         smol::future::or(runtime.recover(), self.supervisor.recovering()).await;
         log::info("ready");
         if let Some(trial) = self.trial {

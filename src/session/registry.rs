@@ -480,7 +480,7 @@ impl Shared {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hubs(&self) -> MutexGuard<'_, HashMap<String, Arc<Hub>>> {
+    pub(super) fn hubs(&self) -> MutexGuard<'_, HashMap<String, Arc<Hub>>> {
         self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

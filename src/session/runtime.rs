@@ -55,6 +55,8 @@ pub(super) struct Shared {
     pub(super) draining: AtomicBool,
     /// Told when the disk is full.
     pub(super) low: (Sender<()>, Receiver<()>),
+    /// Told when it is worth a look what may be removed.
+    pub(super) tidy: (Sender<()>, Receiver<()>),
 }
 
 impl Runtime {
@@ -78,6 +80,7 @@ impl Runtime {
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             low: channel::bounded(1),
+            tidy: channel::bounded(1),
         };
         let runtime = Self { shared: Arc::new(shared) };
         runtime.know_tools();
@@ -94,6 +97,7 @@ impl Runtime {
         let loaded = loaded.ok_or_else(no_thread)?.map_err(ApiError::Invalid)?;
         *self.shared.agents.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         self.know_tools();
+        self.shared.tidy.0.try_send(()).ok();
         Ok(())
     }
 
