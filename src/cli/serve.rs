@@ -232,6 +232,7 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
     http::Limits {
         connections_max: size(l.connections_max),
         body_bytes_max: size(l.body_bytes_max),
+        arriving_bytes_max: size(l.arriving_bytes_max),
         head_time_max: Duration::from_secs(l.head_seconds_max),
         body_time_max: Duration::from_secs(l.body_seconds_max),
         idle_time_max: Duration::from_secs(l.idle_seconds_max),
