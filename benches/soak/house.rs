@@ -29,7 +29,6 @@ log:
   file: duragent.log
   file_bytes_max: 65536
   files_max: 2
-  slow: {fsync_ms: 0, model_ms: 0, tool_call_ms: 0, request_ms: 0, stall_ms: 0}
 sandbox:
   mode: auto
   enforcement: partial

@@ -2,7 +2,7 @@
 //! rotates and reloads. Everything that is acknowledged is kept to be looked for afterwards.
 
 use crate::house::Server;
-use crate::model::{Model, Weather};
+use duragent_testkit::weather::{Model, Weather};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;

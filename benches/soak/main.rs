@@ -15,13 +15,12 @@
 mod audit;
 mod house;
 mod load;
-mod model;
 
 use duragent_platform::signal::{Signal, Signals};
 use duragent_testkit::steady::Trend;
+use duragent_testkit::weather::Model;
 use house::{House, PATIENCE, Server, Size};
 use load::{Kept, Stage};
-use model::Model;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::PoisonError;

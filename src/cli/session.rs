@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod log;
 mod prompt;
+mod prune;
 mod repair;
 mod show;
 mod verify;
@@ -66,6 +67,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         summary: "the log as JSON lines",
         run: export::run,
     },
+    Subcommand { name: "prune", usage: "prune [--dry-run]", summary: "remove what is not to be kept", run: prune::run },
     Subcommand { name: "import", usage: "import FILE [--id NEW]", summary: "take up an export", run: import::run },
 ];
 

@@ -235,7 +235,7 @@ impl Actor {
     }
 
     fn input(&mut self, kind: InputKind, reply: Option<Reply<Accepted>>, work: &mut Work) {
-        let at_ms = clock::wall_ms();
+        let at_ms = clock::after(self.state.last_at_ms, clock::wall_ms());
         let today = self.ledger.today(at_ms);
         let (rules, input) = (&self.runner.agent.rules, Input { at_ms, today, kind });
         let stepped = match self.store.is_full() {

@@ -22,6 +22,7 @@ mod pages;
 mod pool;
 mod prompt;
 mod registry;
+pub mod retention;
 mod runner;
 mod runtime;
 mod setup;

@@ -1,6 +1,7 @@
 //! What the runtime is made with, as plain values: whoever reads configuration fills this in.
 
 use super::circuit::Circuit;
+use super::retention::Keep;
 use super::tally::Slow;
 use crate::provider::Provider;
 use crate::tool::Registry;
@@ -30,6 +31,8 @@ pub struct Agents {
     pub good: Vec<Arc<Agent>>,
     /// Names and reasons, in the order of the names.
     pub broken: Vec<(String, String)>,
+    /// What of their sessions is kept.
+    pub keep: Keep,
 }
 
 /// Limits that protect the machine, as opposed to those of a turn.

@@ -64,6 +64,7 @@ impl Runtime {
         while self.shared.low.1.recv().await.is_ok() && !self.is_draining() {
             let text = "the disk is full: nothing new is begun, what is under way comes to its end and waits";
             log::line(Level::Warn, text, &[]);
+            self.shared.tidy.0.try_send(()).ok();
             let mut looks = LOOK_AFTER.iter();
             loop {
                 let pause = looks.next().copied().unwrap_or(LOOK_LAST);

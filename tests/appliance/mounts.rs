@@ -34,13 +34,6 @@ pub fn on_disk(name: &str, kilobytes: u64, test: impl FnOnce()) {
     assert!(status.success(), "{name} in a mount namespace of its own: {status}");
 }
 
-/// Runs mount(8) inside.
-pub fn mount(args: &[&str]) {
-    assert!(std::env::var_os(INSIDE).is_some(), "not on the machine of whoever runs this");
-    let status = Command::new("mount").args(args).status().expect("mount starts");
-    assert!(status.success(), "mount {args:?}: {status}");
-}
-
 /// The small file system.
 pub fn disk() -> PathBuf {
     std::env::temp_dir()

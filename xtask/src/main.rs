@@ -15,6 +15,7 @@ mod openapi;
 mod portable;
 mod repo;
 mod size;
+mod soak;
 mod tidy;
 
 use std::process::ExitCode;
@@ -64,7 +65,9 @@ usage: cargo xtask COMMAND
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
-  cross TARGET…|--all [--no-tls] [--out DIR]  binaries for other machines, static or for glibc (docs/porting.md)
+  cross TARGET…|--all [--no-tls] [--out DIR] [--test [--slice] [--seed N]]
+                                              binaries for other machines, static or for glibc (docs/porting.md); --test
+                                              runs them on emulated ones, turns and pulled plugs included
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
                                               the fault campaign on the release binary, power cuts (as root) included; a
                                               slice takes about a minute
@@ -73,6 +76,8 @@ usage: cargo xtask COMMAND
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
+  soak [--minutes N] [--slice] [--seed N]     a long run under a memory control group of 32 MB (60 minutes; needs root): memory
+                                              stays, nothing is lost, nothing is left; a slice takes four minutes
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
   board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|plug]… [--script FILE]
@@ -125,6 +130,7 @@ fn find(name: &str) -> Option<Command> {
         "cross" => cross::run,
         "portable" => portable::run,
         "board" => board::run,
+        "soak" => soak::run,
         _ => return None,
     })
 }

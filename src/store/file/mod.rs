@@ -10,6 +10,7 @@
 //! | `artifacts/` | large outputs |
 
 mod freeze;
+mod keep;
 mod log;
 mod read;
 mod repair;
@@ -17,6 +18,7 @@ mod scan;
 mod summary;
 
 pub use freeze::Frozen;
+pub use keep::{Artifact, Taken};
 pub use repair::Repaired;
 pub use scan::{Found, Tail};
 pub use summary::Cached;

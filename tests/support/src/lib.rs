@@ -25,6 +25,7 @@ mod plan;
 pub mod programs;
 pub mod steady;
 mod told;
+pub mod weather;
 
 pub use answer::{Answer, Call, Cut, End, Fault, Split, Usage};
 pub use date::http_date;

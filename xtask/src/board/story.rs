@@ -57,6 +57,23 @@ pub fn tell(image: &Image, model: &Model, report: &mut Report) -> Result<()> {
     reboot(board, image, &disk, report)
 }
 
+/// A turn in the year 2040: seconds since 1970 do not fit into 32 bits then.
+///
+/// # Errors
+/// If the board does not boot or stops answering.
+pub fn later(image: &Image, model: &Model, report: &mut Report) -> Result<()> {
+    let disk = image.data("later", &model.url, &[])?;
+    let mut board = Machine::start(image, &disk, Start { clock: Some("2040-02-29T12:00:00"), ..Start::default() })?;
+    let up = board.run("date +%Y")?;
+    report.holds("a board whose clock stands in 2040", up.trim() == "2040", up);
+    let ready = board.ready();
+    report.check(
+        "the server starts there",
+        &ready.err().map(|failure| failure.to_string()).into_iter().collect::<Vec<_>>(),
+    );
+    turn(&mut board, report)
+}
+
 /// Sends a message; the answer has to have one of these codes.
 pub fn say(board: &Machine, session: &str, query: &str, content: &str, good: &[u16]) -> Result<Answer> {
     let body = format!("{{\"agent\":\"{AGENT}\",\"id\":\"{session}\"}}");
@@ -195,7 +212,7 @@ fn busy(board: &mut Machine, report: &mut Report) -> Result<()> {
     for session in ["stream", "tool"] {
         let path = format!("/api/v1/sessions/{session}/cancel");
         let answer = board.api.ask("POST", &path, &[], "");
-        if !answer.as_ref().is_some_and(|answer| answer.status < 300) {
+        if answer.as_ref().is_none_or(|answer| answer.status >= 300) {
             return Err(Failure::new(format!("{path}: {answer:?}")));
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! It speaks Ollama's API: `/api/show` and `/api/chat`.
 
-use duragent_testkit::Json;
+use crate::Json;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -48,6 +48,7 @@ impl Weather {
 
 /// The server.
 pub struct Model {
+    /// Where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
 }
