@@ -13,7 +13,7 @@ mod client;
 mod damage;
 mod families;
 mod inject;
-mod json;
+pub mod json;
 mod log;
 mod neighbours;
 mod oracle;

@@ -60,7 +60,10 @@ pub fn build(repo: &Repo, target: &Target, order: &Order) -> Result<PathBuf> {
 }
 
 /// A standard library that can be compiled for any target; in CI it is fetched.
-fn library(repo: &Repo) -> Result<Library> {
+///
+/// # Errors
+/// If there is none, with where to get one.
+pub fn library(repo: &Repo) -> Result<Library> {
     let usable = |library: &Library| matches!(library.is_there(repo, ""), Ok(true));
     let found = || [Library::Source, Library::Debian].into_iter().find(usable);
     if let Some(library) = found() {

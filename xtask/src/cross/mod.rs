@@ -8,6 +8,7 @@ pub mod apt;
 pub mod build;
 pub mod deb;
 mod elf;
+mod sbom;
 mod sums;
 pub mod targets;
 
@@ -15,7 +16,7 @@ use crate::budget::grouped;
 use crate::repo::{Repo, at};
 use crate::{Failure, Result, Tally};
 use build::Order;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use targets::{TARGETS, Target};
 
 #[derive(Default)]
@@ -38,7 +39,7 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
     };
     let mut tally = Tally::default();
     for target in options.targets {
-        let built = build::build(repo, target, &order).and_then(|binary| build::keep(&binary, target, &order, &out));
+        let built = made(repo, target, &order, &out);
         match built.and_then(|kept| Ok((std::fs::metadata(&kept).map_err(|e| at(&kept, &e))?.len(), kept))) {
             Ok((bytes, kept)) => {
                 tally.passed += 1;
@@ -52,6 +53,17 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
     }
     sums::write(&out)?;
     Ok(tally)
+}
+
+/// Builds a target into the folder `out`, with the list of its parts, and returns where the binary is.
+///
+/// # Errors
+/// As [`build::build`].
+pub fn made(repo: &Repo, target: &Target, order: &Order, out: &Path) -> Result<PathBuf> {
+    let binary = build::build(repo, target, order)?;
+    let kept = build::keep(&binary, target, order, out)?;
+    sbom::write(repo, build::library(repo)?, target, order.no_tls, &kept)?;
+    Ok(kept)
 }
 
 fn read(args: &[String]) -> Result<Options> {
