@@ -1,11 +1,13 @@
 //! What makes the release binary smaller: arguments for the linker, where they are known to work, for which there is no
-//! stable option that a profile could set (docs/adr/0002), and the description of the API, packed.
+//! stable option that a profile could set (docs/adr/0002); the description of the API and the device profiles, packed.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
+    // What `duragent upgrade` takes the binary of out of a release.
+    println!("cargo::rustc-env=DURAGENT_TARGET={}", std::env::var("TARGET").unwrap_or_default());
     // Not for debug builds, whose tests unwind.
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
         leave_out_unwind_tables();
@@ -17,20 +19,49 @@ fn main() -> Result<(), String> {
             argument("-Wl,--icf=all");
         }
     }
-    pack("docs/openapi.yaml")
+    pack(read("docs/openapi.yaml")?, "openapi.packed")?;
+    pack(profiles()?, "profiles.packed")
+}
+
+/// `# NAME`, a line feed and what is in its file but comments, for every profile in the order of their names.
+fn profiles() -> Result<Vec<u8>, String> {
+    const FOLDER: &str = "profiles";
+    println!("cargo::rerun-if-changed={FOLDER}");
+    let entries = std::fs::read_dir(FOLDER).map_err(|error| format!("cannot read {FOLDER}: {error}"))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));
+    paths.sort();
+    let mut out = Vec::new();
+    for path in paths {
+        let (name, path) = (path.file_stem().unwrap_or_default(), path.to_string_lossy());
+        out.extend(format!("# {}\n", name.to_string_lossy()).into_bytes());
+        // Nothing but numbers, so a # is never in a text.
+        for line in String::from_utf8_lossy(&read(&path)?).lines() {
+            let line = line.split('#').next().unwrap_or_default().trim_end();
+            out.extend(if line.is_empty() { String::new() } else { format!("{line}\n") }.into_bytes());
+        }
+    }
+    Ok(out)
+}
+
+fn read(path: &str) -> Result<Vec<u8>, String> {
+    println!("cargo::rerun-if-changed={path}");
+    std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))
 }
 
 /// Packs a text by pairs: the commonest pair of bytes becomes one byte that the text does not have, and again, as long as
-/// there are such bytes. A third of the size, for a few lines in src/http/api/describe.rs, which say the format.
-fn pack(path: &str) -> Result<(), String> {
-    println!("cargo::rerun-if-changed={path}");
-    let mut text = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+/// there are such bytes. A third of the size, for a few lines in src/core/src/packed.rs, which say the format.
+fn pack(mut text: Vec<u8>, name: &str) -> Result<(), String> {
     let free: Vec<u8> = (0..=u8::MAX).filter(|byte| !text.contains(byte)).collect();
     let mut pairs = Vec::new();
     for code in free {
         let mut counts = vec![0_u32; 1 << 16];
         text.windows(2).for_each(|pair| counts[usize::from(pair[0]) << 8 | usize::from(pair[1])] += 1);
         let commonest = (0..=u16::MAX).max_by_key(|pair| counts[usize::from(*pair)]).unwrap_or_default();
+        // Each costs three bytes in the list of pairs.
+        if counts[usize::from(commonest)] < 4 {
+            break;
+        }
         let pair = commonest.to_be_bytes();
         let (mut rest, mut packed) = (text.as_slice(), Vec::new());
         while let Some((first, after)) = rest.split_first() {
@@ -42,8 +73,8 @@ fn pack(path: &str) -> Result<(), String> {
         pairs.extend([code, pair[0], pair[1]]);
     }
     // Fits one byte: some byte is always in the text.
-    let count = u8::try_from(pairs.len() / 3).map_err(|_| format!("{path} is empty"))?;
-    let out = Path::new(&std::env::var_os("OUT_DIR").unwrap_or_default()).join("openapi.packed");
+    let count = u8::try_from(pairs.len() / 3).map_err(|_| format!("{name}: nothing to pack"))?;
+    let out = Path::new(&std::env::var_os("OUT_DIR").unwrap_or_default()).join(name);
     std::fs::write(&out, [vec![count], pairs, text].concat())
         .map_err(|error| format!("cannot write {}: {error}", out.display()))
 }

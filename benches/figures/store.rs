@@ -143,8 +143,8 @@ pub fn commits(place: &Place) -> Result<Vec<Row>> {
     let store = FileStore::new(folder.join("sessions"), u64::MAX);
     let mut one = Session::new(&store, "one")?;
     let sessions = (0..MANY).map(|n| Session::new(&store, &format!("many-{n}"))).collect::<Result<_>>()?;
-    let writers = DeviceLimits::default().writers_max;
-    let (few, all) = (Pool::new("writer", writers), Pool::new("writer", MANY));
+    let DeviceLimits { writers_max: writers, stack_bytes, .. } = DeviceLimits::default();
+    let (few, all) = (Pool::new("writer", writers, stack_bytes), Pool::new("writer", MANY, stack_bytes));
     let mut many = Many { pool: few.clone(), sessions };
     let line = line()?;
     let mut bare_one = Bare::new(&folder.join("one"), 1, &line)?;

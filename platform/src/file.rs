@@ -6,6 +6,7 @@
 //! Invariant: no sync result is dropped, and none is tried again on the same descriptor: after a failure the kernel has
 //! marked the pages clean, and the next sync would lie.
 
+use crate::wear::{self, What};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// # Errors
 /// As open(2) and fsync(2).
 pub fn sync_dir(path: &Path) -> io::Result<()> {
+    sync_dir_of(What::Other, path)
+}
+
+/// The same, counted as what it is for.
+///
+/// # Errors
+/// As [`sync_dir`].
+pub fn sync_dir_of(what: What, path: &Path) -> io::Result<()> {
+    wear::synced(what);
     File::open(path)?.sync_all()
 }
 
@@ -45,29 +55,38 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As open(2), write(2), fsync(2) and rename(2); the temporary file is removed then.
 pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    put(path, contents, mode, true)
+    put(What::Other, path, contents, mode, true)
 }
 
-/// As [`replace`], but without any sync: for caches, which may be lost but not torn.
+/// The same, counted as what it is for.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_of(what: What, path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    put(what, path, contents, mode, true)
+}
+
+/// As [`replace`], but without any sync: for caches. A crash of the process does not tear it; after a power cut the
+/// name may lead to an empty file, so whoever reads it has to see that.
 ///
 /// # Errors
 /// As open(2), write(2) and rename(2); the temporary file is removed then.
-pub fn replace_cache(path: &Path, contents: &[u8]) -> io::Result<()> {
-    put(path, contents, 0o600, false)
+pub fn replace_cache(what: What, path: &Path, contents: &[u8]) -> io::Result<()> {
+    put(what, path, contents, 0o600, false)
 }
 
-fn put(path: &Path, contents: &[u8], mode: u32, sync: bool) -> io::Result<()> {
+fn put(what: What, path: &Path, contents: &[u8], mode: u32, sync: bool) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
-    let written = write_new(&temporary, path, contents, mode, sync).and_then(|()| fs::rename(&temporary, path));
+    let written = write_new(what, &temporary, path, contents, mode, sync).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         // Best effort: what is left is named so that nothing takes it for data.
         fs::remove_file(&temporary).ok();
         return Err(error);
     }
-    if sync { sync_dir(&parent_of(path)) } else { Ok(()) }
+    if sync { sync_dir_of(what, &parent_of(path)) } else { Ok(()) }
 }
 
-fn write_new(temporary: &Path, target: &Path, contents: &[u8], mode: u32, sync: bool) -> io::Result<()> {
+fn write_new(what: What, temporary: &Path, target: &Path, contents: &[u8], mode: u32, sync: bool) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -77,7 +96,12 @@ fn write_new(temporary: &Path, target: &Path, contents: &[u8], mode: u32, sync: 
         file.set_permissions(existing.permissions())?;
     }
     file.write_all(contents)?;
-    if sync { file.sync_all() } else { Ok(()) }
+    wear::wrote(what, contents.len());
+    if !sync {
+        return Ok(());
+    }
+    wear::synced(what);
+    file.sync_all()
 }
 
 /// A name in the directory of `path` that no other thread or process uses: `.NAME.duragent-PID-N`.
@@ -134,9 +158,15 @@ impl Lease {
             }
             Err(TryLockError::Error(error)) => return Err(LeaseError::Io(error)),
         }
+        // Whoever had it before may have removed the file, and somebody else made another one of that name.
+        if !is_at(&file, path) {
+            return Err(LeaseError::Held(None));
+        }
         // Only for the message above: a full disk must not keep anybody from a session.
         file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).ok();
-        write!(file, "{}", std::process::id()).ok();
+        let id = std::process::id().to_string();
+        write!(file, "{id}").ok();
+        wear::wrote(What::Other, id.len());
         Ok(Self { _file: file })
     }
 
@@ -159,7 +189,35 @@ impl Lease {
     }
 }
 
-/// Bytes that an ordinary user can still write on the file system of `path` (statvfs(3)), and its size.
+/// True if `file` is what has that name.
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    file.metadata().and_then(|held| Ok(id(held) == id(fs::metadata(path)?))).unwrap_or(false)
+}
+
+/// True for an error that says that the disk takes nothing: no space, no quota left, or mounted for reading only, as the kernel
+/// does to a file system in which it has found an error (`errors=remount-ro` of ext4(5)). All of them may pass.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
+/// Free bytes of a file system that are not for what can do without, or a sixteenth of all of it where that is less.
+const SPARE_BYTES: u64 = 256 * 1024;
+
+/// Fails if so little is free in `dir` that it is to be left to sessions' logs: for logs of ours and outputs of tools.
+///
+/// # Errors
+/// `StorageFull`, or as statvfs(3).
+pub fn has_room(dir: &Path) -> io::Result<()> {
+    let (free, all) = space(dir)?;
+    if free < SPARE_BYTES.min(all / 16) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+}
+
+/// Bytes that this process can still write on the file system of `path` (statvfs(3)), and its size. Root may use what is kept
+/// from others.
 ///
 /// # Errors
 /// As statvfs(3).
@@ -176,7 +234,9 @@ pub fn space(path: &Path) -> io::Result<(u64, u64)> {
         stat.assume_init()
     };
     #[allow(clippy::unnecessary_cast, reason = "the fields are 32 bits wide on some targets")]
-    let (block, free, all) = (stat.f_frsize as u64, stat.f_bavail as u64, stat.f_blocks as u64);
+    let (block, all) = (stat.f_frsize as u64, stat.f_blocks as u64);
+    #[allow(clippy::unnecessary_cast, reason = "the fields are 32 bits wide on some targets")]
+    let free = if crate::process::uid() == 0 { stat.f_bfree as u64 } else { stat.f_bavail as u64 };
     Ok((block * free, block * all))
 }
 

@@ -12,12 +12,15 @@ pub mod cancel;
 pub mod clock;
 pub mod file;
 pub mod log;
+pub mod notify;
 mod poll;
 pub mod process;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod procfs;
+pub mod reserve;
 pub mod sandbox;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
 pub mod usage;
+pub mod wear;

@@ -1,11 +1,13 @@
-//! Lines for whoever operates the runtime, on standard error: text for people or JSON for programs, with a journald
+//! Lines for whoever operates the runtime, on standard error or in a file ([`file`]): text for people or JSON for programs, with a journald
 //! priority in front when asked for (sd-daemon(3)).
 //!
 //! Invariants: one entry is one line of at most [`LINE_BYTES_MAX`] bytes, in one write(2). Nothing that comes from outside
 //! can begin a line of its own, or reach a terminal as anything but text. Whoever does not read its end of the pipe makes
 //! us drop lines, which are counted, and never makes us wait.
 //!
-//! Absent: files and their rotation, and what happened in a session, which its event log says.
+//! Absent: what happened in a session, which its event log says.
+
+pub mod file;
 
 use crate::clock;
 use crate::poll::{self, Source};
@@ -13,7 +15,7 @@ use duragent_core::{json, time};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of one line. A pipe that has room at all has room for so many (`PIPE_BUF` of Linux, pipe(7)), so a write after a
@@ -137,6 +139,11 @@ pub fn writes(level: Level) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
+/// Counts a line that nobody will read.
+fn missed() {
+    DROPPED.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Lines that were dropped because nobody read, or the write failed.
 #[must_use]
 pub fn dropped() -> u64 {
@@ -158,8 +165,12 @@ pub fn line(level: Level, text: &str, fields: &[&[Field<'_>]]) {
     if !writes(level) {
         return;
     }
-    let style = Style { json: JSON.load(Ordering::Relaxed), priorities: PRIORITIES.load(Ordering::Relaxed) };
-    let mut out = OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    let (json, priorities) = (JSON.load(Ordering::Relaxed), PRIORITIES.load(Ordering::Relaxed));
+    let style = Style { json, priorities, dated: false };
+    if file::takes(level, style, text, fields) {
+        return;
+    }
+    let mut out = Out::lock();
     let dropped = dropped();
     if out.told < dropped {
         let count = [("count", Value::Number(dropped - out.told))];
@@ -172,6 +183,10 @@ pub fn line(level: Level, text: &str, fields: &[&[Field<'_>]]) {
 }
 
 impl Out {
+    fn lock() -> MutexGuard<'static, Self> {
+        OUT.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One write, so that lines of several threads and processes do not mix. False if the line is dropped.
     fn put(&mut self, line: String) -> bool {
         let line = if self.torn { ["\n", &line].concat() } else { line };
@@ -184,7 +199,9 @@ impl Out {
             self.torn = written < line.len();
         }
         let whole = written == line.len();
-        DROPPED.fetch_add(u64::from(!whole), Ordering::Relaxed);
+        if !whole {
+            missed();
+        }
         whole
     }
 }
@@ -193,6 +210,8 @@ impl Out {
 struct Style {
     json: bool,
     priorities: bool,
+    /// Begins with the time and the level, for where nobody else says them.
+    dated: bool,
 }
 
 impl Style {
@@ -211,7 +230,14 @@ impl Style {
             out.push_str("\",\"msg\":");
             quote(&mut out, text, TEXT_BYTES_MAX);
         } else {
-            out.push_str("duragent: ");
+            if self.dated {
+                time::write_rfc3339(&mut out, clock::wall_ms());
+                out.push(' ');
+                out.push_str(level.as_str());
+                out.push_str(": ");
+            } else {
+                out.push_str("duragent: ");
+            }
             escape(&mut out, text, TEXT_BYTES_MAX, false);
         }
         for (name, value) in fields.iter().copied().flatten() {

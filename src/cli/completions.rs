@@ -7,7 +7,7 @@ use super::session::SUBCOMMANDS;
 use super::{COMMANDS, Common, Failure, args, print};
 
 /// Options in front of every command.
-const COMMON: &[&str] = &["--dir", "--help", "--version"];
+const COMMON: &[&str] = &["--dir", "--profile", "--help", "--version"];
 
 /// A command as a shell has to know it.
 struct Entry {
@@ -66,7 +66,7 @@ _duragent() {{
     local current="${{COMP_WORDS[COMP_CWORD]}}" command="" sub="" words="" i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${{COMP_WORDS[i]}}" in
-        --dir) ((i++)) ;;
+        --dir | --profile) ((i++)) ;;
         -*) ;;
         *) if [[ -z $command ]]; then command="${{COMP_WORDS[i]}}"; elif [[ -z $sub ]]; then sub="${{COMP_WORDS[i]}}"; fi ;;
         esac
@@ -112,7 +112,7 @@ _duragent() {{
 {subs}    )
     for ((i = 2; i < CURRENT; i++)); do
         case "${{words[i]}}" in
-        --dir) ((i++)) ;;
+        --dir | --profile) ((i++)) ;;
         -*) ;;
         *) if [[ -z $command ]]; then command="${{words[i]}}"; elif [[ -z $sub ]]; then sub="${{words[i]}}"; fi ;;
         esac

@@ -12,6 +12,7 @@
 mod approval;
 mod approve;
 mod args;
+mod backup;
 mod chat;
 mod check;
 mod completions;
@@ -27,11 +28,14 @@ mod pick;
 mod ps;
 mod reload;
 mod render;
+mod restore;
 mod run;
 mod serve;
+mod service;
 mod session;
 mod setup;
 mod text;
+mod upgrade;
 mod usage;
 
 use args::Common;
@@ -107,6 +111,18 @@ const COMMANDS: &[Command] = &[
         summary: "refuse a tool call that waits",
         run: approve::deny,
     },
+    Command {
+        name: "backup",
+        usage: "backup -o FILE|- [--no-secrets]",
+        summary: "copy the workspace while it is at work",
+        run: backup::run,
+    },
+    Command {
+        name: "restore",
+        usage: "restore FILE|- [--dir WORKSPACE]",
+        summary: "make a workspace of a backup",
+        run: restore::run,
+    },
     Command { name: "check", usage: "check [-T]", summary: "check the configuration", run: check::run },
     Command {
         name: "doctor",
@@ -119,6 +135,18 @@ const COMMANDS: &[Command] = &[
         usage: "reload",
         summary: "make the server read its configuration anew",
         run: reload::run,
+    },
+    Command {
+        name: "upgrade",
+        usage: "upgrade --from FILE|URL [--dry-run] [--rollback] [--help]",
+        summary: "replace this binary by a signed release",
+        run: upgrade::run,
+    },
+    Command {
+        name: "service",
+        usage: "service install|status|remove [--init KIND] [--yes]",
+        summary: "run the server with the machine",
+        run: service::run,
     },
     Command { name: "version", usage: "version", summary: "print the version", run: version },
     Command {
@@ -154,6 +182,7 @@ fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
     loop {
         match parser.next()? {
             Some(lexopt::Arg::Long("dir")) => common.dir = Some(parser.value()?.into()),
+            Some(lexopt::Arg::Long("profile")) => common.profile(parser.value()?)?,
             Some(lexopt::Arg::Short('h') | lexopt::Arg::Long("help")) => return help(),
             Some(lexopt::Arg::Short('V') | lexopt::Arg::Long("version")) => return version(common, parser),
             Some(lexopt::Arg::Value(name)) => {
@@ -177,13 +206,14 @@ fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
 }
 
 fn help() -> Result<u8, Failure> {
-    let mut text =
-        String::from("duragent [--dir WORKSPACE] COMMAND …\n\nDurable runtime for AI agents on small machines.\n\n");
+    let mut text = String::from(
+        "duragent [--dir WORKSPACE] [--profile NAME] COMMAND …\n\nDurable runtime for AI agents on small machines.\n\n",
+    );
     let width = COMMANDS.iter().map(|c| c.usage.len()).max().unwrap_or(0);
     for command in COMMANDS {
         text.push_str(&format!("  {:width$}  {}\n", command.usage, command.summary));
     }
-    text.push_str("\nWORKSPACE is a .duragent folder: --dir, else DURAGENT_DIR, else ./.duragent\n");
+    text.push_str("\nWORKSPACE is a .duragent folder: --dir, else DURAGENT_DIR, else ./.duragent\nNAME is a device profile: --profile, else DURAGENT_PROFILE, else what duragent.yaml says\n");
     print(&text)
 }
 

@@ -1,24 +1,27 @@
 //! `duragent serve [--listen ADDR|unix:PATH] [--pid-file FILE] [--ready-fd N] [--log-format text|json]
-//! [--log-level error|warn|info|debug]`
+//! [--log-level error|warn|info|debug] [--log-file FILE]`
 //!
-//! In the foreground, log on standard error. TERM and INT drain, a second one ends at once; HUP checks the configuration and
-//! takes it if it is good.
+//! In the foreground, log on standard error or in a file. TERM and INT drain, a second one ends at once; HUP checks the
+//! configuration and takes it if it is good; USR1 reopens the log file.
 
 mod preload;
+mod supervisor;
 
+use super::upgrade::{self, Place, Trial};
 use super::{Common, Failure, args, connect, setup};
 use crate::config::{self, env};
 use crate::http::{self, Access, BindError, Listen, Server, Token};
 use crate::session::{Runtime, Slow};
 use async_io::Async;
+use duragent_platform::clock;
 use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::log::{self, Format, Level, Value};
 use duragent_platform::process;
 use duragent_platform::signal::{Signal, Signals};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use supervisor::{ReadyFd, Supervisor};
 
 /// How long running turns and requests get to finish after TERM: below the ninety seconds that systemd waits.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -29,12 +32,15 @@ const DESCRIPTORS_SPARE: u64 = 128;
 /// Descriptors of one session: its log, its lease, and its directory while something is renamed.
 const DESCRIPTORS_OF_SESSION: u64 = 3;
 
+/// How long the last lines of the log may take.
+const LOG_FLUSH: Duration = Duration::from_secs(2);
+
 #[derive(Default)]
 struct Options {
     listen: Vec<Listen>,
     pid_file: Option<PathBuf>,
-    ready_fd: Option<i32>,
-    log: (Option<Level>, Option<Format>),
+    ready_fd: Option<ReadyFd>,
+    log: setup::LogOptions,
 }
 
 pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
@@ -50,14 +56,21 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
                 options.listen.push(listen);
             }
             lexopt::Arg::Long("pid-file") => options.pid_file = Some(parser.value()?.into()),
-            lexopt::Arg::Long("ready-fd") => options.ready_fd = Some(args::number(parser.value()?, "--ready-fd")?),
+            lexopt::Arg::Long("ready-fd") => {
+                options.ready_fd = Some(ReadyFd::take(args::number(parser.value()?, "--ready-fd")?)?);
+            }
             lexopt::Arg::Long("log-level") => {
                 let at = args::word(parser.value()?, "--log-level", &Level::NAMES)?;
-                options.log.0 = Some(Level::at(at));
+                options.log.level = Some(Level::at(at));
             }
             lexopt::Arg::Long("log-format") => {
                 let at = args::word(parser.value()?, "--log-format", &Format::NAMES)?;
-                options.log.1 = Some(Format::at(at));
+                options.log.format = Some(Format::at(at));
+            }
+            lexopt::Arg::Long("log-file") => {
+                // Absolute, so that it means the same place at every reload.
+                let path = std::path::absolute(parser.value()?);
+                options.log.file = Some(path.map_err(|error| Failure::new(format!("--log-file: {error}")))?);
             }
             other => return Err(other.unexpected().into()),
         }
@@ -69,7 +82,29 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     // Signals first: one that comes while we start is not lost.
     let signals = Signals::new().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
     let _only = only_server(&dir)?;
-    smol::block_on(serve(&dir, options, signals))
+    // Now, while the name still leads to this very file.
+    let place = Place::own()?;
+    let trial = Trial::begin(&place);
+    let ended = smol::block_on(serve(&dir, options, signals, trial.clone()));
+    log::file::flush(LOG_FLUSH);
+    match (ended, trial) {
+        (Ok(Ended::Again), _) => Err(upgrade::again(&place.binary)),
+        (Ok(Ended::Code(code)), _) => Ok(code),
+        (Err(failure), trial) => {
+            if let Some(trial) = trial {
+                trial.fail(&["cannot serve: ", &failure.error].concat());
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// How a server that started has ended.
+enum Ended {
+    /// With this exit code.
+    Code(u8),
+    /// To start again.
+    Again,
 }
 
 /// One server a workspace: two would take turns at being found by clients.
@@ -85,7 +120,7 @@ fn only_server(dir: &Path) -> Result<Lease, Failure> {
     })
 }
 
-async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Failure> {
+async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc<Trial>>) -> Result<Ended, Failure> {
     let workspace = setup::load(dir)?;
     setup::LOG.get_or_init(|| options.log);
     setup::configure_log(&workspace.config.log);
@@ -93,7 +128,12 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     let config = &workspace.config.server;
     let mut made = setup::from(dir, &workspace)?;
     made.limits.alone = true;
+    let reserve_bytes = workspace.config.limits.reserve_bytes;
+    made.limits.reserve = (reserve_bytes > 0).then(|| (dir.join("reserve"), reserve_bytes));
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
+    let supervisor = Supervisor::new();
+    let (reload, reloads) = (made.reload, supervisor.clone());
+    made.reload = Box::new(move || reloads.reloading(&reload));
     let models = preload::models(&made.agents);
     let runtime = Runtime::new(made);
     let mut limits = limits(&config.limits);
@@ -117,32 +157,46 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     })?;
     if let Some(path) = &options.pid_file {
         let text = format!("{}\n", std::process::id());
-        file::replace(path, text.as_bytes(), 0o644)
-            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        let told = |error| format!("cannot write {}: {error}", path.display());
+        match file::replace(path, text.as_bytes(), 0o644) {
+            // Whoever wants to stop us has to look in `ps` then, but sessions can be read.
+            Err(error) if file::is_full(&error) => log::warn(&told(error)),
+            result => result.map_err(|error| Failure::new(told(error)))?,
+        }
     }
     let (version, place) = (env!("CARGO_PKG_VERSION"), dir.to_string_lossy());
     log::line(Level::Info, "started", &[&[("version", Value::Text(version)), ("workspace", Value::Text(&place))]]);
+    if !clock::is_set(clock::wall_ms()) {
+        log::warn("the clock is not set: certificates may be refused, times say little, and everything is kept");
+    }
     for address in server.addresses() {
         log::info(&format!("listening on {address}"));
     }
     preload::start(models);
     // Clients are answered from here on; unfinished turns are looked for meanwhile.
-    smol::spawn(take_up(runtime.clone(), options.ready_fd)).detach();
+    let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    let up = Up { supervisor: supervisor.clone(), ready: options.ready_fd, trial, listening: addresses.join(", ") };
+    smol::spawn(up.take_up(runtime.clone())).detach();
     until_told(&runtime, &shared, &signals).await;
     log::info("draining");
+    supervisor.stopping(shared.is_to_restart());
     let drained = async {
         server.drain(DRAIN).await;
-        Ok(0)
+        Ok(if shared.is_to_restart() { Ended::Again } else { Ended::Code(0) })
     };
     let again = async {
         // The second signal means now. What is on disk is on disk.
         wait_for(&signals, |signal| matches!(signal, Signal::Terminate | Signal::Interrupt)).await;
         log::warn("ending at once");
-        Ok(1)
+        Ok(Ended::Code(1))
     };
     let code = smol::future::or(drained, again).await;
     if let Some(path) = &options.pid_file {
-        std::fs::remove_file(path).ok();
+        // Unless somebody else has put theirs there meanwhile.
+        let ours = std::fs::read_to_string(path).is_ok_and(|text| text.trim() == std::process::id().to_string());
+        if ours {
+            std::fs::remove_file(path).ok();
+        }
     }
     code
 }
@@ -178,6 +232,7 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
     http::Limits {
         connections_max: size(l.connections_max),
         body_bytes_max: size(l.body_bytes_max),
+        arriving_bytes_max: size(l.arriving_bytes_max),
         head_time_max: Duration::from_secs(l.head_seconds_max),
         body_time_max: Duration::from_secs(l.body_seconds_max),
         idle_time_max: Duration::from_secs(l.idle_seconds_max),
@@ -187,18 +242,32 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
     }
 }
 
-async fn take_up(runtime: Runtime, ready_fd: Option<i32>) {
-    runtime.recover().await;
-    log::info("ready");
-    if let Some(fd) = ready_fd {
-        // By its path, so that no descriptor number from outside is trusted to be ours.
-        let open = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}"));
-        if let Err(error) = open.and_then(|mut file| file.write_all(b"\n")) {
-            log::warn(&format!("cannot write to --ready-fd {fd}: {error}"));
+/// Who is told that the server is up.
+struct Up {
+    supervisor: Supervisor,
+    ready: Option<ReadyFd>,
+    trial: Option<Arc<Trial>>,
+    listening: String,
+}
+
+impl Up {
+    async fn take_up(self, runtime: Runtime) {
+        if let Err(error) = runtime.make_reserve().await {
+            log::warn(&["the reserve is not made: ", &error.to_string()].concat());
         }
+        smol::spawn(runtime.clone().keep_reserve()).detach();
+        smol::spawn(runtime.clone().keep_house()).detach();
+        smol::future::or(runtime.recover(), self.supervisor.recovering()).await;
+        log::info("ready");
+        if let Some(trial) = self.trial {
+            trial.confirm();
+        }
+        if let Some(ready) = self.ready {
+            ready.ready();
+        }
+        // In the same task, which is on the executor that is watched.
+        smol::future::zip(self.supervisor.serving(&runtime, &self.listening), runtime.clone().watch_executor()).await;
     }
-    // In the same task, which is on the executor that is watched.
-    runtime.watch_executor().await;
 }
 
 /// Returns when somebody wants the server to end.
@@ -216,7 +285,7 @@ async fn until_told(runtime: &Runtime, shared: &http::Shared, signals: &Signals)
                         );
                     }
                 },
-                Signal::User1 => {}
+                Signal::User1 => log::file::reopen(),
             }
         }
     };

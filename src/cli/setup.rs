@@ -6,6 +6,7 @@ use crate::config::{self, Workspace, env, policy};
 use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::{Proxy, Settings, SetupError, Timeouts};
 use crate::provider::{self, Provider};
+use crate::session::retention::Keep;
 use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
 use crate::tool::{Registry, builtin};
 use duragent_core::agent::{ModelSpec, OnDisconnect};
@@ -21,7 +22,7 @@ use duragent_platform::sandbox::{
     self, Backend, Command, Ended, Enforcement, Mode, Report, Sandbox, Stream, Unavailable,
 };
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -70,13 +71,32 @@ pub fn from(dir: &Path, workspace: &Workspace) -> Result<Setup, Failure> {
     Ok(Setup { sessions: dir.join("sessions"), agents, reload: Box::new(reload), limits })
 }
 
-/// What the command line said of the log; the configuration is not asked about it then.
-pub static LOG: OnceLock<(Option<Level>, Option<Format>)> = OnceLock::new();
+/// What the command line said of the log of a server; the configuration is not asked about it then.
+#[derive(Debug, Default)]
+pub struct LogOptions {
+    /// `--log-level`.
+    pub level: Option<Level>,
+    /// `--log-format`.
+    pub format: Option<Format>,
+    /// `--log-file`.
+    pub file: Option<PathBuf>,
+}
+
+/// Set by a server, and by nobody else: commands speak to those who call them.
+pub static LOG: OnceLock<LogOptions> = OnceLock::new();
 
 /// Writes the log as the configuration says.
 pub fn configure_log(config: &config::Log) {
-    let (level, format) = LOG.get().copied().unwrap_or_default();
+    let Some(LogOptions { level, format, file }) = LOG.get() else { return };
     log::configure(level.unwrap_or(config.level), format.unwrap_or(config.format));
+    let settings = file.as_ref().or(config.file.as_ref()).map(|path| log::file::Settings {
+        path: path.clone(),
+        bytes_max: config.file_bytes_max,
+        files_max: u32::try_from(config.files_max).unwrap_or(u32::MAX),
+    });
+    if let Err(error) = log::file::to_file(settings) {
+        log::warn(&format!("no thread for the log file: {error}"));
+    }
 }
 
 fn device_limits(l: &config::Limits) -> DeviceLimits {
@@ -89,9 +109,24 @@ fn device_limits(l: &config::Limits) -> DeviceLimits {
         output_bytes_max: size(l.output_bytes_max),
         artifact_bytes_max: l.artifact_bytes_max,
         tool_time_max: Duration::from_secs(l.tool_seconds_max),
+        writers_max: size(l.writers_max),
+        workers_max: size(l.workers_max),
+        readers_max: size(l.readers_max),
+        stack_bytes: size(l.stack_bytes),
         // The server says otherwise.
         alone: false,
         ..DeviceLimits::default()
+    }
+}
+
+/// What is kept of sessions.
+pub fn keep(r: &config::Retention) -> Keep {
+    Keep {
+        closed_days: r.closed_days,
+        idle_days: r.idle_days,
+        sessions_max: r.sessions_max,
+        artifacts_days: r.artifacts_days,
+        bytes_max: r.bytes_max,
     }
 }
 
@@ -99,7 +134,7 @@ fn device_limits(l: &config::Limits) -> DeviceLimits {
 pub fn agents(workspace: &Workspace) -> Result<session::Agents, Failure> {
     let backend = backend(workspace)?;
     let mut providers = Providers::new();
-    let mut agents = session::Agents::default();
+    let mut agents = session::Agents { keep: keep(&workspace.config.retention), ..session::Agents::default() };
     for (name, read) in &workspace.agents {
         let built = match read {
             Ok(read) => agent(workspace, read, backend.as_ref(), &mut providers),
@@ -203,6 +238,7 @@ fn agent(
             approval_ms_max: limits.approval_seconds_max.saturating_mul(1000),
             repeats_max: limits.call_repeats_max,
             offline_ms_max: limits.offline_seconds_max.saturating_mul(1000),
+            queue_max: limits.messages_waiting_max,
         },
     };
     Ok(session::Agent {
@@ -319,7 +355,7 @@ pub fn rules_written() -> MutexGuard<'static, ()> {
 }
 
 /// What writes an approval of scope `always` into the policy beside the agent.
-fn allow_always(dir: std::path::PathBuf, rules: &Rules) -> impl Fn(&ToolCall) -> Result<(), String> + use<> {
+fn allow_always(dir: PathBuf, rules: &Rules) -> impl Fn(&ToolCall) -> Result<(), String> + use<> {
     let tools: Vec<_> = rules.tools.iter().map(|t| (t.name.clone(), t.policy)).collect();
     let workdir = rules.workdir.clone();
     move |call| {

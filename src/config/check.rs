@@ -3,6 +3,7 @@
 use super::env::Env;
 use super::log::SLOW;
 use super::problem::Problem;
+use super::profile::Origins;
 use super::providers::masked_url;
 use super::sandbox::{LIMITS, Layer, Sandbox, SandboxSpec};
 use super::types::{Config, Provider, ProviderKind, Server};
@@ -101,6 +102,13 @@ impl Dump {
         self.0.push('\n');
     }
 
+    /// A limit of the section `section`.
+    fn limit(&mut self, indent: usize, origins: &Origins, section: &str, key: &str, value: u64) {
+        let origin = origins.of(&[section, ".", key].concat());
+        let mark = if origin.is_empty() { "" } else { "  # " };
+        self.line(indent, key, format_args!("{value}{mark}{origin}"));
+    }
+
     fn text(&mut self, indent: usize, key: &str, value: &str) {
         let mut quoted = String::new();
         write_string(&mut quoted, value);
@@ -129,33 +137,47 @@ impl Dump {
 }
 
 fn config(out: &mut Dump, config: &Config) {
-    server(out, &config.server);
+    let origins = &config.origins;
+    if let Some(profile) = &origins.profile {
+        out.comment("where a limit comes from stands behind it; nothing if it is the default");
+        out.text(0, "profile", &profile.name);
+    }
+    server(out, &config.server, origins);
     out.line(0, "providers", "");
     for (name, found) in &config.providers {
-        provider(out, name, found);
+        provider(out, name, found, origins);
     }
     out.line(0, "limits", "");
     for (name, value) in config.limits.entries() {
-        out.line(2, name, value);
+        out.limit(2, origins, "limits", name, value);
     }
     budgets(out, 0, &config.budgets);
     prices(out, &config.prices);
     out.line(0, "log", "");
     out.line(2, "format", config.log.format.as_str());
     out.line(2, "level", config.log.level.as_str());
+    if let Some(file) = &config.log.file {
+        out.text(2, "file", &file.to_string_lossy());
+        out.limit(2, origins, "log", "file_bytes_max", config.log.file_bytes_max);
+        out.limit(2, origins, "log", "files_max", config.log.files_max);
+    }
     out.line(2, "slow", "");
     for ((name, _), value) in SLOW.iter().zip(config.log.slow_ms) {
-        out.line(4, name, value);
+        out.limit(4, origins, "log.slow", name, value);
+    }
+    out.line(0, "retention", "");
+    for (name, value) in config.retention.entries() {
+        out.limit(2, origins, "retention", name, value);
     }
     out.line(0, "sandbox", "");
     out.line(2, "mode", config.sandbox.mode_word());
     if config.sandbox.required != Enforcement::None {
         out.line(2, "enforcement", config.sandbox.required.as_str());
     }
-    sandbox(out, 2, &config.sandbox, &config.sandbox.spec(&Layer::default()));
+    sandbox(out, 2, &config.sandbox, &config.sandbox.spec(&Layer::default()), origins);
 }
 
-fn server(out: &mut Dump, server: &Server) {
+fn server(out: &mut Dump, server: &Server, origins: &Origins) {
     out.line(0, "server", "");
     out.text(2, "address", &server.listen.to_string());
     out.text_opt(2, "api_token", server.api_token.as_ref().map(|_| "***"));
@@ -168,7 +190,7 @@ fn server(out: &mut Dump, server: &Server) {
     out.text(2, "base_path", &server.base_path);
     out.line(2, "socket_mode", format_args!("\"{:04o}\"", server.socket_mode));
     for (name, value) in server.limits.entries() {
-        out.line(2, name, value);
+        out.limit(2, origins, "server", name, value);
     }
 }
 
@@ -216,7 +238,7 @@ fn decimal(value: u64, places: u32) -> String {
 }
 
 /// What holds inside; in mode trust only what the runtime itself sees to.
-fn sandbox(out: &mut Dump, indent: usize, sandbox: &Sandbox, spec: &SandboxSpec) {
+fn sandbox(out: &mut Dump, indent: usize, sandbox: &Sandbox, spec: &SandboxSpec, origins: &Origins) {
     let trust = sandbox.mode == Mode::Trust;
     let policy = &spec.policy;
     if !trust {
@@ -235,7 +257,9 @@ fn sandbox(out: &mut Dump, indent: usize, sandbox: &Sandbox, spec: &SandboxSpec)
         limits.filter(|(name, _)| !trust || matches!(*name, "wall_seconds" | "output_bytes")).collect();
     if !limits.is_empty() {
         out.line(indent, "limits", "");
-        limits.into_iter().for_each(|(name, value)| out.line(indent + 2, name, value));
+        // Of the workspace or, deeper, of an agent, where many have a part in it.
+        let section = if indent == 2 { "sandbox.limits" } else { "spec.sandbox.limits" };
+        limits.into_iter().for_each(|(name, value)| out.limit(indent + 2, origins, section, name, value));
     }
     if !trust {
         for (what, paths) in [("neither read nor changed", &policy.hidden), ("never changed", &policy.read_only)] {
@@ -251,7 +275,7 @@ fn endpoint(endpoint: &Endpoint) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-fn provider(out: &mut Dump, name: &str, provider: &Provider) {
+fn provider(out: &mut Dump, name: &str, provider: &Provider, origins: &Origins) {
     let mut key = String::new();
     write_string(&mut key, name);
     out.line(2, &key, "");
@@ -273,7 +297,7 @@ fn provider(out: &mut Dump, name: &str, provider: &Provider) {
     out.line(4, "connect_seconds_max", provider.connect_seconds_max);
     out.line(4, "first_byte_seconds_max", provider.first_byte_seconds_max);
     out.line(4, "idle_seconds_max", provider.idle_seconds_max);
-    out.line(4, "context_tokens", provider.context_tokens);
+    out.limit(4, origins, &["providers.", name].concat(), "context_tokens", provider.context_tokens);
     out.line(4, "bytes_per_token", format_args!("{}.{}", provider.token_tenths / 10, provider.token_tenths % 10));
     if provider.kind == ProviderKind::Ollama {
         out.text(4, "keep_alive", &provider.keep_alive);
@@ -365,7 +389,7 @@ fn agent(out: &mut Dump, agent: &Agent, workspace: &Workspace) {
     out.texts(2, "skills", &spec.skills.iter().map(|skill| skill.name.clone()).collect::<Vec<_>>());
     out.text_opt(2, "workdir", spec.workdir.as_deref());
     out.line(2, "sandbox", "");
-    sandbox(out, 4, &workspace.config.sandbox, &agent.sandbox);
+    sandbox(out, 4, &workspace.config.sandbox, &agent.sandbox, &workspace.config.origins);
     for tool in &spec.tools {
         let words: Vec<&str> = workspace.tags(agent, tool).words().collect();
         out.comment(&format!("  tags of {tool}: [{}]", words.join(", ")));

@@ -4,7 +4,9 @@ use super::env::Env;
 use super::proxy::{self, Outward};
 use super::read::{self, Section};
 use super::secret_file::{self, SecretError};
-use super::types::{Provider, ProviderKind, Secret, Thinking, from_base, host_of};
+use super::types::{
+    CONTEXT_TOKENS_MAX, CONTEXT_TOKENS_MIN, Limits, Provider, ProviderKind, Secret, Thinking, from_base, host_of,
+};
 use super::yaml::Kind;
 #[cfg(feature = "tls")]
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -45,7 +47,13 @@ const KINDS: [(&str, ProviderKind); 5] = [
 ];
 
 /// The providers of the file, and those that are always there.
-pub(super) fn read(top: &Section<'_>, dir: &Path, env: Env<'_>, outward: &Outward) -> BTreeMap<String, Provider> {
+pub(super) fn read(
+    top: &Section<'_>,
+    dir: &Path,
+    env: Env<'_>,
+    outward: &Outward,
+    limits: &Limits,
+) -> BTreeMap<String, Provider> {
     let mut all = BTreeMap::new();
     all.insert("ollama".to_owned(), Provider::new(ProviderKind::Ollama, &ollama_url(env)));
     for (name, kind, url, variable) in WELL_KNOWN {
@@ -55,12 +63,13 @@ pub(super) fn read(top: &Section<'_>, dir: &Path, env: Env<'_>, outward: &Outwar
     }
     for provider in all.values_mut() {
         provider.outward.clone_from(outward);
+        provider.set_window(limits.context_tokens, limits.remote_context_tokens);
     }
     let Some(section) = top.section("providers") else { return all };
     for entry in section.entries {
         let path = section.child(&entry.key);
         let one = Section::of(&entry.value, path, entry.id, top.problems());
-        if let Some(mut provider) = provider(&one, &entry.key, all.get(&entry.key), dir, env) {
+        if let Some(mut provider) = provider(&one, &entry.key, all.get(&entry.key), dir, env, limits) {
             provider.outward = proxy::read(&one, env, Some(outward));
             all.insert(entry.key.clone(), provider);
         }
@@ -68,7 +77,14 @@ pub(super) fn read(top: &Section<'_>, dir: &Path, env: Env<'_>, outward: &Outwar
     all
 }
 
-fn provider(section: &Section<'_>, name: &str, known: Option<&Provider>, dir: &Path, env: Env<'_>) -> Option<Provider> {
+fn provider(
+    section: &Section<'_>,
+    name: &str,
+    known: Option<&Provider>,
+    dir: &Path,
+    env: Env<'_>,
+    limits: &Limits,
+) -> Option<Provider> {
     section.keys(
         &[
             "kind",
@@ -114,6 +130,7 @@ fn provider(section: &Section<'_>, name: &str, known: Option<&Provider>, dir: &P
     provider.first_byte_seconds_max =
         section.int("first_byte_seconds_max", 1..=86_400, provider.first_byte_seconds_max);
     provider.idle_seconds_max = section.int("idle_seconds_max", 1..=86_400, provider.idle_seconds_max);
+    provider.set_window(limits.context_tokens, limits.remote_context_tokens);
     provider.context_tokens = section.int("context_tokens", CONTEXT_TOKENS, provider.context_tokens);
     if let Some(bytes) = section.float_opt("bytes_per_token", 1.0..=8.0) {
         // Within the range; what is cut off is less than a tenth.
@@ -198,8 +215,8 @@ fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     Ok(found)
 }
 
-/// Range of a context window in tokens: below 512 not even the system prompt and a question fit.
-pub const CONTEXT_TOKENS: std::ops::RangeInclusive<u64> = 512..=super::types::CONTEXT_TOKENS_MAX;
+/// Range of a context window in tokens.
+pub const CONTEXT_TOKENS: std::ops::RangeInclusive<u64> = CONTEXT_TOKENS_MIN..=CONTEXT_TOKENS_MAX;
 
 fn endpoint(section: &Section<'_>, provider: &mut Provider, dir: &Path) {
     if provider.kind == ProviderKind::Replay {

@@ -5,8 +5,9 @@
 
 use super::env::{self, Env};
 use super::problem::{ERRORS_MAX, Problem};
+use super::profile::Profile;
 use super::yaml::{self, Document, Entry, Kind, Node};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs::File;
 use std::io::Read;
 use std::ops::RangeInclusive;
@@ -62,13 +63,18 @@ pub struct Problems<'d> {
     file: &'d str,
     document: &'d Document,
     list: RefCell<Vec<Pending>>,
+    /// What whole numbers are that the file does not write.
+    pub(super) profile: OnceCell<Profile>,
+    /// Dotted paths of the whole numbers that it writes.
+    pub(super) written: RefCell<Vec<String>>,
 }
 
 impl<'d> Problems<'d> {
     /// Starts with the duplicate keys of the document.
     #[must_use]
     pub fn new(file: &'d str, document: &'d Document) -> Self {
-        let problems = Self { file, document, list: RefCell::new(Vec::new()) };
+        let (list, written) = (RefCell::default(), RefCell::default());
+        let problems = Self { file, document, list, profile: OnceCell::new(), written };
         for duplicate in document.duplicates.iter().take(ERRORS_MAX) {
             let (line, _) = document.position(duplicate.first);
             let key = &duplicate.key;
@@ -267,10 +273,11 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// A whole number within `range`, else `default`.
+    /// A whole number within `range`, else what the profile says, else `default`.
     #[must_use]
     pub fn int(&self, key: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
-        self.int_opt(key, range).unwrap_or(default)
+        let profile = || self.problems.profile.get()?.get(&self.child(key));
+        self.int_opt(key, range).or_else(profile).unwrap_or(default)
     }
 
     /// A whole number within `range`, if there is one.
@@ -285,6 +292,8 @@ impl<'d> Section<'d> {
         let good = value.filter(|n| range.contains(n));
         if good.is_none() {
             self.wrong(key, node, &format!("a whole number from {} to {}", range.start(), range.end()));
+        } else {
+            self.problems.written.borrow_mut().push(self.child(key));
         }
         good
     }

@@ -18,9 +18,10 @@ mod variables;
 
 pub use paths::canonical;
 pub use presets::{PRESETS, Preset, devices};
-pub use protected::{Protected, secret_variables};
+pub use protected::{Protected, secret_files, secret_variables};
 
 use super::list::{ITEMS_MAX, Judged, each, items};
+use super::profile::Profile;
 use super::read::{self, Section};
 use super::types::{Limits, Server};
 use super::yaml::Kind;
@@ -65,6 +66,8 @@ pub struct Sandbox {
     pub mode: Mode,
     /// `enforcement`: what has to be achieved at least. `None` for trust.
     pub required: Enforcement,
+    /// What the profile says: beneath all layers, and no preset goes beyond it.
+    pub profile: Vec<(&'static str, u64)>,
     /// What agents start from.
     pub layer: Layer,
     /// What no layer gives away.
@@ -119,12 +122,13 @@ impl Sandbox {
             Some(names) => names.clone(),
             None => ENV_DEFAULT.map(str::to_owned).to_vec(),
         };
+        self.profile.iter().for_each(|(name, value)| spec.set(name, *value));
         if let Some(preset) = self.layer.preset.filter(|_| agent.preset.is_none()) {
-            preset.apply(&mut spec);
+            preset.apply(&mut spec, &self.profile);
         }
         spec.add(&self.layer);
         if let Some(preset) = agent.preset {
-            preset.apply(&mut spec);
+            preset.apply(&mut spec, &self.profile);
         }
         add(&mut spec.env, agent.env.as_deref().unwrap_or_default());
         spec.add(agent);
@@ -202,9 +206,9 @@ pub struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    /// `sandbox` of `duragent.yaml`; `None` if it cannot be used, which has been reported then.
+    /// `sandbox` of `duragent.yaml` over the device's profile; `None` if it cannot be used, which has been reported then.
     #[must_use]
-    pub fn workspace(&self, top: &Section<'_>) -> Option<Sandbox> {
+    pub fn workspace(&self, top: &Section<'_>, profile: Option<&Profile>) -> Option<Sandbox> {
         const REMEDY: &str = "write `sandbox: {mode: auto}` to run tools behind a wall, or `sandbox: {mode: trust}` to run them as the \
                               user that runs duragent, with no wall around them";
         let Some(section) = top.section("sandbox") else {
@@ -235,7 +239,10 @@ impl Reader<'_> {
             _ if partial => Enforcement::Partial,
             _ => Enforcement::Full,
         };
-        Some(Sandbox { mode, required, layer, protected: self.protected.clone() })
+        let limit =
+            |(name, ..): &(&'static str, _, _)| Some((*name, profile?.get(&["sandbox.limits.", name].concat())?));
+        let profile = LIMITS.iter().filter_map(limit).collect();
+        Some(Sandbox { mode, required, profile, layer, protected: self.protected.clone() })
     }
 
     /// `spec.sandbox` of an agent.

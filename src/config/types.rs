@@ -8,6 +8,7 @@ pub use duragent_core::secret::Secret;
 
 use super::budgets::Prices;
 use super::log::Log;
+use super::profile::Origins;
 use super::proxy::Outward;
 use super::sandbox::Sandbox;
 use duragent_core::session::Budgets;
@@ -26,16 +27,22 @@ pub struct Config {
     pub server: Server,
     /// Model endpoints by name. `ollama`, `openai`, `openrouter` and `anthropic` are always there.
     pub providers: BTreeMap<String, Provider>,
+    /// The way out, for all that is no provider's.
+    pub outward: Outward,
     /// Bounds of everything that could grow.
     pub limits: Limits,
     /// Where tools run.
     pub sandbox: Sandbox,
     /// What the server says to its operator.
     pub log: Log,
+    /// What is kept, and for how long.
+    pub retention: Retention,
     /// What all agents may use up.
     pub budgets: Budgets,
     /// What tokens cost.
     pub prices: Prices,
+    /// Where limits come from.
+    pub origins: Origins,
 }
 
 /// Where to listen.
@@ -190,8 +197,14 @@ macro_rules! limits {
     };
 }
 
+/// Window of a model nearby: Ollama's own 4,096 cuts long prompts silently.
+const CONTEXT_TOKENS: u64 = 8192;
+
 /// Window of a model of a service: theirs are larger, but this is about what a session keeps in memory.
 const REMOTE_CONTEXT_TOKENS: u64 = 65_536;
+
+/// Fewest tokens of a window: below that not even the system prompt and a question fit.
+pub const CONTEXT_TOKENS_MIN: u64 = 512;
 
 /// Most tokens that a window may have.
 pub const CONTEXT_TOKENS_MAX: u64 = 2_097_152;
@@ -220,6 +233,8 @@ limits! {
     session_idle_seconds: 60, 1..=86_400;
     /// Bytes of one message. 256 KiB: far more than a small context window takes.
     message_bytes_max: 256 * KIB, KIB..=16 * MIB;
+    /// Messages of a session that wait for their turn. 64: a script that says it all at once; each is in memory.
+    messages_waiting_max: 64, 1..=64;
     /// Bytes of one segment of an event log. 64 MiB: what is read at once in a recovery.
     log_segment_bytes_max: 64 * MIB, 64 * KIB..=1024 * MIB;
     /// Seconds an approval stays open. 86,400: a day, so that people may sleep.
@@ -228,6 +243,38 @@ limits! {
     call_repeats_max: 5, 2..=100;
     /// Seconds that a turn waits while no model can be reached, 0 for not at all. 86,400: a line that is mended by tomorrow.
     offline_seconds_max: 86_400, 0..=2_678_400;
+    /// Bytes of the file `reserve`, which is given up when the disk is full, 0 for none. 1 MiB: what 64 sessions that come to
+    /// rest have to write, results of their tools included.
+    reserve_bytes: MIB, 0..=64 * MIB;
+    /// Tokens of the window of a model nearby, if neither its agent nor its provider says.
+    context_tokens: CONTEXT_TOKENS, CONTEXT_TOKENS_MIN..=CONTEXT_TOKENS_MAX;
+    /// The same for a model of a service elsewhere.
+    remote_context_tokens: REMOTE_CONTEXT_TOKENS, CONTEXT_TOKENS_MIN..=CONTEXT_TOKENS_MAX;
+    /// Threads that wait for models and run tools. 64: a session at work takes one.
+    workers_max: 64, 2..=1024;
+    /// Threads that write logs. 64: the file system merges the syncs of those that wait together.
+    writers_max: 64, 1..=1024;
+    /// Threads that read logs for clients. 4: they take the processor from whoever has to answer meanwhile.
+    readers_max: 4, 1..=64;
+    /// Bytes of the stack of such a thread; what it does not touch costs addresses only. 512 KiB: TLS and JSON of depth 128
+    /// stay far below.
+    stack_bytes: 512 * KIB, 256 * KIB..=16 * MIB;
+}
+
+limits! {
+    /// What is kept; `retention` in `duragent.yaml`, keys as the fields. 0 keeps everything, and so does a file that says nothing:
+    /// what people have said is theirs to throw away.
+    Retention;
+    /// Days after its last event that a closed session is kept.
+    closed_days: 0, 0..=36_500;
+    /// Days after its last event that a session at rest is kept, closed or not.
+    idle_days: 0, 0..=36_500;
+    /// Sessions that are kept; those at rest that were quiet for longest go first.
+    sessions_max: 0, 0..=1_000_000;
+    /// Days after its last change that an artifact of a session at rest is kept.
+    artifacts_days: 0, 0..=36_500;
+    /// Bytes that all sessions take on disk. Artifacts of sessions at rest go first, the oldest of all, then whole sessions.
+    bytes_max: 0, 0..=1024 * 1024 * MIB;
 }
 
 limits! {
@@ -235,6 +282,9 @@ limits! {
     ServerLimits;
     /// Bytes of a request body. 1 MiB: a message and its JSON escapes fit.
     body_bytes_max: MIB, KIB..=64 * MIB;
+    /// Bytes of the bodies that are arriving, over all connections; two of the largest fit in any case. 16 MiB: each may be
+    /// large, but not all of them at once.
+    arriving_bytes_max: 16 * MIB, 64 * KIB..=1024 * MIB;
     /// Open connections. 256: more than a board's people, pages and gateways hold, and a few MB at the worst.
     connections_max: 256, 1..=65_536;
     /// Seconds for the head of a request. 10: it is one packet, and whoever sends it byte by byte means no good.
@@ -270,7 +320,7 @@ impl Provider {
             ca: None,
             outward: Outward::default(),
             // A recording has no window: it is played as it was made.
-            context_tokens: if kind == ProviderKind::Replay { CONTEXT_TOKENS_MAX } else { 8192 },
+            context_tokens: if kind == ProviderKind::Replay { CONTEXT_TOKENS_MAX } else { CONTEXT_TOKENS },
             file: None,
         };
         provider.set_base_url(base_url.to_owned());
@@ -280,11 +330,19 @@ impl Provider {
     /// Takes another endpoint, and the default patience with it.
     pub fn set_base_url(&mut self, base_url: String) {
         self.base_url = base_url;
-        let near = self.kind == ProviderKind::Ollama || self.is_local() || self.is_private();
-        self.first_byte_seconds_max = if near { 900 } else { 120 };
+        self.first_byte_seconds_max = if self.is_near() { 900 } else { 120 };
+        self.set_window(CONTEXT_TOKENS, REMOTE_CONTEXT_TOKENS);
+    }
+
+    /// Takes one of these windows, unless it is a recording.
+    pub fn set_window(&mut self, near: u64, remote: u64) {
         if self.kind != ProviderKind::Replay {
-            self.context_tokens = if near { 8192 } else { REMOTE_CONTEXT_TOKENS };
+            self.context_tokens = if self.is_near() { near } else { remote };
         }
+    }
+
+    fn is_near(&self) -> bool {
+        self.kind == ProviderKind::Ollama || self.is_local() || self.is_private()
     }
 
     /// Tokens that are kept free for an answer in a window of so many if the agent sets no limit. Anthropic's API wants one on

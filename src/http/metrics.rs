@@ -6,7 +6,7 @@
 use super::shared::Shared;
 use crate::session::meter::{Counts, Histogram};
 use duragent_core::json::write_u64;
-use duragent_platform::{log, usage};
+use duragent_platform::{log, usage, wear};
 use std::sync::atomic::Ordering;
 
 /// What `Content-Type` says.
@@ -42,6 +42,16 @@ pub(super) fn text(shared: &Shared) -> String {
     let given_up = "Waiting connections closed for others.";
     page.number("http_connections_given_up_total", COUNTER, given_up, traffic.given_up);
     page.counts(&shared.meter.counts);
+    let full = "1 while the disk takes nothing and nothing new is begun.";
+    page.number("disk_full", GAUGE, full, u64::from(shared.runtime.is_disk_full()));
+    for (name, help, numbers) in [
+        ("disk_written_bytes_total", "Bytes written to files, by what they were for.", wear::written_bytes()),
+        ("fsyncs_total", "Files and directories synced, by what they were for.", wear::syncs()),
+    ] {
+        let mut values = wear::NAMES.map(|what| (what, 0));
+        values.iter_mut().zip(numbers).for_each(|((_, value), number)| *value = number);
+        page.labelled(name, COUNTER, help, "what", &values);
+    }
     page.number("log_lines_dropped_total", COUNTER, "Log lines that nobody read.", log::dropped());
     page.process();
     page.out

@@ -39,7 +39,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tls::Tls;
 use ureq::BodyReader;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use ureq::http::header::{
+    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use ureq::http::{Method, Request};
 
 /// Most bytes of one answer. A whole context window as text is a tenth of it.
@@ -250,6 +252,12 @@ impl Answer<'_> {
     pub fn is_of_type(&self, media_type: &str) -> bool {
         let found = self.header(&CONTENT_TYPE).and_then(|value| value.split(';').next());
         found.is_some_and(|found| found.trim().eq_ignore_ascii_case(media_type))
+    }
+
+    /// Where the server says that it is instead.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        self.header(&LOCATION)
     }
 
     /// Waits for more of the body and puts it into `buffer`. Empty at the end.

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 /// How long a thread waits for work before it ends: long enough to bridge the pauses of a conversation's tools.
 const IDLE: Duration = Duration::from_secs(5);
-/// Stack of a thread in bytes: TLS handshakes and JSON of depth 128 stay far below.
-const STACK_BYTES: usize = 512 * 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -22,6 +20,7 @@ pub struct Pool {
 struct Shared {
     name: &'static str,
     threads_max: usize,
+    stack_bytes: usize,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -43,10 +42,11 @@ pub struct Depth {
 }
 
 impl Pool {
-    /// A pool of at most `threads_max` threads named `name`. None is started yet.
+    /// A pool of at most `threads_max` threads named `name`, with stacks of so many bytes. None is started yet.
     #[must_use]
-    pub fn new(name: &'static str, threads_max: usize) -> Self {
-        Self { shared: Arc::new(Shared { name, threads_max, queue: Mutex::default(), wake: Condvar::new() }) }
+    pub fn new(name: &'static str, threads_max: usize, stack_bytes: usize) -> Self {
+        let (queue, wake) = (Mutex::default(), Condvar::new());
+        Self { shared: Arc::new(Shared { name, threads_max, stack_bytes, queue, wake }) }
     }
 
     /// Runs `job` on one of the threads, as soon as one is free. False, and the job dropped, only if there is no thread and
@@ -85,7 +85,7 @@ impl Pool {
 
     fn start_thread(&self) -> bool {
         let shared = Arc::clone(&self.shared);
-        let builder = thread::Builder::new().name(self.shared.name.to_owned()).stack_size(STACK_BYTES);
+        let builder = thread::Builder::new().name(self.shared.name.to_owned()).stack_size(self.shared.stack_bytes);
         if builder.spawn(move || shared.work()).is_ok() {
             return true;
         }
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn work_is_done_by_no_more_threads_than_allowed() {
-        let pool = Pool::new("test", 3);
+        let pool = Pool::new("test", 3, 256 * 1024);
         let (now, most, done) =
             (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), smol::channel::unbounded());
         for _ in 0..50 {

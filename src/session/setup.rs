@@ -1,6 +1,7 @@
 //! What the runtime is made with, as plain values: whoever reads configuration fills this in.
 
 use super::circuit::Circuit;
+use super::retention::Keep;
 use super::tally::Slow;
 use crate::provider::Provider;
 use crate::tool::Registry;
@@ -30,6 +31,8 @@ pub struct Agents {
     pub good: Vec<Arc<Agent>>,
     /// Names and reasons, in the order of the names.
     pub broken: Vec<(String, String)>,
+    /// What of their sessions is kept.
+    pub keep: Keep,
 }
 
 /// Limits that protect the machine, as opposed to those of a turn.
@@ -55,11 +58,15 @@ pub struct DeviceLimits {
     pub workers_max: usize,
     /// Threads that read logs for clients.
     pub readers_max: usize,
+    /// Bytes of the stack of each of these threads.
+    pub stack_bytes: usize,
     /// Whether this is the workspace's only process that has sessions at work. Else the budget of the day is kept by a lock
     /// and by reading what others have written, before every decision.
     pub alone: bool,
     /// What is reported as slow; `None` if nobody operates the runtime, and nothing is reported at all.
     pub slow: Option<Slow>,
+    /// A file, and how many bytes of the disk it keeps for what has to be said when it is full; none for commands.
+    pub reserve: Option<(PathBuf, u64)>,
 }
 
 impl Default for DeviceLimits {
@@ -76,8 +83,10 @@ impl Default for DeviceLimits {
             workers_max: 64,
             // Reading is work for the processor: more threads take it from whoever has to answer meanwhile.
             readers_max: 4,
+            stack_bytes: 512 * 1024,
             alone: true,
             slow: None,
+            reserve: None,
         }
     }
 }

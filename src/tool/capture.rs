@@ -3,7 +3,8 @@
 //! Invariant: memory is bounded by the cap whatever is printed. An artifact is made only when the cap is exceeded.
 
 use super::Context;
-use duragent_platform::file::{create_dir, sync_dir};
+use duragent_platform::file::{create_dir, has_room, sync_dir_of};
+use duragent_platform::wear::{self, What};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -101,8 +102,12 @@ impl<'a> Capture<'a> {
         let Artifact::Open { file, bytes: written, .. } = &mut self.artifact else { return };
         let room = self.context.artifact_bytes_max.saturating_sub(*written);
         let bytes = bytes.get(..usize::try_from(room).unwrap_or(usize::MAX)).unwrap_or(bytes);
-        match file.write_all(bytes) {
-            Ok(()) => *written += bytes.len() as u64,
+        // The last bytes of the disk are for saying how the call ended.
+        match has_room(self.context.artifacts).and_then(|()| file.write_all(bytes)) {
+            Ok(()) => {
+                *written += bytes.len() as u64;
+                wear::wrote(What::Artifacts, bytes.len());
+            }
             Err(error) => self.artifact = Artifact::Failed(error),
         }
     }
@@ -111,7 +116,9 @@ impl<'a> Capture<'a> {
     fn close_artifact(&mut self) -> (String, Option<String>) {
         match std::mem::replace(&mut self.artifact, Artifact::NotNeeded) {
             Artifact::Open { file, name, bytes } => {
-                if let Err(error) = file.sync_all().and_then(|()| sync_dir(self.context.artifacts)) {
+                wear::synced(What::Artifacts);
+                let in_place = || sync_dir_of(What::Artifacts, self.context.artifacts);
+                if let Err(error) = file.sync_all().and_then(|()| in_place()) {
                     return (format!("the whole output could not be kept: {error}"), None);
                 }
                 let place = self.context.artifacts.join(&name);

@@ -1,7 +1,7 @@
 use super::*;
 
-const TEXT: Style = Style { json: false, priorities: false };
-const LINES: Style = Style { json: true, priorities: false };
+const TEXT: Style = Style { json: false, priorities: false, dated: false };
+const LINES: Style = Style { json: true, priorities: false, dated: false };
 
 /// The line in JSON form, without the time.
 fn in_json(text: &str, fields: &[Field<'_>]) -> String {
@@ -30,7 +30,7 @@ fn the_priority_is_what_journald_expects() {
     for (level, priority) in [(Level::Error, "<3>"), (Level::Warn, "<4>"), (Level::Info, "<6>"), (Level::Debug, "<7>")]
     {
         for json in [false, true] {
-            let line = Style { json, priorities: true }.compose(level, "x", &[]);
+            let line = Style { json, priorities: true, dated: false }.compose(level, "x", &[]);
             assert!(line.starts_with(&[priority, if json { "{" } else { "duragent: x\n" }].concat()), "{line}");
         }
     }

@@ -65,12 +65,15 @@ pub const PRESETS: [Preset; 5] = [
 ];
 
 impl Preset {
-    /// Puts it over what is there.
-    pub fn apply(&self, spec: &mut SandboxSpec) {
+    /// Puts it over what is there; its limits only as far as the device goes.
+    pub fn apply(&self, spec: &mut SandboxSpec, device: &[(&str, u64)]) {
         if let Some(network) = &self.network {
             spec.policy.network.clone_from(network);
         }
-        self.limits.iter().for_each(|(name, value)| spec.set(name, *value));
+        for (name, value) in self.limits {
+            let most = device.iter().find(|(known, _)| known == name).map_or(u64::MAX, |(_, most)| *most);
+            spec.set(name, most.min(*value));
+        }
         let there = self.read.iter().map(Path::new).filter(|path| path.exists());
         add(&mut spec.policy.read, &there.map(canonical).collect::<Vec<_>>());
         if !self.devices.is_empty() {

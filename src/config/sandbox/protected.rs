@@ -34,19 +34,20 @@ pub struct Protected {
     pub workspace: PathBuf,
     /// Secrets, the server's socket, and parts of the workspace that are elsewhere.
     pub hidden: Vec<PathBuf>,
-    /// This program, and recordings and prices outside the workspace.
+    /// This program, and recordings, prices and a profile outside the workspace.
     pub read_only: Vec<PathBuf>,
     /// Names of variables that hold secrets.
     pub variables: Vec<String>,
 }
 
 impl Protected {
-    /// For the workspace `dir`, whose `duragent.yaml` is `root` with its variables expanded.
+    /// For the workspace `dir`, whose `duragent.yaml` is `root` with its variables expanded, and which `files` configure too.
     #[must_use]
     pub fn new(
         dir: &Path,
         root: &Node,
         mut variables: Vec<String>,
+        mut files: Vec<PathBuf>,
         server: &Server,
         providers: &BTreeMap<String, Provider>,
     ) -> Self {
@@ -65,7 +66,7 @@ impl Protected {
         }
         let mut hidden: Vec<PathBuf> = hidden.iter().map(|path| canonical(path)).collect();
         hidden.extend(links(&workspace));
-        let mut files: Vec<PathBuf> = providers.values().filter_map(|provider| provider.file.clone()).collect();
+        files.extend(providers.values().filter_map(|provider| provider.file.clone()));
         values(root, &["prices_file"], &mut |node| files.extend(read::text_of(node).map(|file| from_base(dir, file))));
         let read_only = files.into_iter().chain(std::env::current_exe()).map(|path| canonical(&path));
         let outside = |path: &PathBuf| !path.starts_with(&workspace);
@@ -101,6 +102,23 @@ fn links(workspace: &Path) -> Vec<PathBuf> {
     }
     let targets = found.into_iter().filter(|path| path.is_symlink()).map(|path| canonical(&path));
     targets.filter(|target| !target.starts_with(workspace) && !workspace.starts_with(target)).collect()
+}
+
+/// The files that hold a secret, as `duragent.yaml` of the workspace `dir` names them, without links.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn secret_files(dir: &Path, env: Env<'_>) -> Result<Vec<PathBuf>, String> {
+    const NAME: &str = "duragent.yaml";
+    let (mut root, document) = read::document(&dir.join(NAME), NAME).map_err(|problem| problem.to_string())?;
+    read::expand(&mut root, env, &read::Problems::new(NAME, &document));
+    let mut found = Vec::new();
+    for path in SECRET_FILES {
+        values(&root, path, &mut |node| {
+            found.extend(read::text_of(node).map(|file| canonical(&from_base(dir, file))));
+        });
+    }
+    Ok(found)
 }
 
 /// Names of the variables that go into secrets of `duragent.yaml`, before they are expanded.

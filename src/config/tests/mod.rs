@@ -8,6 +8,7 @@ mod house;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod policy;
+mod profile;
 mod providers;
 mod reach;
 mod sandbox;

@@ -24,6 +24,7 @@ pub mod line;
 pub mod message;
 pub mod ndjson;
 pub mod net;
+pub mod packed;
 pub mod policy;
 pub mod provider;
 pub mod secret;

@@ -5,6 +5,7 @@ use super::LOG_NAME;
 use duragent_core::json::{self, Value};
 use duragent_core::time;
 use duragent_platform::file;
+use duragent_platform::wear::What;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -59,7 +60,7 @@ pub(super) fn write(dir: &Path, s: &Cached) {
     line("context_tokens", &s.context_tokens.to_string());
     line("log_bytes", &meta.len().to_string());
     line("log_changed_ns", &changed_ns(&meta).to_string());
-    file::replace_cache(&dir.join(NAME), text.as_bytes()).ok();
+    file::replace_cache(What::Snapshot, &dir.join(NAME), text.as_bytes()).ok();
 }
 
 /// Time of the last change of content or inode, in nanoseconds: tells two logs of equal length apart.

@@ -5,6 +5,7 @@ use crate::api::{Api, Refusal, anthropic, ollama, openai, openrouter};
 use crate::http::{self, Asked};
 use crate::json::Json;
 use crate::plan::{self, Act};
+use crate::told;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -35,6 +36,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     script: VecDeque<Answer>,
+    /// The conversation is the script, and there is no end of requests to remember.
+    as_told: bool,
     answered: usize,
     requests: Vec<Asked>,
     refused: Vec<String>,
@@ -116,6 +119,15 @@ impl Fake {
     /// Adds an answer to the script of a server that runs already.
     pub fn add(&self, answer: Answer) {
         self.state().script.push_back(answer);
+    }
+
+    /// Answers each request as the conversation in it asks for, see `told`. Requests are not kept, and refusals are no failure.
+    #[must_use]
+    pub fn as_told(self) -> Self {
+        let mut state = self.state();
+        (state.as_told, state.may_refuse) = (true, true);
+        drop(state);
+        self
     }
 
     /// Asks for this key.
@@ -293,7 +305,9 @@ impl Shared {
             if !resets {
                 asked.accept(&mut stream);
             }
-            self.state().requests.push(asked.clone());
+            if !self.state().as_told {
+                self.state().requests.push(asked.clone());
+            }
             let Some(acts) = self.acts(&asked, &stream) else { break };
             if !plan::play(&mut stream, &acts) {
                 break;
@@ -340,7 +354,8 @@ impl Shared {
             return Some(self.aside(asked, &body, &model));
         }
         let mut state = self.state();
-        let Some(answer) = state.script.pop_front() else {
+        let answer = if state.as_told { Some(told::answer(&body)) } else { state.script.pop_front() };
+        let Some(answer) = answer else {
             drop(state);
             return Some(self.refuse(&Refusal::invalid("the script of this fake has no answer left")));
         };

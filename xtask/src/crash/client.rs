@@ -1,7 +1,8 @@
-//! A client for the server's unix socket: plain HTTP/1.1, one connection a request.
+//! A client for the server's unix socket, or its TCP port: plain HTTP/1.1, one connection a request.
 
 use super::json::{self, Json};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,11 +10,28 @@ use std::time::Duration;
 /// Longest silence of the server before it counts as hanging.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// Longest wait for a connection by TCP: whoever forwards ports for a machine takes them before the machine does.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
 /// Where the server is.
 #[derive(Debug, Clone)]
 pub struct Client {
-    socket: PathBuf,
+    place: Place,
+    silence_max: Duration,
 }
+
+#[derive(Debug, Clone)]
+enum Place {
+    Unix(PathBuf),
+    /// With headers that go with every request.
+    Tcp(SocketAddr, String),
+}
+
+/// A connection of either kind.
+trait Stream: Read + Write {}
+
+impl Stream for UnixStream {}
+impl Stream for TcpStream {}
 
 /// A whole answer.
 #[derive(Debug)]
@@ -36,7 +54,14 @@ impl Client {
     /// A client of the server on `socket`.
     #[must_use]
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_path_buf() }
+        Self { place: Place::Unix(socket.to_path_buf()), silence_max: SILENCE_MAX }
+    }
+
+    /// A client of the server at `address` that shows `token` if there is one, and waits so long for a silent server.
+    #[must_use]
+    pub fn tcp(address: SocketAddr, token: Option<&str>, silence_max: Duration) -> Self {
+        let headers = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+        Self { place: Place::Tcp(address, headers), silence_max }
     }
 
     /// Sends a request and reads the answer. `None` if there is nobody, or it went away in the middle.
@@ -49,9 +74,11 @@ impl Client {
             while let Some(chunk) = read_chunk(&mut reader)? {
                 bytes.extend(chunk);
             }
-        } else {
-            bytes.resize(length?, 0);
+        } else if let Some(length) = length {
+            bytes.resize(length, 0);
             reader.read_exact(&mut bytes).ok()?;
+        } else {
+            reader.read_to_end(&mut bytes).ok()?;
         }
         Some(Answer { status, body: String::from_utf8_lossy(&bytes).into_owned() })
     }
@@ -85,10 +112,34 @@ impl Client {
         }
     }
 
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<BufReader<UnixStream>> {
-        let mut stream = UnixStream::connect(&self.socket).ok()?;
-        stream.set_read_timeout(Some(SILENCE_MAX)).ok()?;
+    fn connect(&self) -> Option<Box<dyn Stream>> {
+        match &self.place {
+            Place::Unix(socket) => {
+                let stream = UnixStream::connect(socket).ok()?;
+                stream.set_read_timeout(Some(self.silence_max)).ok()?;
+                Some(Box::new(stream))
+            }
+            Place::Tcp(address, _) => {
+                let stream = TcpStream::connect_timeout(address, CONNECT_MAX).ok()?;
+                stream.set_read_timeout(Some(self.silence_max)).ok()?;
+                stream.set_nodelay(true).ok()?;
+                Some(Box::new(stream))
+            }
+        }
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Option<BufReader<Box<dyn Stream>>> {
+        let mut stream = self.connect()?;
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        if let Place::Tcp(_, more) = &self.place {
+            head.push_str(more);
+        }
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

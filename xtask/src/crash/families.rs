@@ -6,6 +6,7 @@ use super::log::Log;
 use super::neighbours;
 use super::oracle;
 use super::play::{Calm, Verdict, play};
+use super::power;
 use super::random::Random;
 use super::scene::{PROMPTS, Scene};
 use super::serve;
@@ -137,6 +138,7 @@ pub fn all<'a>(root: &Path, survey: &'a Survey, extent: Extent, random: &mut Ran
         serve::kills(root, survey, extent, random)?,
         neighbours::all(&survey.calm),
         walled::kills(&survey.calm, extent, random),
+        power::cuts(survey, extent, random),
     ])
 }
 

@@ -7,20 +7,22 @@
 //! The seed decides what a slice consists of and is printed; the same seed plays the same cases. Threads of the runtime
 //! are scheduled by the kernel, so a case is repeatable as far as they are.
 //!
-//! Absent: power cuts. Everything here keeps what was written; what was not synced is lost elsewhere.
+//! Most of it keeps what was written; what was not synced is lost in [`power`].
 
-mod client;
+pub mod client;
 mod damage;
+mod disk;
 mod families;
 mod inject;
 pub mod json;
-mod log;
+pub mod log;
 mod neighbours;
-mod oracle;
+pub mod oracle;
 mod play;
-mod random;
+mod power;
+pub mod random;
 mod scene;
-mod serve;
+pub mod serve;
 mod upkeep;
 mod walled;
 
@@ -30,7 +32,7 @@ use families::{Case, Extent, Family};
 use play::Verdict;
 use random::Random;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -47,12 +49,15 @@ struct Options {
     seed: u64,
     keep: bool,
     jobs: usize,
+    /// Instead of the release binary of this source.
+    binary: Option<PathBuf>,
     families: Vec<String>,
 }
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut options = Self { slice: false, seed: 1, keep: false, jobs: JOBS_DEFAULT, families: Vec::new() };
+        let mut options =
+            Self { slice: false, seed: 1, keep: false, jobs: JOBS_DEFAULT, binary: None, families: Vec::new() };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut number = || {
@@ -63,6 +68,10 @@ impl Options {
             match arg.as_str() {
                 "--slice" => options.slice = true,
                 "--keep" => options.keep = true,
+                "--binary" => {
+                    let path = args.next().ok_or_else(|| Failure::Usage("crash: --binary expects a file".into()))?;
+                    options.binary = Some(std::path::absolute(path).map_err(|e| at(Path::new(path), &e))?);
+                }
                 "--seed" => options.seed = number()?,
                 "--jobs" => options.jobs = usize::try_from(number()?.clamp(1, 64)).unwrap_or(1),
                 flag if flag.starts_with('-') => return Err(Failure::unknown_argument("crash", flag)),
@@ -79,7 +88,7 @@ impl Options {
 /// If the binary does not build, or does not play the story undisturbed. A case with findings counts as failed.
 pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
     let options = Options::parse(args)?;
-    let binary = repo.build(true)?;
+    let binary = options.binary.clone().map_or_else(|| repo.build(true), Ok)?;
     let root = std::env::temp_dir().join(format!("duragent-crash-{}", std::process::id()));
     let tally = campaign(&options, &binary, &root);
     if !options.keep || tally.as_ref().is_ok_and(|t| t.failed == 0) {

@@ -59,8 +59,8 @@ const TOOL_SECONDS: u32 = 4;
 
 /// Answers by number. The spare ones are for sessions that were cut short and get a message more. `rest` is what the call
 /// of class `once` does after its effect.
-fn transcript(rest: &str) -> String {
-    let once = format!("printf '%s\\\\n' \\\"${COUNTER}\\\" >> {EFFECTS}{rest}");
+fn transcript(effects: &str, rest: &str) -> String {
+    let once = format!("printf '%s\\\\n' \\\"${COUNTER}\\\" >> {effects}{rest}");
     let call = |name: &str, arguments: &str| {
         format!("{{\"tool_calls\":[{{\"name\":\"{name}\",\"arguments\":{arguments}}}]}}\n")
     };
@@ -88,6 +88,10 @@ pub struct Scene {
     pub folder: PathBuf,
     /// The binary.
     pub program: Program,
+    /// The session that it all happens in.
+    pub session: String,
+    /// Where calls of class `once` leave their mark, if not in `folder`.
+    effects: Option<PathBuf>,
 }
 
 impl Scene {
@@ -105,12 +109,23 @@ impl Scene {
             (".duragent/duragent.yaml", CONFIG),
             (".duragent/policy.yaml", POLICY),
             (".duragent/agents/witness/agent.yaml", AGENT),
-            (".duragent/transcript.jsonl", &transcript("")),
+            (".duragent/transcript.jsonl", &transcript(EFFECTS, "")),
             ("notes.txt", "the sky is blue\n"),
         ] {
             scene.put(name, text.as_bytes())?;
         }
         Ok(scene)
+    }
+
+    /// Has calls of class `once` leave their mark in a file outside: whatever happens to the disk below `folder`, what they did
+    /// they did.
+    ///
+    /// # Errors
+    /// If files cannot be written.
+    pub fn set_effects_outside(&mut self, path: &Path) -> Result<()> {
+        self.effects = Some(path.to_path_buf());
+        let effects = path.display().to_string();
+        self.put(".duragent/transcript.jsonl", transcript(&effects, "").as_bytes())
     }
 
     fn in_folder(root: &Path, binary: &Path) -> Result<Self> {
@@ -119,7 +134,7 @@ impl Scene {
             fs::create_dir_all(dir).map_err(|e| at(dir, &e))?;
         }
         let program = Program { binary: binary.to_path_buf(), folder: folder.clone(), scratch, files: Vec::new() };
-        Ok(Self { folder, program })
+        Ok(Self { folder, program, session: SESSION.to_owned(), effects: None })
     }
 
     /// The same state in another place.
@@ -151,7 +166,7 @@ impl Scene {
         self.put(".duragent/duragent.yaml", CONFIG.replace("mode: trust", "mode: bubblewrap").as_bytes())?;
         // The last command of all, so that the shell stays.
         let rest = format!("; sleep {TOOL_SECONDS}; : {}", self.folder.display());
-        self.put(".duragent/transcript.jsonl", transcript(&rest).as_bytes())
+        self.put(".duragent/transcript.jsonl", transcript(EFFECTS, &rest).as_bytes())
     }
 
     /// The command line that says `prompt`.
@@ -181,7 +196,7 @@ impl Scene {
     /// The directory of the session.
     #[must_use]
     pub fn session(&self) -> PathBuf {
-        self.folder.join(".duragent/sessions").join(SESSION)
+        self.folder.join(".duragent/sessions").join(&self.session)
     }
 
     /// The bytes of the log, its segments in a row. Empty if there is none.
@@ -215,7 +230,7 @@ impl Scene {
     /// # Errors
     /// If it is there and cannot be read.
     pub fn effects(&self) -> Result<String> {
-        self.get(EFFECTS)
+        self.get(self.effects.as_deref().unwrap_or(Path::new(EFFECTS)))
     }
 
     /// Replaces the outside file.
@@ -223,7 +238,7 @@ impl Scene {
     /// # Errors
     /// If it cannot be written.
     pub fn set_effects(&self, text: &str) -> Result<()> {
-        self.put(EFFECTS, text.as_bytes())
+        self.put(self.effects.as_deref().unwrap_or(Path::new(EFFECTS)), text.as_bytes())
     }
 
     /// What is wrong with the file of the `idempotent` call after a turn that wrote it.
@@ -231,11 +246,11 @@ impl Scene {
     /// # Errors
     /// If it is there and cannot be read.
     pub fn report(&self) -> Result<Option<String>> {
-        let found = self.get(REPORT)?;
+        let found = self.get(Path::new(REPORT))?;
         Ok((found != REPORT_TEXT).then(|| format!("{REPORT}: expected {REPORT_TEXT:?}, found {found:?}")))
     }
 
-    fn get(&self, name: &str) -> Result<String> {
+    fn get(&self, name: &Path) -> Result<String> {
         let path = self.folder.join(name);
         match fs::read(&path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
@@ -248,7 +263,7 @@ impl Scene {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub fn put(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
         let path = self.folder.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(|e| at(parent, &e))?;

@@ -14,7 +14,6 @@ use crate::{Failure, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Relative to the scene's folder; unix socket paths are short.
@@ -80,7 +79,7 @@ pub fn kills<'a>(root: &Path, survey: &'a Survey, extent: Extent, random: &mut R
 fn perform(scene: &Scene, point: &Point, calm: &Calm) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     let client = Client::new(&scene.folder.join(SOCKET));
-    let subscriber = Subscriber::new(&client);
+    let subscriber = Subscriber::new(&client, SESSION);
     let (mut next, mut servers) = (0, 0);
     let mut server = start(scene, Some(point))?;
     while next < PROMPTS.len() {
@@ -185,30 +184,49 @@ pub fn shut_down(client: &Client, verdict: &mut Verdict) {
     }
 }
 
-/// Follows the events, over as many servers as there are.
-struct Subscriber {
+/// Follows the events of a session, over as many servers as there are.
+pub struct Subscriber {
     seen: Arc<Mutex<(Vec<String>, bool)>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Subscriber {
-    fn new(client: &Client) -> Self {
-        let seen = Arc::new(Mutex::new((Vec::new(), false)));
+    /// Starts to listen.
+    #[must_use]
+    pub fn new(client: &Client, session: &str) -> Self {
+        Self::after(client, session, Vec::new())
+    }
+
+    /// Goes on behind what was seen.
+    #[must_use]
+    pub fn after(client: &Client, session: &str, lines: Vec<String>) -> Self {
+        let path = format!("/api/v1/sessions/{session}/events");
+        let seen = Arc::new(Mutex::new((lines, false)));
         let (client, shared) = (client.clone(), Arc::clone(&seen));
-        let thread = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
             while !lock().1 {
                 let after = last_seq(&lock().0);
-                client.follow(&format!("/api/v1/sessions/{SESSION}/events"), after, &mut |line| {
-                    lock().0.push(line.to_owned())
+                client.follow(&path, after, &mut |line| {
+                    let mut seen = lock();
+                    // What comes after the end is nothing that anybody has seen.
+                    if !seen.1 {
+                        seen.0.push(line.to_owned());
+                    }
                 });
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        Self { seen, thread: Some(thread) }
+        Self { seen }
     }
 
-    fn seen(&self) -> Vec<String> {
+    /// Sees nothing from now on.
+    pub fn close_eyes(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+    }
+
+    /// The lines so far.
+    #[must_use]
+    pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
@@ -232,10 +250,7 @@ fn last_seq(lines: &[String]) -> u64 {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
-        if let Some(thread) = self.thread.take() {
-            // It ends when the server has ended, and a panic in it has been shown already.
-            drop(thread.join());
-        }
+        // Its thread ends when the stream does, which may be with the server.
+        self.close_eyes();
     }
 }

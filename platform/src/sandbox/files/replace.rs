@@ -5,6 +5,7 @@ use super::at::{self, Lookup, Stat};
 use super::refused::{Refused, grants};
 use super::{Target, invalid, regular, settle};
 use crate::process::random_u64;
+use crate::wear::{self, What};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -38,6 +39,7 @@ pub(super) fn replace(view: &View, lookup: Lookup, target: &Target, contents: &[
         let _ = at::remove(directory, &temporary);
         return Err(error);
     }
+    wear::synced(What::Tools);
     directory.sync_all()
 }
 
@@ -85,6 +87,7 @@ fn make(view: &View, lookup: Lookup, path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => {
             made?;
+            wear::synced(What::Tools);
             above.sync_all()?;
         }
     }
@@ -110,6 +113,7 @@ fn create_temporary(directory: &File, name: &[u8], private: bool) -> io::Result<
 
 fn write(file: &mut File, contents: &[u8], replaced: Option<Stat>) -> io::Result<()> {
     file.write_all(contents)?;
+    wear::wrote(What::Tools, contents.len());
     if let Some(old) = replaced {
         let new = at::stat_of(file)?;
         if (new.uid, new.gid) != (old.uid, old.gid) {
@@ -119,5 +123,6 @@ fn write(file: &mut File, contents: &[u8], replaced: Option<Stat>) -> io::Result
         // Not the set-id bits: what an agent wrote is not to run as somebody else because a program was there before.
         file.set_permissions(Permissions::from_mode(old.mode & 0o777))?;
     }
+    wear::synced(What::Tools);
     file.sync_all()
 }
