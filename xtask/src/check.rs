@@ -8,13 +8,14 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 18] = [
+const TOOLS: [(&str, &str); 19] = [
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
     ("bwrap", "bubblewrap"),
     ("kill", "procps"),
     ("mount", "mount"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("su", "util-linux"),
     ("unshare", "util-linux"),
     ("setsid", "util-linux"),

@@ -157,7 +157,7 @@ fn system(repo: &Repo, kind: &Kind, root: &Path, binary: &Path, folder: &Path) -
     }
     let busybox = root.join("bin/busybox");
     copy(&busybox, &bin.join("busybox"))?;
-    let emulator = super::user::emulator(kind.target)?;
+    let emulator = super::user::emulator(kind.target)?.unwrap_or("env");
     for applet in repo::capture(Command::new(emulator).arg(&busybox).arg("--list"))?.lines().filter(|a| *a != "busybox")
     {
         symlink("busybox", bin.join(applet)).map_err(|e| at(&bin.join(applet), &e))?;

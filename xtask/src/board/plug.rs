@@ -223,7 +223,7 @@ impl Teller {
         let Self { client, session, effect, .. } = self;
         let body = format!("{{\"agent\":\"{AGENT}\",\"id\":\"{session}\"}}");
         let made = client.ask("POST", "/api/v1/sessions", &[], &body);
-        if !made.is_some_and(|answer| answer.status == 201) {
+        if made.is_none_or(|answer| answer.status != 201) {
             return;
         }
         for number in 0..MESSAGES {
