@@ -182,7 +182,7 @@ async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc
     smol::spawn(up.take_up(runtime.clone())).detach();
     until_told(&runtime, &shared, &signals).await;
     log::info("draining");
-    supervisor.stopping();
+    supervisor.stopping(shared.is_to_restart());
     let drained = async {
         server.drain(DRAIN).await;
         Ok(if shared.is_to_restart() { Ended::Again } else { Ended::Code(0) })
@@ -235,6 +235,7 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
     http::Limits {
         connections_max: size(l.connections_max),
         body_bytes_max: size(l.body_bytes_max),
+        arriving_bytes_max: size(l.arriving_bytes_max),
         head_time_max: Duration::from_secs(l.head_seconds_max),
         body_time_max: Duration::from_secs(l.body_seconds_max),
         idle_time_max: Duration::from_secs(l.idle_seconds_max),

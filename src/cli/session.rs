@@ -199,7 +199,7 @@ fn stored_id(store: &FileStore, prefix: &str) -> Result<String, Failure> {
 }
 
 /// What the store did not do.
-fn stored(error: StoreError) -> Failure {
+pub(super) fn stored(error: StoreError) -> Failure {
     let failure = Failure::new(error.to_string());
     match error {
         StoreError::NotFound(_) => failure.hint("see them with: duragent ps"),

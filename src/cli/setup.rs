@@ -238,6 +238,7 @@ fn agent(
             approval_ms_max: limits.approval_seconds_max.saturating_mul(1000),
             repeats_max: limits.call_repeats_max,
             offline_ms_max: limits.offline_seconds_max.saturating_mul(1000),
+            queue_max: limits.messages_waiting_max,
         },
     };
     Ok(session::Agent {

@@ -36,6 +36,9 @@ const PAUSE_LOOK: Duration = Duration::from_millis(250);
 /// How long an idle session may take to leave memory: a write of its cache on a slow card.
 const EVICT_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// How often memory is given back while sessions are at work: it takes a millisecond.
+const RELEASE_EVERY: Duration = Duration::from_secs(5);
+
 /// A place in the table of live sessions; locked while its session is opened.
 pub(super) type Slot = Arc<smol::lock::Mutex<Option<Arc<Handle>>>>;
 
@@ -387,7 +390,11 @@ impl Runtime {
         }
         drop(slot);
         sweep(&mut self.shared.slots());
-        if self.handles().is_empty() {
+        // What a session took is in pieces between those of others: without this, memory creeps up for as long as somebody is
+        // always at work.
+        let mut released = self.shared.released.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.handles().is_empty() || released.elapsed() >= RELEASE_EVERY {
+            *released = Instant::now();
             release_memory();
         }
     }

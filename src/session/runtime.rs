@@ -25,6 +25,7 @@ use smol::channel::{self, Receiver, Sender};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 /// Bytes of log lines after which a page of events ends; it is longer by at most one line.
 const EVENTS_BYTES_MAX: usize = 64 * 1024;
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     pub(super) hubs: Mutex<HashMap<String, Arc<Hub>>>,
     pub(super) counters: Arc<Tally>,
     pub(super) ledger: Arc<Ledger>,
+    /// When memory was given back to the system last.
+    pub(super) released: Mutex<Instant>,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
     /// Told when the disk is full.
@@ -77,6 +80,7 @@ impl Runtime {
             limits: Arc::new(limits),
             slots: Mutex::default(),
             hubs: Mutex::default(),
+            released: Mutex::new(Instant::now()),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             low: channel::bounded(1),

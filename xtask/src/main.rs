@@ -4,6 +4,7 @@
 //! the first run on a fresh machine compiles in seconds.
 
 mod bench;
+mod board;
 mod budget;
 mod check;
 mod crash;
@@ -14,6 +15,7 @@ mod openapi;
 mod portable;
 mod repo;
 mod size;
+mod soak;
 mod tidy;
 
 use std::process::ExitCode;
@@ -72,8 +74,13 @@ usage: cargo xtask COMMAND
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
+  soak [--minutes N] [--slice] [--seed N]     a long run under a memory control group of 32 MB (60 minutes; needs root): memory
+                                              stays, nothing is lost, nothing is left; a slice takes four minutes
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
+  board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|plug]… [--script FILE]
+                                              binaries that are there already, on emulated machines; --script runs a
+                                              shell script on a booted one
   openapi [--examples N] [--seed N]           a long campaign of schemathesis against the server (needs python3 and PyPI)
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
@@ -120,6 +127,8 @@ fn find(name: &str) -> Option<Command> {
         "deb" => cross::deb::run,
         "cross" => cross::run,
         "portable" => portable::run,
+        "board" => board::run,
+        "soak" => soak::run,
         _ => return None,
     })
 }

@@ -4,7 +4,7 @@
 
 use super::place::cannot;
 use crate::cli::Failure;
-use crate::config::{Outward, Workspace};
+use crate::config::{Outward, Workspace, masked_url};
 use crate::provider::http::{Client, Proxy, Settings, Timeouts};
 use std::fs::{self, File};
 use std::io::Read;
@@ -95,11 +95,14 @@ fn download(
     outward: &Outward,
     each: &mut dyn FnMut(&[u8]) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
-    let failed = |url: &str, what: &str| Failure::new(["cannot get ", url, ": ", what].concat());
+    let failed = |url: &str, what: &str| Failure::new(["cannot get ", &masked_url(url), ": ", what].concat());
     for _ in 0..=REDIRECTS_MAX {
         let host = url.find("://").map_or(0, |at| at + 3);
         let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| host + at);
         let (origin, path) = url.split_at(path);
+        if origin.contains('@') {
+            return Err(failed(&url, "expected no user name and password in it"));
+        }
         let proxy = outward.to(origin).map(Proxy::parse).transpose();
         let settings =
             Settings { proxy: proxy.map_err(|e| failed(&url, &e.to_string()))?, ..Settings::new(origin, TIMEOUTS) };

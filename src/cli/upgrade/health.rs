@@ -63,9 +63,14 @@ impl Server {
     /// If that does not come about within `time`, and the time that going down takes.
     pub fn wait(&self, version: &str, time: Duration, place: Option<&Place>) -> Result<(), String> {
         let start = Instant::now();
+        // From when the one that was there has gone.
+        let (before, mut gone) = (self.version(), None);
         let mut found = None;
-        while start.elapsed() < time + DRAIN {
+        while start.elapsed() < time + DRAIN && gone.is_none_or(|at: Instant| at.elapsed() < time) {
             let answered = self.version();
+            if answered.is_none() || answered != before {
+                gone.get_or_insert_with(Instant::now);
+            }
             if answered.is_some() && self.is_ready() {
                 if answered.as_deref() == Some(version) {
                     return Ok(());

@@ -180,12 +180,16 @@ impl Place {
     pub fn put(&self, staged: Staged, marker: &Marker) -> Result<(), Failure> {
         let present = fs::metadata(&self.binary).map_err(cannot("stat", &self.binary))?;
         staged.take_after(&present)?;
+        staged.check_is_the_same()?;
         self.keep()?;
         self.mark(marker)?;
-        staged.check_is_the_same()?;
-        if let Err(error) = fs::rename(&staged.path, &self.binary) {
+        let replaced = staged
+            .check_is_the_same()
+            .and_then(|()| fs::rename(&staged.path, &self.binary).map_err(cannot("replace", &self.binary)));
+        if replaced.is_err() {
+            // Nothing is on trial. The first error says more than a second one would.
             self.unmark().ok();
-            return Err(cannot("replace", &self.binary)(error));
+            return replaced;
         }
         self.sync()
     }

@@ -11,6 +11,7 @@
 use super::VERSION;
 use super::place::{Marker, Place};
 use crate::cli::Failure;
+use crate::config::env;
 use duragent_platform::log;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -38,7 +39,11 @@ pub fn try_out(path: &Path, version: &str, dir: Option<&Path>) -> Result<(), Fai
     }
     let Some(dir) = dir else { return Ok(()) };
     let mut check = Command::new(path);
-    let told = run(check.arg("--dir").arg(dir).arg("check").stdout(Stdio::null()))?;
+    check.arg("--dir").arg(dir);
+    if let Some(profile) = env::PROFILE.get() {
+        check.arg("--profile").arg(profile);
+    }
+    let told = run(check.arg("check").stdout(Stdio::null()))?;
     if told.status.success() {
         return Ok(());
     }

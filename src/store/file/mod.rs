@@ -9,6 +9,7 @@
 //! | `lease` | flock(2) file of the process that has the session open for writing |
 //! | `artifacts/` | large outputs |
 
+mod freeze;
 mod keep;
 mod log;
 mod read;
@@ -16,6 +17,7 @@ mod repair;
 mod scan;
 mod summary;
 
+pub use freeze::Frozen;
 pub use keep::{Artifact, Taken};
 pub use repair::Repaired;
 pub use scan::{Found, Tail};
@@ -219,6 +221,14 @@ impl FileStore {
         held.map_err(io_at("cannot lock", &path))
     }
 
+    /// The log of a session as it is now, for a copy: others may go on writing. `None` if nothing in it was ever acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::TooNew`], or if it cannot be read or synced.
+    pub fn freeze(&self, session: &str) -> Result<Option<Frozen>, StoreError> {
+        freeze::freeze(&self.existing(session)?)
+    }
+
     /// Ids of all sessions, sorted.
     ///
     /// # Errors
@@ -277,6 +287,10 @@ impl FileStore {
     }
 
     fn lease(&self, session: &str) -> Result<Lease, StoreError> {
+        // Before anything is written: what a later version keeps there is not ours to touch, its lease included.
+        if let Some(found) = scan::later_version(&self.dir(session))? {
+            return Err(StoreError::TooNew { session: session.to_owned(), found });
+        }
         let path = self.dir(session).join("lease");
         Lease::acquire(&path).map_err(|error| match error {
             LeaseError::Held(pid) => StoreError::Leased { session: session.to_owned(), pid },

@@ -174,7 +174,7 @@ impl Draft<'_> {
         if self.state.closed {
             return Err(Rejection::Closed);
         }
-        if self.state.queue.len() >= QUEUE_MAX {
+        if self.state.queue.len() as u64 >= self.rules.limits.queue_max.min(QUEUE_MAX as u64) {
             return Err(Rejection::QueueFull);
         }
         let turn = self.state.turns + 1;
