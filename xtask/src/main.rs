@@ -65,7 +65,9 @@ usage: cargo xtask COMMAND
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
-  cross TARGET…|--all [--no-tls] [--out DIR]  binaries for other machines, static or for glibc (docs/porting.md)
+  cross TARGET…|--all [--no-tls] [--out DIR] [--twice] [--test [--slice] [--seed N]]
+                                              binaries for other machines, static or for glibc (docs/porting.md); --twice
+                                              builds in two folders and compares, --test tries them on emulated boards
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
                                               the fault campaign on the release binary, power cuts (as root) included; a
                                               slice takes about a minute

@@ -7,7 +7,6 @@
 //!
 //! Absent: speed. What takes long on an emulated processor says nothing about a real one.
 
-mod apt;
 mod image;
 mod kind;
 mod machine;
@@ -50,7 +49,9 @@ impl Options {
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = |what: &str| {
-                args.next().cloned().ok_or_else(|| Failure::Usage(format!("board: {arg} expects {what}, found nothing")))
+                args.next()
+                    .cloned()
+                    .ok_or_else(|| Failure::Usage(format!("board: {arg} expects {what}, found nothing")))
             };
             let number = |text: String| {
                 text.parse().map_err(|_| Failure::Usage(format!("board: {arg} expects a number, found {text:?}")))
@@ -113,7 +114,8 @@ fn all(repo: &Repo, options: &Options) -> Result<Tally> {
 }
 
 fn tried(repo: &Repo, options: &Options, folder: &Path, report: &mut Report) -> Result<()> {
-    let wants = |part: &str| options.script.is_none() && (options.parts.is_empty() || options.parts.iter().any(|p| p == part));
+    let wants =
+        |part: &str| options.script.is_none() && (options.parts.is_empty() || options.parts.iter().any(|p| p == part));
     if wants("user") {
         for (target, binary) in &options.binaries {
             user::smoke(repo, target, binary, &folder.join("user").join(target), report)?;

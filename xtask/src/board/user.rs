@@ -11,4 +11,6 @@ pub fn emulator(target: &str) -> Result<&'static str> {
         other => Err(Failure::new(format!("no emulator for {other}"))),
     }
 }
-pub fn smoke(_: &Repo, _: &str, _: &Path, _: &Path, _: &mut Report) -> Result<()> { Ok(()) }
+pub fn smoke(_: &Repo, _: &str, _: &Path, _: &Path, _: &mut Report) -> Result<()> {
+    Ok(())
+}
