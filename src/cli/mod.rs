@@ -31,6 +31,7 @@ mod render;
 mod restore;
 mod run;
 mod serve;
+mod service;
 mod session;
 mod setup;
 mod text;
@@ -140,6 +141,12 @@ const COMMANDS: &[Command] = &[
         usage: "upgrade --from FILE|URL [--dry-run] [--rollback] [--help]",
         summary: "replace this binary by a signed release",
         run: upgrade::run,
+    },
+    Command {
+        name: "service",
+        usage: "service install|status|remove [--init KIND] [--yes]",
+        summary: "run the server with the machine",
+        run: service::run,
     },
     Command { name: "version", usage: "version", summary: "print the version", run: version },
     Command {

@@ -13,6 +13,7 @@ use crate::config::{self, env};
 use crate::http::{self, Access, BindError, Listen, Server, Token};
 use crate::session::{Runtime, Slow};
 use async_io::Async;
+use duragent_platform::clock;
 use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::log::{self, Format, Level, Value};
 use duragent_platform::process;
@@ -127,6 +128,8 @@ async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc
     let config = &workspace.config.server;
     let mut made = setup::from(dir, &workspace)?;
     made.limits.alone = true;
+    let reserve_bytes = workspace.config.limits.reserve_bytes;
+    made.limits.reserve = (reserve_bytes > 0).then(|| (dir.join("reserve"), reserve_bytes));
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
     let supervisor = Supervisor::new();
     let (reload, reloads) = (made.reload, supervisor.clone());
@@ -163,6 +166,9 @@ async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc
     }
     let (version, place) = (env!("CARGO_PKG_VERSION"), dir.to_string_lossy());
     log::line(Level::Info, "started", &[&[("version", Value::Text(version)), ("workspace", Value::Text(&place))]]);
+    if !clock::is_set(clock::wall_ms()) {
+        log::warn("the clock is not set: certificates may be refused, times say little, and everything is kept");
+    }
     for address in server.addresses() {
         log::info(&format!("listening on {address}"));
     }
@@ -173,7 +179,7 @@ async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc
     smol::spawn(up.take_up(runtime.clone())).detach();
     until_told(&runtime, &shared, &signals).await;
     log::info("draining");
-    supervisor.stopping();
+    supervisor.stopping(shared.is_to_restart());
     let drained = async {
         server.drain(DRAIN).await;
         Ok(if shared.is_to_restart() { Ended::Again } else { Ended::Code(0) })
@@ -226,6 +232,7 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
     http::Limits {
         connections_max: size(l.connections_max),
         body_bytes_max: size(l.body_bytes_max),
+        arriving_bytes_max: size(l.arriving_bytes_max),
         head_time_max: Duration::from_secs(l.head_seconds_max),
         body_time_max: Duration::from_secs(l.body_seconds_max),
         idle_time_max: Duration::from_secs(l.idle_seconds_max),
@@ -245,6 +252,11 @@ struct Up {
 
 impl Up {
     async fn take_up(self, runtime: Runtime) {
+        if let Err(error) = runtime.make_reserve().await {
+            log::warn(&["the reserve is not made: ", &error.to_string()].concat());
+        }
+        smol::spawn(runtime.clone().keep_reserve()).detach();
+        smol::spawn(runtime.clone().keep_house()).detach();
         smol::future::or(runtime.recover(), self.supervisor.recovering()).await;
         log::info("ready");
         if let Some(trial) = self.trial {

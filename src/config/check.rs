@@ -158,8 +158,8 @@ fn config(out: &mut Dump, config: &Config) {
     out.line(2, "level", config.log.level.as_str());
     if let Some(file) = &config.log.file {
         out.text(2, "file", &file.to_string_lossy());
-        out.line(2, "file_bytes_max", config.log.file_bytes_max);
-        out.line(2, "files_max", config.log.files_max);
+        out.limit(2, origins, "log", "file_bytes_max", config.log.file_bytes_max);
+        out.limit(2, origins, "log", "files_max", config.log.files_max);
     }
     out.line(2, "slow", "");
     for ((name, _), value) in SLOW.iter().zip(config.log.slow_ms) {
@@ -167,7 +167,7 @@ fn config(out: &mut Dump, config: &Config) {
     }
     out.line(0, "retention", "");
     for (name, value) in config.retention.entries() {
-        out.line(2, name, value);
+        out.limit(2, origins, "retention", name, value);
     }
     out.line(0, "sandbox", "");
     out.line(2, "mode", config.sandbox.mode_word());

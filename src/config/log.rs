@@ -40,9 +40,9 @@ pub struct Log {
 }
 
 /// Bytes of a log file: default, smallest and largest. 1 MiB is some ten thousand lines: days of a board.
-const FILE_BYTES: (u64, std::ops::RangeInclusive<u64>) = (1 << 20, 16 << 10..=1 << 30);
+pub(super) const FILE_BYTES: (u64, std::ops::RangeInclusive<u64>) = (1 << 20, 16 << 10..=1 << 30);
 /// Older log files: default, smallest and largest.
-const FILES: (u64, std::ops::RangeInclusive<u64>) = (3, 1..=99);
+pub(super) const FILES: (u64, std::ops::RangeInclusive<u64>) = (3, 1..=99);
 
 /// Reads the section; `dir` is the workspace.
 pub(super) fn read(top: &Section<'_>, dir: &Path) -> Log {

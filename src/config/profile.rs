@@ -7,10 +7,11 @@
 //! Absent: what the limits are for ([`super::types`], [`super::sandbox`]).
 
 use super::env::Env;
+use super::log::{FILE_BYTES, FILES};
 use super::problem::Problem;
 use super::read::{self, Problems, Section};
 use super::sandbox::LIMITS;
-use super::types::{Limits, ServerLimits, from_base};
+use super::types::{Limits, Retention, ServerLimits, from_base};
 use super::yaml::{self, Document, Node};
 use duragent_core::packed::unpack;
 use std::ops::RangeInclusive;
@@ -113,10 +114,12 @@ fn values(name: &str, root: &Node, document: &Document) -> (Vec<(String, u64)>, 
         }
     };
     let top = Section::top(root, &problems);
-    top.keys(&["server", "limits", "sandbox"], &[]);
+    top.keys(&["server", "limits", "retention", "log", "sandbox"], &[]);
     let of_table = |(key, _, range): &(&'static str, u64, RangeInclusive<u64>)| (*key, range.clone());
     take(top.section_or_empty("server"), &mut ServerLimits::TABLE.iter().map(of_table));
     take(top.section_or_empty("limits"), &mut Limits::TABLE.iter().map(of_table));
+    take(top.section_or_empty("retention"), &mut Retention::TABLE.iter().map(of_table));
+    take(top.section_or_empty("log"), &mut [("file_bytes_max", FILE_BYTES.1), ("files_max", FILES.1)].into_iter());
     let sandbox = top.section_or_empty("sandbox");
     sandbox.keys(&["limits"], &[]);
     // The last two only repeat what `limits` says of all calls.

@@ -233,6 +233,8 @@ limits! {
     session_idle_seconds: 60, 1..=86_400;
     /// Bytes of one message. 256 KiB: far more than a small context window takes.
     message_bytes_max: 256 * KIB, KIB..=16 * MIB;
+    /// Messages of a session that wait for their turn. 64: a script that says it all at once; each is in memory.
+    messages_waiting_max: 64, 1..=64;
     /// Bytes of one segment of an event log. 64 MiB: what is read at once in a recovery.
     log_segment_bytes_max: 64 * MIB, 64 * KIB..=1024 * MIB;
     /// Seconds an approval stays open. 86,400: a day, so that people may sleep.
@@ -280,6 +282,9 @@ limits! {
     ServerLimits;
     /// Bytes of a request body. 1 MiB: a message and its JSON escapes fit.
     body_bytes_max: MIB, KIB..=64 * MIB;
+    /// Bytes of the bodies that are arriving, over all connections; two of the largest fit in any case. 16 MiB: each may be
+    /// large, but not all of them at once.
+    arriving_bytes_max: 16 * MIB, 64 * KIB..=1024 * MIB;
     /// Open connections. 256: more than a board's people, pages and gateways hold, and a few MB at the worst.
     connections_max: 256, 1..=65_536;
     /// Seconds for the head of a request. 10: it is one packet, and whoever sends it byte by byte means no good.

@@ -8,9 +8,9 @@ pub const CONNECTIONS_MAX: usize = 256;
 /// Body bytes, unless configured otherwise: far above any message a person writes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of the bodies that are arriving, over all connections: each may be large, but not all of them at once. A board with
+/// Bytes of the bodies that are arriving, over all connections, unless configured otherwise: each may be large, but not all of them at once. A board with
 /// 512 MiB of memory would not survive that.
-const ARRIVING_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const ARRIVING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Longest time from the first byte of a head, or from the connection's start, to the head's end.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
@@ -37,6 +37,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Bytes of one request body.
     pub body_bytes_max: usize,
+    /// Bytes of the bodies that are arriving, over all connections.
+    pub arriving_bytes_max: usize,
     /// From the first byte of a head, or the connection's start, to the head's end.
     pub head_time_max: Duration,
     /// From the head's end to the body's end.
@@ -54,7 +56,7 @@ pub struct Limits {
 impl Limits {
     /// Bytes of the bodies that are arriving, over all connections; two of the largest fit in any case.
     pub(super) fn arriving_bytes_max(&self) -> usize {
-        ARRIVING_BYTES_MAX.max(self.body_bytes_max.saturating_mul(2))
+        self.arriving_bytes_max.max(self.body_bytes_max.saturating_mul(2))
     }
 }
 
@@ -63,6 +65,7 @@ impl Default for Limits {
         Self {
             connections_max: CONNECTIONS_MAX,
             body_bytes_max: BODY_BYTES_MAX,
+            arriving_bytes_max: ARRIVING_BYTES_MAX,
             head_time_max: HEAD_TIME_MAX,
             body_time_max: BODY_TIME_MAX,
             idle_time_max: IDLE_TIME_MAX,

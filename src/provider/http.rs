@@ -3,7 +3,8 @@
 //! Built on `ureq`, with the three timeouts that matter for a model kept apart ([`Timeouts`]): its own body timeout is a
 //! total, and loading a model on a small board takes minutes while an answer that stalls should not. Redirects are not
 //! followed (they would carry the key elsewhere), a proxy is used only if one is configured, and nothing has a total
-//! timeout. TLS is rustls with ring and the bundled Mozilla roots, or configured ones in their place.
+//! timeout. TLS is rustls with ring and the bundled Mozilla roots, or configured ones in their place; a build without the
+//! feature `tls` has none.
 //!
 //! Invariants: a raised [`Cancel`] shuts the socket of its call down, and of no other; no secret of the client gets into
 //! a [`Failure`]; one answer holds at most [`ANSWER_MAX`] bytes.
@@ -18,6 +19,7 @@ mod proxy;
 mod report;
 mod retry_after;
 mod settings;
+#[cfg_attr(not(feature = "tls"), path = "http/no_tls.rs")]
 mod tls;
 
 pub use base_url::{SetupError, is_local};

@@ -4,6 +4,7 @@
 //! the first run on a fresh machine compiles in seconds.
 
 mod bench;
+mod board;
 mod budget;
 mod check;
 mod crash;
@@ -12,8 +13,10 @@ mod fuzz;
 mod golden;
 mod openapi;
 mod portable;
+mod release;
 mod repo;
 mod size;
+mod soak;
 mod tidy;
 
 use std::process::ExitCode;
@@ -62,6 +65,7 @@ usage: cargo xtask COMMAND
                                               leaves out release build, size, crash and other systems
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
+  sign --key KEY.pem DIR                      makes a release for `duragent upgrade` of the binaries that cross has put into DIR
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
   cross TARGET…|--all [--no-tls] [--out DIR]  binaries for other machines, static or for glibc (docs/porting.md)
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
@@ -72,8 +76,13 @@ usage: cargo xtask COMMAND
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
+  soak [--minutes N] [--slice] [--seed N]     a long run under a memory control group of 32 MB (60 minutes; needs root): memory
+                                              stays, nothing is lost, nothing is left; a slice takes four minutes
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
+  board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|plug]… [--script FILE]
+                                              binaries that are there already, on emulated machines; --script runs a
+                                              shell script on a booted one
   openapi [--examples N] [--seed N]           a long campaign of schemathesis against the server (needs python3 and PyPI)
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
@@ -111,6 +120,7 @@ fn find(name: &str) -> Option<Command> {
     Some(match name {
         "check" => check::run,
         "tidy" => tidy::run,
+        "sign" => release::run,
         "size" => size::run,
         "golden" => golden::run,
         "fuzz" => fuzz::run,
@@ -120,6 +130,8 @@ fn find(name: &str) -> Option<Command> {
         "deb" => cross::deb::run,
         "cross" => cross::run,
         "portable" => portable::run,
+        "board" => board::run,
+        "soak" => soak::run,
         _ => return None,
     })
 }

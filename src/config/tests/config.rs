@@ -27,7 +27,7 @@ fn unknown_and_duplicate_keys() {
             "other: {}\n",
             &[
                 "duragent.yaml:2:1: unknown key \"other\" at the top level (expected one of profile, server, providers, proxy, no_proxy, limits, \
-               budgets, prices, prices_file, sandbox, log)",
+               budgets, prices, prices_file, sandbox, log, retention)",
             ],
         ),
         (
@@ -125,8 +125,8 @@ fn variables_stand_for_values_and_inject_no_structure() {
             "limits: {'${SET}': 1}\n",
             &["duragent.yaml:2:10: unknown key \"${SET}\" in limits (expected one of steps_max, turn_seconds_max, \
              tool_seconds_max, model_attempts_max, output_bytes_max, artifact_bytes_max, sessions_live_max, \
-             session_idle_seconds, message_bytes_max, log_segment_bytes_max, approval_seconds_max, \
-             call_repeats_max, offline_seconds_max, context_tokens, remote_context_tokens, workers_max, \
+             session_idle_seconds, message_bytes_max, messages_waiting_max, log_segment_bytes_max, approval_seconds_max, \
+             call_repeats_max, offline_seconds_max, reserve_bytes, context_tokens, remote_context_tokens, workers_max, \
              writers_max, readers_max, stack_bytes)"],
         ),
     ]);

@@ -200,7 +200,7 @@ fn a_profile_has_limits_and_nothing_else() {
         ),
         (
             "providers: {ollama: {base_url: 'http://x'}}\n",
-            "./p.yaml:1:1: unknown key \"providers\" at the top level (expected one of server, limits, sandbox)",
+            "./p.yaml:1:1: unknown key \"providers\" at the top level (expected one of server, limits, retention, log, sandbox)",
         ),
         ("budgets: {day: {tokens: 1}}\n", "./p.yaml:1:1: unknown key \"budgets\" at the top level"),
         ("profile: pi-4\n", "./p.yaml:1:1: unknown key \"profile\" at the top level"),

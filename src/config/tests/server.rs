@@ -21,6 +21,7 @@ fn nothing_said_is_nobody_but_this_machine() {
     let said: Vec<(&str, u64)> = server.limits.entries();
     let defaults = [
         ("body_bytes_max", 1 << 20),
+        ("arriving_bytes_max", 16 << 20),
         ("connections_max", 256),
         ("head_seconds_max", 10),
         ("body_seconds_max", 30),

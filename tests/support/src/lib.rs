@@ -16,13 +16,16 @@
 
 mod answer;
 mod api;
+pub mod cgroup;
 mod date;
 mod fake;
 mod http;
 mod json;
 mod plan;
 pub mod programs;
+pub mod steady;
 mod told;
+pub mod weather;
 
 pub use answer::{Answer, Call, Cut, End, Fault, Split, Usage};
 pub use date::http_date;

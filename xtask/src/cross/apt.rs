@@ -27,8 +27,8 @@ pub fn root(repo: &Repo, architecture: &str, packages: &[&str]) -> Result<PathBu
     let folder = folder(repo)?;
     let (apt, root) = (folder.join("apt").join(architecture), folder.join("root").join(architecture));
     let unpacked = root.join(".unpacked");
-    let has = |name: &&str| unpacked.join(name).is_file();
-    if packages.iter().all(|name| has(&name)) {
+    let has = |name: &str| unpacked.join(name).is_file();
+    if packages.iter().all(|name| has(name)) {
         return Ok(root);
     }
     for dir in [&apt.join("lists/partial"), &apt.join("cache/archives/partial"), &unpacked] {

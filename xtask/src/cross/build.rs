@@ -47,7 +47,7 @@ pub fn build(repo: &Repo, target: &Target, order: &Order) -> Result<PathBuf> {
     command.args(["--config", FLAGS, "--bin", "duragent", "--target", target.name]);
     command.arg("--target-dir").arg(&order.target_dir);
     if order.no_tls {
-        command.arg("--no-default-features");
+        command.args(["--no-default-features", "--features", "signatures"]);
     }
     if !order.keep_paths {
         command.arg("--config").arg(remapped(repo, library, target)?);

@@ -1,7 +1,6 @@
 //! What enters the machine, what leaves it, and what it decides by.
 
 use super::budget::{Budgets, Price, Spent};
-use super::decide::QUEUE_MAX;
 use crate::event::{Body, Decision, FailureKind, SandboxReport, Scope, ToolOutcome};
 use crate::message::Reply;
 use crate::policy::Policy;
@@ -25,6 +24,8 @@ pub struct Limits {
     pub repeats_max: u64,
     /// Milliseconds that a turn may be parked because no model can be reached; 0 for not at all.
     pub offline_ms_max: u64,
+    /// Messages that wait for their turn; at most 64 do, whatever this says.
+    pub queue_max: u64,
 }
 
 /// A model of the agent's chain, and what is known of it.
@@ -291,7 +292,7 @@ pub enum Effect {
 pub enum Rejection {
     /// The session is closed.
     Closed,
-    /// `QUEUE_MAX` messages wait already.
+    /// As many messages wait already as may.
     QueueFull,
     /// The idempotency key came with another message before.
     KeyReused,
@@ -305,7 +306,7 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the session is closed"),
-            Self::QueueFull => write!(f, "{QUEUE_MAX} messages are waiting already, wait for a turn to finish"),
+            Self::QueueFull => f.write_str("as many messages are waiting already as may, wait for a turn to finish"),
             Self::KeyReused => f.write_str("the idempotency key was used for another message, use a new one"),
             Self::NothingRunning => f.write_str("no turn is running"),
             Self::NoSuchApproval => f.write_str("no such approval is open, it may have been decided already"),

@@ -53,6 +53,7 @@ fn rules(mode: Verdict) -> Rules {
             approval_ms_max: 1000,
             repeats_max: 100,
             offline_ms_max: 0,
+            queue_max: u64::MAX,
         },
     }
 }
