@@ -15,6 +15,7 @@ const TOOLS: [(&str, &str); 19] = [
     ("bwrap", "bubblewrap"),
     ("kill", "procps"),
     ("mount", "mount"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("su", "util-linux"),
     ("unshare", "util-linux"),
     ("setsid", "util-linux"),

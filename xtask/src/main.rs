@@ -67,7 +67,9 @@ usage: cargo xtask COMMAND
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   sign --key KEY.pem DIR                      makes a release for `duragent upgrade` of the binaries that cross has put into DIR
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
-  cross TARGET…|--all [--no-tls] [--out DIR]  binaries for other machines, static or for glibc (docs/porting.md)
+  cross TARGET…|--all [--no-tls] [--out DIR] [--test [--slice] [--seed N]]
+                                              binaries for other machines, static or for glibc (docs/porting.md); --test
+                                              runs them on emulated ones, turns and pulled plugs included
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
                                               the fault campaign on the release binary, power cuts (as root) included; a
                                               slice takes about a minute

@@ -1,8 +1,8 @@
 //! What a board boots: Debian's kernel, an initramfs with the modules it needs, a read-only system of BusyBox, bubblewrap and our
 //! binary, and a disk for the workspace. None of it takes root to make.
 
-use super::apt;
 use super::kind::Kind;
+use crate::cross::apt;
 use crate::repo::{self, Repo, at};
 use crate::{Failure, Result};
 use std::fs;
@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 
 /// What Debian's kernels have as modules and these boards need: their bus, disk and network, the file system, and one that
 /// forgets (for the control).
-const MODULES: [&str; 7] = ["virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "ext4", "overlay"];
+const MODULES: [&str; 7] =
+    ["virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "ext4", "overlay"];
 
 /// Libraries of bubblewrap, besides the loader.
 const LIBRARIES: [&str; 4] = ["libc.so.6", "libcap.so.2", "libselinux.so.1", "libpcre2-8.so.0"];
@@ -156,8 +157,9 @@ fn system(repo: &Repo, kind: &Kind, root: &Path, binary: &Path, folder: &Path) -
     }
     let busybox = root.join("bin/busybox");
     copy(&busybox, &bin.join("busybox"))?;
-    let emulator = super::user::emulator(kind.target)?;
-    for applet in repo::capture(Command::new(emulator).arg(&busybox).arg("--list"))?.lines().filter(|a| *a != "busybox") {
+    let emulator = super::user::emulator(kind.target)?.unwrap_or("env");
+    for applet in repo::capture(Command::new(emulator).arg(&busybox).arg("--list"))?.lines().filter(|a| *a != "busybox")
+    {
         symlink("busybox", bin.join(applet)).map_err(|e| at(&bin.join(applet), &e))?;
     }
     copy(binary, &bin.join("duragent"))?;

@@ -7,7 +7,6 @@
 //!
 //! Absent: speed. What takes long on an emulated processor says nothing about a real one.
 
-mod apt;
 mod image;
 mod kind;
 mod machine;
@@ -16,7 +15,7 @@ mod plug;
 mod story;
 mod user;
 
-use crate::repo::{Repo, at};
+use crate::repo::{self, Repo, at};
 use crate::{Failure, Result, Tally};
 use image::Image;
 use kind::Kind;
@@ -40,6 +39,17 @@ struct Options {
     script: Option<PathBuf>,
 }
 
+/// Programs that boards need, and the Debian packages that have them.
+const TOOLS: [(&str, &str); 7] = [
+    ("qemu-arm-static", "qemu-user-static"),
+    ("qemu-system-arm", "qemu-system-arm"),
+    ("setpriv", "util-linux"),
+    ("cpio", "cpio"),
+    ("modprobe", "kmod"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("e2fsck", "e2fsprogs"),
+];
+
 /// The parts, as they are named on the command line.
 const PARTS: [&str; 3] = ["user", "story", "plug"];
 
@@ -50,7 +60,9 @@ impl Options {
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = |what: &str| {
-                args.next().cloned().ok_or_else(|| Failure::Usage(format!("board: {arg} expects {what}, found nothing")))
+                args.next()
+                    .cloned()
+                    .ok_or_else(|| Failure::Usage(format!("board: {arg} expects {what}, found nothing")))
             };
             let number = |text: String| {
                 text.parse().map_err(|_| Failure::Usage(format!("board: {arg} expects a number, found {text:?}")))
@@ -99,6 +111,12 @@ pub fn test(repo: &Repo, binaries: &[(String, PathBuf)], slice: bool, seed: u64)
 }
 
 fn all(repo: &Repo, options: &Options) -> Result<Tally> {
+    let mut packages: Vec<_> =
+        TOOLS.iter().filter(|(name, _)| !repo::in_path(name)).map(|(_, package)| *package).collect();
+    packages.dedup();
+    if !packages.is_empty() {
+        repo::install_packages(&packages.join(" "), repo::is_ci())?;
+    }
     let folder = repo.target_dir()?.join("boards").join(std::process::id().to_string());
     let mut report = Report::default();
     let result = tried(repo, options, &folder, &mut report);
@@ -113,7 +131,8 @@ fn all(repo: &Repo, options: &Options) -> Result<Tally> {
 }
 
 fn tried(repo: &Repo, options: &Options, folder: &Path, report: &mut Report) -> Result<()> {
-    let wants = |part: &str| options.script.is_none() && (options.parts.is_empty() || options.parts.iter().any(|p| p == part));
+    let wants =
+        |part: &str| options.script.is_none() && (options.parts.is_empty() || options.parts.iter().any(|p| p == part));
     if wants("user") {
         for (target, binary) in &options.binaries {
             user::smoke(repo, target, binary, &folder.join("user").join(target), report)?;
@@ -123,6 +142,9 @@ fn tried(repo: &Repo, options: &Options, folder: &Path, report: &mut Report) -> 
         options.binaries.iter().filter_map(|(target, binary)| Some((Kind::of(target)?, binary))).collect();
     if options.slice {
         boards.truncate(1);
+    }
+    if !(wants("story") || wants("plug") || options.script.is_some()) {
+        return Ok(());
     }
     for (kind, binary) in boards {
         let start = Instant::now();
@@ -134,6 +156,9 @@ fn tried(repo: &Repo, options: &Options, folder: &Path, report: &mut Report) -> 
         let model = Model::start(repo)?;
         if wants("story") {
             story::tell(&image, &model, report)?;
+            if !options.slice {
+                story::later(&image, &model, report)?;
+            }
         }
         if wants("plug") {
             let plugs = options.plugs.unwrap_or(if options.slice { PLUGS_SLICE } else { PLUGS });

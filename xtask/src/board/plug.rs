@@ -12,12 +12,12 @@ use super::image::{AGENT, Image};
 use super::machine::{Machine, Start};
 use super::model::{Ear, Model};
 use super::story::quoted;
+use crate::Result;
 use crate::crash::client::Client;
 use crate::crash::log;
 use crate::crash::oracle;
 use crate::crash::random::Random;
 use crate::crash::serve::Subscriber;
-use crate::Result;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -108,7 +108,8 @@ impl<'a> Campaign<'a> {
         self.settle(&mut board)?;
         let moment = Duration::from_millis(self.random.below(WORK_MS) as u64);
         let known = self.work(&board, number, moment);
-        let mut what = format!("after {moment:?} of work ({} acknowledged, {} events seen)", known.taken.len(), known.seen.len());
+        let mut what =
+            format!("after {moment:?} of work ({} acknowledged, {} events seen)", known.taken.len(), known.seen.len());
         self.open = Some(known);
         self.findings.extend(board.pull()?);
         if self.random.below(3) == 0 {
@@ -127,7 +128,8 @@ impl<'a> Campaign<'a> {
         board.ready()?;
         self.settle(&mut board)?;
         for Known { session, .. } in &self.done {
-            let command = format!("su -s /bin/sh duragent -c 'duragent --dir /var/lib/duragent session verify {session}'");
+            let command =
+                format!("su -s /bin/sh duragent -c 'duragent --dir /var/lib/duragent session verify {session}'");
             let (code, text) = board.try_run(&command)?;
             if code != 0 {
                 self.findings.push(format!("{session}: verify: exit {code}: {text}"));
@@ -221,7 +223,7 @@ impl Teller {
         let Self { client, session, effect, .. } = self;
         let body = format!("{{\"agent\":\"{AGENT}\",\"id\":\"{session}\"}}");
         let made = client.ask("POST", "/api/v1/sessions", &[], &body);
-        if !made.is_some_and(|answer| answer.status == 201) {
+        if made.is_none_or(|answer| answer.status != 201) {
             return;
         }
         for number in 0..MESSAGES {

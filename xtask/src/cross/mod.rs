@@ -13,7 +13,7 @@ pub mod targets;
 
 use crate::budget::grouped;
 use crate::repo::{Repo, at};
-use crate::{Failure, Result, Tally};
+use crate::{Failure, Result, Tally, board};
 use build::Order;
 use std::path::PathBuf;
 use targets::{TARGETS, Target};
@@ -23,6 +23,10 @@ struct Options {
     targets: Vec<&'static Target>,
     no_tls: bool,
     out: Option<PathBuf>,
+    /// Tried out on emulated machines too: all that can be, or a slice; with this seed.
+    test: bool,
+    slice: bool,
+    seed: u64,
 }
 
 /// Builds the targets that are named.
@@ -36,13 +40,14 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
         Some(dir) => dir,
         None => apt::folder(repo)?.join("out"),
     };
-    let mut tally = Tally::default();
+    let (mut tally, mut binaries) = (Tally::default(), Vec::new());
     for target in options.targets {
         let built = build::build(repo, target, &order).and_then(|binary| build::keep(&binary, target, &order, &out));
         match built.and_then(|kept| Ok((std::fs::metadata(&kept).map_err(|e| at(&kept, &e))?.len(), kept))) {
             Ok((bytes, kept)) => {
                 tally.passed += 1;
                 println!("{}: {} bytes, {}", target.name, grouped(bytes), kept.display());
+                binaries.push((target.name.to_owned(), kept));
             }
             Err(failure) => {
                 tally.failed += 1;
@@ -51,16 +56,28 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
         }
     }
     sums::write(&out)?;
+    if options.test {
+        let tried = board::test(repo, &binaries, options.slice, options.seed)?;
+        tally = Tally { passed: tally.passed + tried.passed, failed: tally.failed + tried.failed };
+    }
     Ok(tally)
 }
 
 fn read(args: &[String]) -> Result<Options> {
-    let mut options = Options::default();
+    let mut options = Options { seed: 1, ..Options::default() };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--all" => options.targets = TARGETS.iter().collect(),
             "--no-tls" => options.no_tls = true,
+            "--test" => options.test = true,
+            "--slice" => options.slice = true,
+            "--seed" => {
+                let text = args.next().map_or("", String::as_str);
+                options.seed = text
+                    .parse()
+                    .map_err(|_| Failure::Usage(format!("cross: --seed expects a number, found {text:?}")))?;
+            }
             "--out" => {
                 let dir = args.next().ok_or_else(|| Failure::Usage("cross: --out expects a folder".into()))?;
                 options.out = Some(dir.into());
