@@ -26,6 +26,7 @@ const TOOLS: [(&str, &str); 19] = [
     ("npm", "npm"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("strip", "binutils"),
     ("nginx", "nginx-light"),
     ("caddy", "caddy"),
 ];

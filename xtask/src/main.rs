@@ -13,6 +13,7 @@ mod fuzz;
 mod golden;
 mod openapi;
 mod portable;
+mod release;
 mod repo;
 mod size;
 mod soak;
@@ -64,6 +65,7 @@ usage: cargo xtask COMMAND
                                               leaves out release build, size, crash and other systems
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
+  sign --key KEY.pem DIR                      makes a release for `duragent upgrade` of the binaries that cross has put into DIR
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
   cross TARGET…|--all [--no-tls] [--out DIR] [--twice] [--test [--slice] [--seed N]]
                                               binaries for other machines, static or for glibc (docs/porting.md); --twice
@@ -120,6 +122,7 @@ fn find(name: &str) -> Option<Command> {
     Some(match name {
         "check" => check::run,
         "tidy" => tidy::run,
+        "sign" => release::run,
         "size" => size::run,
         "golden" => golden::run,
         "fuzz" => fuzz::run,

@@ -55,7 +55,7 @@ pub fn build_in(repo: &Repo, checkout: &Repo, target: &Target, order: &Order) ->
     command.args(["--config", FLAGS, "--bin", "duragent", "--target", target.name]);
     command.arg("--target-dir").arg(&order.target_dir);
     if order.no_tls {
-        command.arg("--no-default-features");
+        command.args(["--no-default-features", "--features", "signatures"]);
     }
     if !order.keep_paths {
         command.arg("--config").arg(remapped(checkout, library, target)?);
