@@ -61,7 +61,7 @@ const STAGES: [Stage; 12] = [
     Stage { name: "without TLS", slow: true, run: |repo, _| without_tls(repo) },
     Stage { name: "documentation", slow: false, run: |repo, _| documentation(repo) },
     Stage { name: "release build", slow: true, run: |repo, _| repo.build(true).map(|_| Tally::default()) },
-    Stage { name: "size", slow: true, run: |repo, _| size::run(repo, &[]) },
+    Stage { name: "size", slow: true, run: |repo, options| budgets(repo, options.install) },
     Stage {
         name: "golden",
         slow: false,
@@ -138,6 +138,12 @@ fn without_tls(repo: &Repo) -> Result<Tally> {
     cargo(repo, &lints.collect::<Vec<_>>())?;
     let tests = ["test", "--quiet"].into_iter().chain(package).chain(["--lib", "--", "no_tls"]);
     counted(&mut repo.cargo(tests))
+}
+
+/// Where packages may be installed, also what is built for other machines.
+fn budgets(repo: &Repo, install: bool) -> Result<Tally> {
+    let args: &[String] = if install { &["--cross".to_owned()] } else { &[] };
+    size::run(repo, args)
 }
 
 /// Unit, integration and documentation tests. None may be ignored: a test that does not run proves nothing.
