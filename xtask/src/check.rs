@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 18] = [
+const TOOLS: [(&str, &str); 25] = [
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
@@ -27,6 +27,13 @@ const TOOLS: [(&str, &str); 18] = [
     ("openssl", "openssl"),
     ("nginx", "nginx-light"),
     ("caddy", "caddy"),
+    ("shellcheck", "shellcheck"),
+    ("busybox", "busybox-static"),
+    ("systemd-analyze", "systemd"),
+    ("openrc-run", "openrc"),
+    ("runsvdir", "runit"),
+    ("s6-svscan", "s6"),
+    ("debootstrap", "debootstrap"),
 ];
 
 /// Parts of the Rust toolchain, and how rustup names them.
