@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 20] = [
+const TOOLS: &[(&str, &str)] = &[
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
@@ -29,6 +29,13 @@ const TOOLS: [(&str, &str); 20] = [
     ("strip", "binutils"),
     ("nginx", "nginx-light"),
     ("caddy", "caddy"),
+    ("shellcheck", "shellcheck"),
+    ("busybox", "busybox-static"),
+    ("systemd-analyze", "systemd"),
+    ("openrc-run", "openrc"),
+    ("runsvdir", "runit"),
+    ("s6-svscan", "s6"),
+    ("debootstrap", "debootstrap"),
 ];
 
 /// Parts of the Rust toolchain, and how rustup names them.
