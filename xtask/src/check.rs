@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 19] = [
+const TOOLS: [(&str, &str); 20] = [
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),

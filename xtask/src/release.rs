@@ -54,7 +54,11 @@ fn text(repo: &Repo, dir: &Path) -> Result<String> {
         let path = dir.join(&name);
         let Ok(meta) = std::fs::metadata(&path) else { continue };
         if meta.len() > BINARY_BYTES_MAX {
-            return Err(Failure::new(format!("{}: expected at most {BINARY_BYTES_MAX} bytes, found {}", path.display(), meta.len())));
+            return Err(Failure::new(format!(
+                "{}: expected at most {BINARY_BYTES_MAX} bytes, found {}",
+                path.display(),
+                meta.len()
+            )));
         }
         let sum = repo::capture(Command::new("sha256sum").arg(&path).stdin(Stdio::null()))?;
         let sum = sum.split(' ').next().unwrap_or_default();
