@@ -1,7 +1,7 @@
 //! State of earlier versions is read, goes on, and what is there stays as it is, byte for byte.
 
 use super::house::{House, Served, until};
-use super::states::{EARLIER, chained, left_by, lines};
+use super::states::{EARLIER, TORN, chained, left_by, lines};
 use duragent_core::json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,7 +62,7 @@ fn workspaces_of_earlier_builds_are_whole_and_go_on() {
 
         let after = logs(&house);
         for (name, text) in before {
-            let text = if name.starts_with("torn/") { &text[..text.len() - 20] } else { &text };
+            let text = if name.starts_with("torn/") { &text[..text.len() - TORN.len()] } else { &text };
             assert!(after[&name].starts_with(text), "{build} {name}: what was there has changed");
         }
         house.good(&["session", "verify", "--all"]);
@@ -117,7 +117,7 @@ fn a_backup_of_an_earlier_workspace_is_that_workspace() {
         fs::rename(house.path("r"), fresh.path(".duragent")).expect("renamed");
         for (name, text) in logs(&fresh) {
             let truth = fs::read(house.path(&format!(".duragent/sessions/{name}"))).expect("readable");
-            assert!(truth.starts_with(&text) && truth.len() - text.len() <= 20, "{build} {name}");
+            assert!(truth.starts_with(&text) && truth.len() - text.len() <= TORN.len(), "{build} {name}");
         }
     }
 }

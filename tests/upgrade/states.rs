@@ -4,7 +4,11 @@
 use super::house::House;
 use duragent_core::crc::Crc32c;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+
+/// Half a line.
+pub const TORN: &str = "{\"seq\":99,\"at\":\"2026";
 
 /// Builds whose workspaces are kept.
 pub const EARLIER: [&str; 2] = ["heart", "door"];
@@ -15,6 +19,9 @@ pub fn left_by(build: &str) -> House {
     fs::remove_dir_all(house.path(".duragent")).expect("removed");
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade/states").join(build);
     copy(&from, &house.path(".duragent"));
+    // What the kill has left, which no text file in a repository may end in.
+    let torn = fs::OpenOptions::new().append(true).open(house.log_path("torn"));
+    torn.and_then(|mut log| log.write_all(TORN.as_bytes())).expect("it is there");
     house
 }
 
