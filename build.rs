@@ -6,6 +6,8 @@ use std::process::Command;
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
+    // What `duragent upgrade` takes the binary of out of a release.
+    println!("cargo::rustc-env=DURAGENT_TARGET={}", std::env::var("TARGET").unwrap_or_default());
     // Not for debug builds, whose tests unwind.
     if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") {
         leave_out_unwind_tables();

@@ -43,8 +43,71 @@ libgcc.a%s %:if-exists(libgcc_eh.a%s)
 -nostdlib -L$dest/lib %{static-pie:-static -pie --no-dynamic-linker -z text} %{static:-static} %{!static:%{!static-pie:-dynamic-linker /lib/ld-musl.so.1}}
 
 SPECS
-    printf '#!/bin/sh\nexec %s-gcc "$@" -specs %s/musl.specs\n' "$prefix" "$dest" >"$dest/gcc"
+    first=
+    if [ "$triplet" = arm-linux-musleabi ]; then
+        leave_out_neon
+        mark_atomics
+        first="-include $dest/armv6.h"
+    fi
+    printf '#!/bin/sh\nexec %s-gcc %s "$@" -specs %s/musl.specs\n' "$prefix" "$first" "$dest" >"$dest/gcc"
     chmod +x "$dest/gcc"
+}
+
+# ring's assembly for ARM has each function twice, for every machine and for NEON, and chooses when it runs. Below ARMv7
+# nobody has NEON: the second halves are left out of the binary, so that readelf can prove that nothing newer is in it.
+leave_out_neon() {
+    # Each second half begins with `.fpu neon`. Who calls one of them ends there: nobody does, see below.
+    cat >"$dest/armv6.h" <<'HEADER'
+#if defined(__ASSEMBLER__) && __has_include(<ring_core_generated/prefix_symbols_asm.h>)
+#include <ring_core_generated/prefix_symbols_asm.h>
+#define arch arch armv6 @
+#define fpu end @
+#define LEFT_OUT(name) .weak name; .hidden name; .type name, %function; name:
+.syntax unified
+.section .text.left_out, "ax", %progbits
+LEFT_OUT(bn_mul8x_mont_neon)
+LEFT_OUT(bsaes_ctr32_encrypt_blocks)
+LEFT_OUT(ChaCha20_ctr32_neon)
+LEFT_OUT(gcm_ghash_neon)
+LEFT_OUT(gcm_gmult_neon)
+LEFT_OUT(gcm_init_neon)
+LEFT_OUT(openssl_poly1305_neon2_addmulmod)
+LEFT_OUT(openssl_poly1305_neon2_blocks)
+LEFT_OUT(sha256_block_data_order_neon)
+LEFT_OUT(sha512_block_data_order_neon)
+LEFT_OUT(vpaes_ctr32_encrypt_blocks)
+LEFT_OUT(vpaes_encrypt)
+LEFT_OUT(vpaes_encrypt_key_to_bsaes)
+LEFT_OUT(vpaes_set_encrypt_key)
+LEFT_OUT(x25519_NEON)
+.inst 0xe7f000f0 @ udf: ends the process
+.text
+#endif
+HEADER
+    # A binary for ARMv6 runs on newer machines, too, and must not find NEON there. AT_HWCAP is 16, HWCAP_NEON bit 12.
+    "$prefix-gcc" -Os -c -x c -o "$dest/getauxval.o" - <<'SOURCE'
+unsigned long __real_getauxval(unsigned long);
+unsigned long __wrap_getauxval(unsigned long type)
+{
+    unsigned long value = __real_getauxval(type);
+    return type == 16 ? value & ~(1ul << 12) : value;
+}
+SOURCE
+    sed -i -e "s|^-nostdlib|--wrap=getauxval &|" -e "s|\(crtbeginS.o%s}\)\$|\1 $dest/getauxval.o|" "$dest/musl.specs"
+}
+
+# musl has its barriers three times and takes what the kernel says the machine has. The one instruction of ARMv7 there,
+# `dmb`, marks the whole object as Thumb-2, which it is not: it gets the mark of its neighbours. `dmb` is needed where a
+# kernel for ARMv8 does without the barriers of ARMv6.
+mark_atomics() {
+    (
+        cd "$dest"
+        "$prefix-ar" x lib/libc.a atomics.lo exit.lo
+        "$prefix-objcopy" --dump-section .ARM.attributes=attributes exit.lo /dev/null
+        "$prefix-objcopy" --update-section .ARM.attributes=attributes atomics.lo
+        "$prefix-ar" rD lib/libc.a atomics.lo
+        rm -f atomics.lo exit.lo attributes
+    )
 }
 
 # Debian's name of the architecture, prefix of its compiler, triplet of its musl: as in xtask/src/cross/targets.rs.

@@ -204,6 +204,18 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
+/// Free bytes of a file system that are not for what can do without, or a sixteenth of all of it where that is less.
+const SPARE_BYTES: u64 = 256 * 1024;
+
+/// Fails if so little is free in `dir` that it is to be left to sessions' logs: for logs of ours and outputs of tools.
+///
+/// # Errors
+/// `StorageFull`, or as statvfs(3).
+pub fn has_room(dir: &Path) -> io::Result<()> {
+    let (free, all) = space(dir)?;
+    if free < SPARE_BYTES.min(all / 16) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+}
+
 /// Bytes that this process can still write on the file system of `path` (statvfs(3)), and its size. Root may use what is kept
 /// from others.
 ///

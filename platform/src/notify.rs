@@ -60,8 +60,9 @@ fn abstract_address(_: &str) -> io::Result<SocketAddr> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no abstract unix sockets"))
 }
 
-/// A descriptor of our own for what `fd`, inherited from whoever started us, is open on; no program that we start gets either.
-/// Call it before anything is opened: later `fd` may be something of ours.
+/// A descriptor of our own for what `fd`, inherited from whoever started us, is open on; no program that we start gets it. `fd`
+/// itself stays as it is, for a process that becomes another program with the same arguments. Call it before anything is
+/// opened: later `fd` may be something of ours.
 ///
 /// # Errors
 /// As fcntl(2): `fd` is not open.
@@ -73,10 +74,6 @@ pub fn inherited(fd: RawFd) -> io::Result<std::fs::File> {
     }
     // SAFETY: the descriptor was made by the call above, and nobody else knows it.
     let own = unsafe { OwnedFd::from_raw_fd(own) };
-    if fd > 2 {
-        // SAFETY: takes numbers only; changes a flag of an open descriptor, which stays open.
-        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-    }
     Ok(own.into())
 }
 
@@ -159,14 +156,9 @@ mod tests {
     #[test]
     fn an_inherited_descriptor_is_ours_and_nobody_elses() {
         let (mut reader, writer) = io::pipe().expect("a pipe");
-        // As whoever starts us leaves it.
-        // SAFETY: takes numbers only, and the descriptor is open.
-        unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFD, 0) };
         let mut own = inherited(writer.as_raw_fd()).expect("open");
-        for fd in [own.as_raw_fd(), writer.as_raw_fd()] {
-            // SAFETY: takes numbers only, and the descriptor is open.
-            assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) }, libc::FD_CLOEXEC, "programs do not get it");
-        }
+        // SAFETY: takes numbers only, and the descriptor is open.
+        assert_eq!(unsafe { libc::fcntl(own.as_raw_fd(), libc::F_GETFD) }, libc::FD_CLOEXEC, "programs do not get it");
         drop(writer);
         own.write_all(b"\n").expect("somebody reads");
         drop(own);

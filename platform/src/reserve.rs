@@ -8,6 +8,7 @@
 
 use crate::file;
 use crate::process;
+use crate::wear::{self, What};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -92,6 +93,7 @@ impl Reserve {
         if file.metadata()?.len() != self.bytes {
             file.set_len(self.bytes)?;
         }
+        wear::synced(What::Other);
         file.sync_all()?;
         // What is on the disk already says nothing of whether it takes anything.
         file.seek(SeekFrom::Start(0))?;
@@ -162,6 +164,7 @@ fn write_all(file: &mut File, bytes: u64) -> io::Result<()> {
             word.copy_from_slice(&process::random_u64().to_ne_bytes());
         }
         let part = chunk.get(..usize::try_from(left).unwrap_or(CHUNK_BYTES)).unwrap_or(&chunk);
+        wear::wrote(What::Other, part.len());
         file.write_all(part)?;
         left -= part.len() as u64;
     }

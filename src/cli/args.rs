@@ -3,7 +3,14 @@
 use super::Failure;
 use crate::config::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The format of workspaces that this build reads and writes.
+const FORMAT: &str = "1";
+/// Bytes of the file `format` that are read.
+const FORMAT_BYTES_MAX: u64 = 64;
 
 /// Options in front of the command.
 #[derive(Debug, Default)]
@@ -35,11 +42,28 @@ impl Common {
         let dir = self.workspace();
         if dir.is_dir() {
             // Absolute, so that messages and tools mean the same place whatever happens to the working directory.
-            return std::path::absolute(&dir)
-                .map_err(|error| Failure::config(format!("cannot find {}: {error}", dir.display())));
+            let dir = std::path::absolute(&dir)
+                .map_err(|error| Failure::config(format!("cannot find {}: {error}", dir.display())))?;
+            return format_is_known(&dir).map(|()| dir);
         }
         let error = format!("there is no workspace at {}", dir.display());
         Err(Failure::config(error).hint("make one with: duragent init, or name one with --dir or DURAGENT_DIR"))
+    }
+}
+
+/// Refuses a workspace of a later format, before anything in it is looked at: its file `format` says so. This build knows
+/// format 1, which has no such file.
+pub fn format_is_known(dir: &Path) -> Result<(), Failure> {
+    let path = dir.join("format");
+    let mut found = String::new();
+    match File::open(&path).and_then(|file| file.take(FORMAT_BYTES_MAX).read_to_string(&mut found)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(_) if found.trim() == FORMAT => Ok(()),
+        result => {
+            let found = result.map_or_else(|error| error.to_string(), |_| found.trim().to_owned());
+            let error = format!("{}: expected format {FORMAT} of the workspace, found {found:?}", path.display());
+            Err(Failure::config(error).hint("nothing was changed; use the version of duragent that wrote it"))
+        }
     }
 }
 

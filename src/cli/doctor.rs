@@ -20,8 +20,6 @@ use duragent_platform::{clock, process};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// First millisecond of the year of this release: a clock that stands before it was never set.
-const RELEASE_YEAR_MS: u64 = 1_767_225_600_000;
 /// How long the monotonic clock is watched.
 const NAP: Duration = Duration::from_millis(5);
 /// Resident memory in bytes above which a small board is short of it: an idle server is to stay far below.
@@ -163,7 +161,7 @@ fn clocks() -> [Check; 2] {
 
 fn wall_clock(now_ms: u64) -> Check {
     let now = time::rfc3339(now_ms);
-    if now_ms >= RELEASE_YEAR_MS {
+    if clock::is_set(now_ms) {
         return Check::ok("wall clock", now);
     }
     let evidence = format!("{now} is before this release was made");
@@ -254,10 +252,11 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_never_set_is_told() {
-        for (ms, status) in [(0, Status::Warn), (RELEASE_YEAR_MS - 1, Status::Warn), (RELEASE_YEAR_MS, Status::Ok)] {
+        for (ms, status) in [(0, Status::Warn), (clock::RELEASE_MS - 1, Status::Warn), (clock::RELEASE_MS, Status::Ok)]
+        {
             assert_eq!(wall_clock(ms).status, status, "{ms}");
         }
-        assert_eq!(time::rfc3339(RELEASE_YEAR_MS), "2026-01-01T00:00:00.000Z");
+        assert_eq!(time::rfc3339(clock::RELEASE_MS), "2026-01-01T00:00:00.000Z");
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod approval;
 mod approve;
 mod args;
+mod backup;
 mod chat;
 mod check;
 mod completions;
@@ -27,11 +28,14 @@ mod pick;
 mod ps;
 mod reload;
 mod render;
+mod restore;
 mod run;
 mod serve;
+mod service;
 mod session;
 mod setup;
 mod text;
+mod upgrade;
 mod usage;
 
 use args::Common;
@@ -92,7 +96,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "session",
         usage: "session COMMAND SESSION",
-        summary: "show, log, cancel, close, fork, verify, repair, export, import",
+        summary: "show, log, cancel, close, fork, verify, repair, export, prune, import",
         run: session::run,
     },
     Command {
@@ -107,6 +111,18 @@ const COMMANDS: &[Command] = &[
         summary: "refuse a tool call that waits",
         run: approve::deny,
     },
+    Command {
+        name: "backup",
+        usage: "backup -o FILE|- [--no-secrets]",
+        summary: "copy the workspace while it is at work",
+        run: backup::run,
+    },
+    Command {
+        name: "restore",
+        usage: "restore FILE|- [--dir WORKSPACE]",
+        summary: "make a workspace of a backup",
+        run: restore::run,
+    },
     Command { name: "check", usage: "check [-T]", summary: "check the configuration", run: check::run },
     Command {
         name: "doctor",
@@ -119,6 +135,18 @@ const COMMANDS: &[Command] = &[
         usage: "reload",
         summary: "make the server read its configuration anew",
         run: reload::run,
+    },
+    Command {
+        name: "upgrade",
+        usage: "upgrade --from FILE|URL [--dry-run] [--rollback] [--help]",
+        summary: "replace this binary by a signed release",
+        run: upgrade::run,
+    },
+    Command {
+        name: "service",
+        usage: "service install|status|remove [--init KIND] [--yes]",
+        summary: "run the server with the machine",
+        run: service::run,
     },
     Command { name: "version", usage: "version", summary: "print the version", run: version },
     Command {

@@ -10,7 +10,7 @@ use super::text::{clean, is_unsafe, say};
 use crate::config::env;
 use duragent_core::event::{Body, Decision, Event, ToolOutcome};
 use duragent_core::json::{self, Value};
-use duragent_core::session::OFFLINE;
+use duragent_core::session::{DISK_FULL, OFFLINE};
 use duragent_platform::terminal;
 use std::io::{self, Write};
 
@@ -170,6 +170,9 @@ impl Render {
             }
             Body::SessionPaused { reason, .. } if reason == OFFLINE => {
                 self.note("[session] no model can be reached; the turn waits and goes on by itself")
+            }
+            Body::SessionPaused { reason, .. } if reason == DISK_FULL => {
+                self.note("[session] the disk is full; the turn waits and goes on by itself when there is space")
             }
             Body::SessionPaused { reason, .. } => self.note(&format!("[session] paused ({reason})")),
             Body::SessionResumed { reason } => self.note(&format!("[session] goes on ({reason})")),

@@ -7,15 +7,18 @@
 mod preload;
 mod supervisor;
 
+use super::upgrade::{self, Place, Trial};
 use super::{Common, Failure, args, connect, setup};
 use crate::config::{self, env};
 use crate::http::{self, Access, BindError, Listen, Server, Token};
 use crate::session::{Runtime, Slow};
 use async_io::Async;
+use duragent_platform::clock;
 use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::log::{self, Format, Level, Value};
 use duragent_platform::process;
 use duragent_platform::signal::{Signal, Signals};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,9 +83,29 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     // Signals first: one that comes while we start is not lost.
     let signals = Signals::new().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
     let _only = only_server(&dir)?;
-    let ended = smol::block_on(serve(&dir, options, signals));
+    // Now, while the name still leads to this very file.
+    let place = Place::own()?;
+    let trial = Trial::begin(&place);
+    let ended = smol::block_on(serve(&dir, options, signals, trial.clone()));
     log::file::flush(LOG_FLUSH);
-    ended
+    match (ended, trial) {
+        (Ok(Ended::Again), _) => Err(upgrade::again(&place.binary)),
+        (Ok(Ended::Code(code)), _) => Ok(code),
+        (Err(failure), trial) => {
+            if let Some(trial) = trial {
+                trial.fail(&["cannot serve: ", &failure.error].concat());
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// How a server that started has ended.
+enum Ended {
+    /// With this exit code.
+    Code(u8),
+    /// To start again.
+    Again,
 }
 
 /// One server a workspace: two would take turns at being found by clients.
@@ -98,7 +121,7 @@ fn only_server(dir: &Path) -> Result<Lease, Failure> {
     })
 }
 
-async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Failure> {
+async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc<Trial>>) -> Result<Ended, Failure> {
     let workspace = setup::load(dir)?;
     setup::LOG.get_or_init(|| options.log);
     setup::configure_log(&workspace.config.log);
@@ -106,6 +129,8 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
     let config = &workspace.config.server;
     let mut made = setup::from(dir, &workspace)?;
     made.limits.alone = true;
+    let reserve_bytes = workspace.config.limits.reserve_bytes;
+    made.limits.reserve = (reserve_bytes > 0).then(|| (dir.join("reserve"), reserve_bytes));
     made.limits.slow = Some(Slow(workspace.config.log.slow_ms));
     let supervisor = Supervisor::new();
     let (reload, reloads) = (made.reload, supervisor.clone());
@@ -136,31 +161,37 @@ async fn serve(dir: &Path, options: Options, signals: Signals) -> Result<u8, Fai
         let told = |error| format!("cannot write {}: {error}", path.display());
         match file::replace(path, text.as_bytes(), 0o644) {
             // Whoever wants to stop us has to look in `ps` then, but sessions can be read.
-            Err(error) if file::is_full(&error) => log::warn(&told(error)),
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                log::warn(&told(error));
+            }
             result => result.map_err(|error| Failure::new(told(error)))?,
         }
     }
     let (version, place) = (env!("CARGO_PKG_VERSION"), dir.to_string_lossy());
     log::line(Level::Info, "started", &[&[("version", Value::Text(version)), ("workspace", Value::Text(&place))]]);
+    if !clock::is_set(clock::wall_ms()) {
+        log::warn("the clock is not set: certificates may be refused, times say little, and everything is kept");
+    }
     for address in server.addresses() {
         log::info(&format!("listening on {address}"));
     }
     preload::start(models);
     // Clients are answered from here on; unfinished turns are looked for meanwhile.
     let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
-    smol::spawn(take_up(runtime.clone(), supervisor.clone(), options.ready_fd, addresses.join(", "))).detach();
+    let up = Up { supervisor: supervisor.clone(), ready: options.ready_fd, trial, listening: addresses.join(", ") };
+    smol::spawn(up.take_up(runtime.clone())).detach();
     until_told(&runtime, &shared, &signals).await;
     log::info("draining");
-    supervisor.stopping();
+    supervisor.stopping(shared.is_to_restart());
     let drained = async {
         server.drain(DRAIN).await;
-        Ok(0)
+        Ok(if shared.is_to_restart() { Ended::Again } else { Ended::Code(0) })
     };
     let again = async {
         // The second signal means now. What is on disk is on disk.
         wait_for(&signals, |signal| matches!(signal, Signal::Terminate | Signal::Interrupt)).await;
         log::warn("ending at once");
-        Ok(1)
+        Ok(Ended::Code(1))
     };
     let code = smol::future::or(drained, again).await;
     if let Some(path) = &options.pid_file {
@@ -214,14 +245,32 @@ fn limits(l: &config::ServerLimits) -> http::Limits {
     }
 }
 
-async fn take_up(runtime: Runtime, supervisor: Supervisor, ready: Option<ReadyFd>, listening: String) {
-    smol::future::or(runtime.recover(), supervisor.recovering()).await;
-    log::info("ready");
-    if let Some(ready) = ready {
-        ready.ready();
+/// Who is told that the server is up.
+struct Up {
+    supervisor: Supervisor,
+    ready: Option<ReadyFd>,
+    trial: Option<Arc<Trial>>,
+    listening: String,
+}
+
+impl Up {
+    async fn take_up(self, runtime: Runtime) {
+        if let Err(error) = runtime.make_reserve().await {
+            log::warn(&["the reserve is not made: ", &error.to_string()].concat());
+        }
+        smol::spawn(runtime.clone().keep_reserve()).detach();
+        smol::spawn(runtime.clone().keep_house()).detach();
+        smol::future::or(runtime.recover(), self.supervisor.recovering()).await;
+        log::info("ready");
+        if let Some(trial) = self.trial {
+            trial.confirm();
+        }
+        if let Some(ready) = self.ready {
+            ready.ready();
+        }
+        // In the same task, which is on the executor that is watched.
+        smol::future::zip(self.supervisor.serving(&runtime, &self.listening), runtime.clone().watch_executor()).await;
     }
-    // In the same task, which is on the executor that is watched.
-    smol::future::zip(supervisor.serving(&runtime, &listening), runtime.clone().watch_executor()).await;
 }
 
 /// Returns when somebody wants the server to end.

@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod log;
 mod prompt;
+mod prune;
 mod repair;
 mod show;
 mod verify;
@@ -66,6 +67,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         summary: "the log as JSON lines",
         run: export::run,
     },
+    Subcommand { name: "prune", usage: "prune [--dry-run]", summary: "remove what is not to be kept", run: prune::run },
     Subcommand { name: "import", usage: "import FILE [--id NEW]", summary: "take up an export", run: import::run },
 ];
 
@@ -197,7 +199,7 @@ fn stored_id(store: &FileStore, prefix: &str) -> Result<String, Failure> {
 }
 
 /// What the store did not do.
-fn stored(error: StoreError) -> Failure {
+pub(super) fn stored(error: StoreError) -> Failure {
     let failure = Failure::new(error.to_string());
     match error {
         StoreError::NotFound(_) => failure.hint("see them with: duragent ps"),
@@ -205,7 +207,9 @@ fn stored(error: StoreError) -> Failure {
         StoreError::Leased { .. } => failure.hint("end what works on it, or stop the server, then try again"),
         StoreError::Damaged(_) => failure.hint(connect::DAMAGED_HINT),
         StoreError::TooNew { .. } => failure.hint("use a build that is as new as the log"),
-        StoreError::Io { .. } if error.is_disk_full() => failure.hint("free some space"),
+        StoreError::Io { .. } if error.is_disk_full() => {
+            failure.hint("free some space, or have it mounted for writing")
+        }
         StoreError::Poisoned(_) | StoreError::Io { .. } => failure,
     }
 }

@@ -6,6 +6,7 @@ use crate::config::{self, Workspace, env, policy};
 use crate::provider::config::{ProviderConfig, Transcript};
 use crate::provider::http::{Proxy, Settings, SetupError, Timeouts};
 use crate::provider::{self, Provider};
+use crate::session::retention::Keep;
 use crate::session::{self, About, Circuit, DeviceLimits, Endpoint, Setup, Workdir};
 use crate::tool::{Registry, builtin};
 use duragent_core::agent::{ModelSpec, OnDisconnect};
@@ -118,11 +119,22 @@ fn device_limits(l: &config::Limits) -> DeviceLimits {
     }
 }
 
+/// What is kept of sessions.
+pub fn keep(r: &config::Retention) -> Keep {
+    Keep {
+        closed_days: r.closed_days,
+        idle_days: r.idle_days,
+        sessions_max: r.sessions_max,
+        artifacts_days: r.artifacts_days,
+        bytes_max: r.bytes_max,
+    }
+}
+
 /// Builds every agent of the workspace; one that cannot be built does not keep the others.
 pub fn agents(workspace: &Workspace) -> Result<session::Agents, Failure> {
     let backend = backend(workspace)?;
     let mut providers = Providers::new();
-    let mut agents = session::Agents::default();
+    let mut agents = session::Agents { keep: keep(&workspace.config.retention), ..session::Agents::default() };
     for (name, read) in &workspace.agents {
         let built = match read {
             Ok(read) => agent(workspace, read, backend.as_ref(), &mut providers),

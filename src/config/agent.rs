@@ -7,7 +7,7 @@ mod told;
 use super::Config;
 use super::env::Env;
 use super::problem::{Problem, has_errors};
-use super::providers::{CONTEXT_TOKENS, check_url};
+use super::providers::{CONTEXT_TOKENS, NO_TLS, check_url, is_out_of_reach};
 use super::read::{self, Problems, Section};
 use super::sandbox::{self, Layer, canonical};
 use super::types::from_base;
@@ -276,15 +276,18 @@ impl<'r> Reader<'r> {
             }
         }
         if !model.provider.is_empty() {
-            self.provider(section, &model.provider);
+            self.provider(section, &model.provider, model.base_url.as_deref());
         }
         model
     }
 
-    fn provider(&self, section: &Section<'_>, name: &str) {
+    fn provider(&self, section: &Section<'_>, name: &str, base_url: Option<&str>) {
         let names = || self.config.providers.keys().map(String::as_str);
         match self.config.providers.get(name) {
             Some(provider) => {
+                if is_out_of_reach(base_url.unwrap_or(&provider.base_url)) {
+                    section.error("provider", &[name, ": ", NO_TLS].concat());
+                }
                 if let Some(reason) = &provider.api_key_missing {
                     section.warn("provider", &format!("{name} will refuse to answer: {reason}"));
                 }

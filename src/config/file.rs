@@ -70,6 +70,7 @@ pub fn load(dir: &Path, env: Env<'_>) -> Result<(Config, Vec<Problem>), Vec<Prob
         let config = sandbox.map(|sandbox| Config {
             server,
             providers,
+            outward,
             limits,
             sandbox,
             log,

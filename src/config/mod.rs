@@ -39,7 +39,8 @@ pub use log::Log;
 pub use problem::Problem;
 pub use providers::masked_url;
 pub use proxy::Outward;
-pub use sandbox::{Sandbox, SandboxSpec};
+pub use read::file as regular_file;
+pub use sandbox::{Sandbox, SandboxSpec, secret_files};
 pub use types::{Config, Limits, Listen, Provider, ProviderKind, Retention, Secret, Server, ServerLimits};
 
 use duragent_core::agent::AgentSpec;

@@ -8,8 +8,8 @@ use super::types::{
     CONTEXT_TOKENS_MAX, CONTEXT_TOKENS_MIN, Limits, Provider, ProviderKind, Secret, Thinking, from_base, host_of,
 };
 use super::yaml::Kind;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+#[cfg(feature = "tls")]
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -17,7 +17,16 @@ use std::path::Path;
 const OLLAMA_DEFAULT: &str = "http://127.0.0.1:11434";
 
 /// Most bytes of a file of certificates. 1 MiB: all roots of the web in one file are a quarter of that.
+#[cfg(feature = "tls")]
 const CA_BYTES_MAX: usize = 1024 * 1024;
+
+/// What is said of `https` where it cannot be had.
+pub(super) const NO_TLS: &str = "https is not in this build (feature tls is off); use http, or a build with TLS";
+
+/// True if nothing of this build can reach the endpoint.
+pub(super) fn is_out_of_reach(url: &str) -> bool {
+    cfg!(not(feature = "tls")) && url.starts_with("https://")
+}
 
 /// Fewest tokens of thinking that Anthropic's API takes.
 const THINKING_TOKENS_MIN: u64 = 1024;
@@ -181,6 +190,12 @@ fn authority(section: &Section<'_>, provider: &mut Provider, dir: &Path) {
     }
 }
 
+#[cfg(not(feature = "tls"))]
+fn certificates(_: &Path) -> Result<Vec<Vec<u8>>, String> {
+    Err(NO_TLS.to_owned())
+}
+
+#[cfg(feature = "tls")]
 fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let bytes = read::file(path, CA_BYTES_MAX)?;
     if bytes.len() > CA_BYTES_MAX {
@@ -290,6 +305,9 @@ pub fn check_url(url: &str) -> Result<String, String> {
     let good = (url.starts_with("http://") || url.starts_with("https://")) && !host_of(url).is_empty();
     if !good || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(format!("expected a URL that starts with http:// or https://, found {:?}", masked_url(url)));
+    }
+    if is_out_of_reach(url) {
+        return Err(format!("{NO_TLS}, found {:?}", masked_url(url)));
     }
     Ok(url.trim_end_matches('/').to_owned())
 }

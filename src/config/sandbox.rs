@@ -18,7 +18,7 @@ mod variables;
 
 pub use paths::canonical;
 pub use presets::{PRESETS, Preset, devices};
-pub use protected::{Protected, secret_variables};
+pub use protected::{Protected, secret_files, secret_variables};
 
 use super::list::{ITEMS_MAX, Judged, each, items};
 use super::profile::Profile;

@@ -27,6 +27,8 @@ pub struct Config {
     pub server: Server,
     /// Model endpoints by name. `ollama`, `openai`, `openrouter` and `anthropic` are always there.
     pub providers: BTreeMap<String, Provider>,
+    /// The way out, for all that is no provider's.
+    pub outward: Outward,
     /// Bounds of everything that could grow.
     pub limits: Limits,
     /// Where tools run.

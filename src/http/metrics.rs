@@ -42,6 +42,8 @@ pub(super) fn text(shared: &Shared) -> String {
     let given_up = "Waiting connections closed for others.";
     page.number("http_connections_given_up_total", COUNTER, given_up, traffic.given_up);
     page.counts(&shared.meter.counts);
+    let full = "1 while the disk takes nothing and nothing new is begun.";
+    page.number("disk_full", GAUGE, full, u64::from(shared.runtime.is_disk_full()));
     for (name, help, numbers) in [
         ("disk_written_bytes_total", "Bytes written to files, by what they were for.", wear::written_bytes()),
         ("fsyncs_total", "Files and directories synced, by what they were for.", wear::syncs()),

@@ -53,6 +53,8 @@ pub struct Shared {
     pub(super) meter: Meter,
     /// Bytes of the bodies that are arriving: the sum of what the connections say.
     arriving: AtomicUsize,
+    /// Whoever asked for the end wants a new beginning.
+    restart: AtomicBool,
     /// Closed when somebody asks for the end over HTTP.
     stop: (Sender<()>, Receiver<()>),
     /// A word here whenever a connection has ended.
@@ -86,6 +88,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             meter: Meter::default(),
             arriving: AtomicUsize::new(0),
+            restart: AtomicBool::new(false),
             stop: bounded(1),
             ended: bounded(1),
         })
@@ -117,8 +120,15 @@ impl Shared {
         }
     }
 
-    pub(super) fn request_shutdown(&self) {
+    pub(super) fn request_shutdown(&self, restart: bool) {
+        self.restart.store(restart, Ordering::SeqCst);
         self.stop.0.close();
+    }
+
+    /// True if the server is to start again when it has drained, with the binary that is in its place then.
+    #[must_use]
+    pub fn is_to_restart(&self) -> bool {
+        self.restart.load(Ordering::SeqCst)
     }
 
     /// Resolves once `POST /api/admin/v1/shutdown` was asked for. What follows is [`super::Server::drain`].

@@ -3,7 +3,8 @@
 //! Built on `ureq`, with the three timeouts that matter for a model kept apart ([`Timeouts`]): its own body timeout is a
 //! total, and loading a model on a small board takes minutes while an answer that stalls should not. Redirects are not
 //! followed (they would carry the key elsewhere), a proxy is used only if one is configured, and nothing has a total
-//! timeout. TLS is rustls with ring and the bundled Mozilla roots, or configured ones in their place.
+//! timeout. TLS is rustls with ring and the bundled Mozilla roots, or configured ones in their place; a build without the
+//! feature `tls` has none.
 //!
 //! Invariants: a raised [`Cancel`] shuts the socket of its call down, and of no other; no secret of the client gets into
 //! a [`Failure`]; one answer holds at most [`ANSWER_MAX`] bytes.
@@ -18,6 +19,7 @@ mod proxy;
 mod report;
 mod retry_after;
 mod settings;
+#[cfg_attr(not(feature = "tls"), path = "http/no_tls.rs")]
 mod tls;
 
 pub use base_url::{SetupError, is_local};
@@ -37,7 +39,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tls::Tls;
 use ureq::BodyReader;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use ureq::http::header::{
+    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use ureq::http::{Method, Request};
 
 /// Most bytes of one answer. A whole context window as text is a tenth of it.
@@ -248,6 +252,12 @@ impl Answer<'_> {
     pub fn is_of_type(&self, media_type: &str) -> bool {
         let found = self.header(&CONTENT_TYPE).and_then(|value| value.split(';').next());
         found.is_some_and(|found| found.trim().eq_ignore_ascii_case(media_type))
+    }
+
+    /// Where the server says that it is instead.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        self.header(&LOCATION)
     }
 
     /// Waits for more of the body and puts it into `buffer`. Empty at the end.

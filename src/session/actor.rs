@@ -10,7 +10,7 @@ use super::tally::{self, Tally};
 use super::views;
 use crate::store::file::FileStore;
 use crate::store::{Batch, Committed, Log, StoreError};
-use duragent_core::session::{self, Finished, Input, InputKind, State};
+use duragent_core::session::{self, DISK_FULL, Finished, Input, InputKind, State};
 use duragent_platform::clock;
 use duragent_platform::file::Lease;
 use smol::channel::{Receiver, Sender};
@@ -99,6 +99,8 @@ pub(super) struct Actor {
     pub mailbox: Receiver<Command>,
     pub writers: super::pool::Pool,
     pub store: FileStore,
+    /// Told when the disk is full.
+    pub low: Sender<()>,
     pub counters: Arc<Tally>,
     pub busy: Arc<AtomicBool>,
     pub status: Arc<AtomicU8>,
@@ -233,9 +235,14 @@ impl Actor {
     }
 
     fn input(&mut self, kind: InputKind, reply: Option<Reply<Accepted>>, work: &mut Work) {
-        let at_ms = clock::wall_ms();
+        let at_ms = clock::after(self.state.last_at_ms, clock::wall_ms());
         let today = self.ledger.today(at_ms);
-        let stepped = match session::step(&mut self.state, &self.runner.agent.rules, Input { at_ms, today, kind }) {
+        let (rules, input) = (&self.runner.agent.rules, Input { at_ms, today, kind });
+        let stepped = match self.store.is_full() {
+            false => session::step(&mut self.state, rules, input),
+            true => session::hold(&mut self.state, rules, input, DISK_FULL),
+        };
+        let stepped = match stepped {
             Ok(stepped) => stepped,
             Err(rejection) => {
                 if let Some(reply) = reply {
@@ -308,6 +315,9 @@ impl Actor {
         };
         let (log, result) = self.writers.run(job).await.ok_or_else(lost)?;
         self.log = Some(log);
+        if self.store.is_full() {
+            self.low.try_send(()).ok();
+        }
         self.progressed |= writes && result.is_ok();
         if writes {
             self.counters.committed(&self.state.id, &noted, &result);

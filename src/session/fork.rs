@@ -15,8 +15,10 @@ pub(super) fn fork(store: &FileStore, parent: &str, child: &str, limit: u64) -> 
             through = event.seq;
         }
     })?;
-    if let Tail::Damaged(damage) = found.tail {
-        return Err(StoreError::Damaged(damage));
+    match found.tail {
+        Tail::Damaged(damage) => return Err(StoreError::Damaged(damage)),
+        Tail::TooNew(found) => return Err(StoreError::TooNew { session: parent.to_owned(), found }),
+        Tail::Clean | Tail::Torn { .. } => {}
     }
     let mut log = store.create(child)?;
     let (mut batch, mut next, mut failed) = (Batch::default(), 1, None);

@@ -12,11 +12,12 @@ use super::oneshot::oneshot;
 use super::runner::Runner;
 use super::runtime::{Runtime, Shared, going_down};
 use super::setup::Agent;
+use super::space::no_space;
 use super::tally::Tally;
 use crate::store::file::FileStore;
 use crate::store::{Log, StoreError};
 use duragent_core::event::Event;
-use duragent_core::session::{InputKind, OFFLINE, State};
+use duragent_core::session::{DISK_FULL, InputKind, OFFLINE, State};
 use duragent_platform::cancel::Cancel;
 use duragent_platform::log::{self, Level, Value};
 use duragent_platform::process::release_memory;
@@ -45,19 +46,7 @@ impl Runtime {
     /// Finds sessions with an unfinished turn and takes them up. Ready when all have been looked at; those for which there
     /// is no room yet, or whose disk is bad, are taken up when that has passed.
     pub async fn recover(&self) {
-        let store = self.shared.store.clone();
-        let unfinished = self
-            .read(move || {
-                let mut found = store.list()?;
-                found.retain(|id| !store.at_rest(id) && is_unfinished(&store, id));
-                Ok(found)
-            })
-            .await;
-        let unfinished = unfinished.unwrap_or_else(|error| {
-            let error = error.to_string();
-            log::line(Level::Warn, "unfinished turns are not taken up", &[&[("error", Value::Text(&error))]]);
-            Vec::new()
-        });
+        let unfinished = self.unfinished().await;
         if !unfinished.is_empty() {
             let count = Value::Number(unfinished.len() as u64);
             log::line(Level::Info, "unfinished sessions are taken up", &[&[("count", count)]]);
@@ -73,8 +62,29 @@ impl Runtime {
         }
     }
 
+    /// Sessions on disk that have something to do.
+    pub(super) async fn unfinished(&self) -> Vec<String> {
+        let store = self.shared.store.clone();
+        let unfinished = self
+            .read(move || {
+                let mut found = store.list()?;
+                found.retain(|id| !store.at_rest(id) && is_unfinished(&store, id));
+                Ok(found)
+            })
+            .await;
+        unfinished.unwrap_or_else(|error| {
+            let error = error.to_string();
+            log::line(Level::Warn, "unfinished turns are not taken up", &[&[("error", Value::Text(&error))]]);
+            Vec::new()
+        })
+    }
+
     /// Opens sessions that have something to do, and returns those for which there is no room.
-    async fn take_up(&self, sessions: Vec<String>) -> Vec<String> {
+    pub(super) async fn take_up(&self, sessions: Vec<String>) -> Vec<String> {
+        if self.is_disk_full() {
+            // All of them are looked for again when it is not.
+            return Vec::new();
+        }
         let mut sessions = sessions.into_iter();
         while let Some(id) = sessions.next() {
             match self.live(&id).await {
@@ -95,7 +105,7 @@ impl Runtime {
     }
 
     /// The same as soon as there is room; asks less often the longer there is none.
-    async fn take_up_in_time(&self, mut waiting: Vec<String>) {
+    pub(super) async fn take_up_in_time(&self, mut waiting: Vec<String>) {
         let mut failures = 1;
         while !waiting.is_empty() && !self.is_draining() {
             self.pause(pause_after(failures)).await;
@@ -156,7 +166,11 @@ impl Runtime {
     pub async fn drain(&self, grace: Duration) {
         self.shared.draining.store(true, Ordering::Release);
         let deadline = Instant::now() + grace;
-        while self.handles().iter().any(|h| h.busy.load(Ordering::Acquire)) && Instant::now() < deadline {
+        // A turn that is parked goes on after the next start as well.
+        let works = |h: &Arc<Handle>| {
+            h.busy.load(Ordering::Acquire) && h.status.load(Ordering::Relaxed) != Status::Paused as u8
+        };
+        while self.handles().iter().any(works) && Instant::now() < deadline {
             smol::Timer::after(Duration::from_millis(20)).await;
         }
         for handle in self.handles() {
@@ -179,7 +193,7 @@ impl Runtime {
         }
     }
 
-    fn handles(&self) -> Vec<Arc<Handle>> {
+    pub(super) fn handles(&self) -> Vec<Arc<Handle>> {
         let slots: Vec<Slot> = self.shared.slots().values().cloned().collect();
         slots.iter().filter_map(|slot| slot.try_lock()?.clone()).filter(|h| !h.gone.is_closed()).collect()
     }
@@ -256,6 +270,9 @@ impl Runtime {
                 Ok((opened, state, track))
             })
             .await?;
+        if state.paused.as_deref() == Some(DISK_FULL) && self.shared.store.is_full() {
+            return Err(no_space());
+        }
         let agent = self.agent(&state.agent)?;
         self.know_budget(&agent).await?;
         // Held until the actor has it: a hub that nobody holds is forgotten, and with it what is durable.
@@ -336,6 +353,7 @@ impl Runtime {
             runner,
             mailbox,
             writers: self.shared.writers.clone(),
+            low: self.shared.low.0.clone(),
             store: self.shared.store.clone(),
             counters: Arc::clone(&self.shared.counters),
             busy: Arc::clone(&busy),
@@ -415,7 +433,7 @@ impl Runtime {
     }
 
     /// Waits for so long, or until the server goes down.
-    async fn pause(&self, time: Duration) {
+    pub(super) async fn pause(&self, time: Duration) {
         let until = Instant::now() + time;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|_| !self.is_draining()) {
             smol::Timer::after(left.min(PAUSE_LOOK)).await;
@@ -453,7 +471,7 @@ fn is_unfinished(store: &FileStore, id: &str) -> bool {
     match store.verify(id, &mut |event| state.apply(&event)) {
         Ok(_) => {
             (state.turn.is_some() || !state.queue.is_empty())
-                && state.paused.as_deref().is_none_or(|why| matches!(why, "shutdown" | OFFLINE))
+                && state.paused.as_deref().is_none_or(|why| matches!(why, "shutdown" | OFFLINE | DISK_FULL))
         }
         Err(StoreError::NotFound(_)) => false,
         Err(_) => true,
@@ -469,7 +487,7 @@ impl Shared {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hubs(&self) -> MutexGuard<'_, HashMap<String, Arc<Hub>>> {
+    pub(super) fn hubs(&self) -> MutexGuard<'_, HashMap<String, Arc<Hub>>> {
         self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

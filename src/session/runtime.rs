@@ -20,6 +20,8 @@ use crate::store::file::FileStore;
 use duragent_core::ids;
 use duragent_core::session::{InputKind, State};
 use duragent_platform::process;
+use duragent_platform::reserve::Reserve;
+use smol::channel::{self, Receiver, Sender};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -54,6 +56,10 @@ pub(super) struct Shared {
     pub(super) released: Mutex<Instant>,
     pub(super) ready: AtomicBool,
     pub(super) draining: AtomicBool,
+    /// Told when the disk is full.
+    pub(super) low: (Sender<()>, Receiver<()>),
+    /// Told when it is worth a look what may be removed.
+    pub(super) tidy: (Sender<()>, Receiver<()>),
 }
 
 impl Runtime {
@@ -61,8 +67,9 @@ impl Runtime {
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         let Setup { sessions, agents, reload, limits } = setup;
+        let reserve = limits.reserve.clone().map(|(path, bytes)| Arc::new(Reserve::new(path, bytes)));
         let shared = Shared {
-            store: FileStore::new(sessions, limits.log_segment_bytes_max),
+            store: FileStore::new(sessions, limits.log_segment_bytes_max).with_reserve(reserve),
             agents: RwLock::new(agents),
             reload,
             writers: Pool::new("writer", limits.writers_max, limits.stack_bytes),
@@ -76,6 +83,8 @@ impl Runtime {
             released: Mutex::new(Instant::now()),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            low: channel::bounded(1),
+            tidy: channel::bounded(1),
         };
         let runtime = Self { shared: Arc::new(shared) };
         runtime.know_tools();
@@ -92,6 +101,7 @@ impl Runtime {
         let loaded = loaded.ok_or_else(no_thread)?.map_err(ApiError::Invalid)?;
         *self.shared.agents.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         self.know_tools();
+        self.shared.tidy.0.try_send(()).ok();
         Ok(())
     }
 
@@ -135,6 +145,7 @@ impl Runtime {
             None => random_id(),
         };
         self.know_budget(&agent).await?;
+        self.need_space()?;
         let slot = self.slot(&session);
         let mut guard = slot.lock().await;
         if is_open(&guard) {
@@ -225,6 +236,7 @@ impl Runtime {
         if message.idempotency_key.as_ref().is_some_and(|k| k.is_empty() || k.len() > KEY_BYTES_MAX) {
             return Err(ApiError::Invalid(format!("idempotency key: expected 1 to {KEY_BYTES_MAX} bytes")));
         }
+        self.need_space()?;
         let NewMessage { content, source, idempotency_key, steps_max } = message;
         let kind = InputKind::Message { content, source, idempotency_key, steps_max };
         let accepted = self.input(id, kind).await?;
@@ -288,6 +300,7 @@ impl Runtime {
         // Whoever comes back to a paused turn wants it to go on; a session with an unfinished turn is brought to life.
         match self.session(id).await?.status {
             Status::Running | Status::Waiting => drop(self.live(id).await?),
+            Status::Paused if self.shared.store.is_full() => {}
             Status::Paused => drop(self.input(id, InputKind::Resume { reason: "attached".to_owned() }).await?),
             Status::Idle | Status::Closed | Status::Damaged => {}
         }
@@ -441,7 +454,9 @@ impl Runtime {
         &self,
         job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        finished(self.shared.writers.run(job).await)
+        let result = finished(self.shared.writers.run(job).await);
+        self.note_space();
+        result
     }
 
     pub(super) async fn read<T: Send + 'static>(

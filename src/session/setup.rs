@@ -1,6 +1,7 @@
 //! What the runtime is made with, as plain values: whoever reads configuration fills this in.
 
 use super::circuit::Circuit;
+use super::retention::Keep;
 use super::tally::Slow;
 use crate::provider::Provider;
 use crate::tool::Registry;
@@ -30,6 +31,8 @@ pub struct Agents {
     pub good: Vec<Arc<Agent>>,
     /// Names and reasons, in the order of the names.
     pub broken: Vec<(String, String)>,
+    /// What of their sessions is kept.
+    pub keep: Keep,
 }
 
 /// Limits that protect the machine, as opposed to those of a turn.
@@ -62,6 +65,8 @@ pub struct DeviceLimits {
     pub alone: bool,
     /// What is reported as slow; `None` if nobody operates the runtime, and nothing is reported at all.
     pub slow: Option<Slow>,
+    /// A file, and how many bytes of the disk it keeps for what has to be said when it is full; none for commands.
+    pub reserve: Option<(PathBuf, u64)>,
 }
 
 impl Default for DeviceLimits {
@@ -81,6 +86,7 @@ impl Default for DeviceLimits {
             stack_bytes: 512 * 1024,
             alone: true,
             slow: None,
+            reserve: None,
         }
     }
 }

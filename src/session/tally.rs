@@ -56,10 +56,14 @@ pub enum Count {
     BudgetRefusals,
     /// Money, in millionths.
     Cost,
+    /// What was not to be kept.
+    RetentionRemoved,
+    /// Bytes of it.
+    RetentionBytes,
 }
 
 /// What is counted, in the order of [`Count`].
-pub static FAMILIES: [Family; 17] = [
+pub static FAMILIES: [Family; 19] = [
     single("turns_started", "Turns begun."),
     Family {
         name: "turns_finished",
@@ -128,6 +132,13 @@ pub static FAMILIES: [Family; 17] = [
         ],
     },
     single("cost_micros", "Millionths of money spent on models, by their prices or their own word."),
+    Family {
+        name: "retention_removed",
+        help: "What was removed because it is not to be kept.",
+        label: "what",
+        values: &["session", "artifact"],
+    },
+    single("retention_removed_bytes", "Bytes of what was removed because it is not to be kept."),
 ];
 
 /// What can be slow.

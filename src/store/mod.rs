@@ -13,6 +13,7 @@ pub use durable::Durable;
 
 use duragent_core::event::Event;
 use duragent_core::session::Effect;
+use duragent_platform::file::is_full;
 use duragent_platform::process::is_shortage;
 use std::fmt;
 use std::io;
@@ -152,11 +153,10 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl StoreError {
-    /// True if there was no space left, or the quota was used up.
+    /// True if the disk takes nothing: no space, no quota, or read-only.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        let full = |e: &io::Error| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        matches!(self, Self::Io { error, .. } if full(error))
+        matches!(self, Self::Io { error, .. } if is_full(error))
     }
 
     /// True if there were no descriptors or no memory left, which may pass.

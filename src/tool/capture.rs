@@ -3,7 +3,7 @@
 //! Invariant: memory is bounded by the cap whatever is printed. An artifact is made only when the cap is exceeded.
 
 use super::Context;
-use duragent_platform::file::{create_dir, sync_dir_of};
+use duragent_platform::file::{create_dir, has_room, sync_dir_of};
 use duragent_platform::wear::{self, What};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -102,7 +102,8 @@ impl<'a> Capture<'a> {
         let Artifact::Open { file, bytes: written, .. } = &mut self.artifact else { return };
         let room = self.context.artifact_bytes_max.saturating_sub(*written);
         let bytes = bytes.get(..usize::try_from(room).unwrap_or(usize::MAX)).unwrap_or(bytes);
-        match file.write_all(bytes) {
+        // The last bytes of the disk are for saying how the call ended.
+        match has_room(self.context.artifacts).and_then(|()| file.write_all(bytes)) {
             Ok(()) => {
                 *written += bytes.len() as u64;
                 wear::wrote(What::Artifacts, bytes.len());

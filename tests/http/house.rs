@@ -31,7 +31,7 @@ pub fn cellar() -> Cellar {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("duragent-http-{}-{number}", std::process::id()));
     std::fs::create_dir_all(folder.join("sessions")).expect("a temporary folder");
-    let agents = Agents { good: vec![Arc::new(assistant(&folder))], broken: Vec::new() };
+    let agents = Agents { good: vec![Arc::new(assistant(&folder))], ..Agents::default() };
     let reload = Box::new(|| Err("duragent.yaml:1:1: no".to_owned()));
     let setup = Setup { sessions: folder.join("sessions"), agents, reload, limits: device() };
     let runtime = Runtime::new(setup);

@@ -123,8 +123,10 @@ impl House {
     pub fn start(&self, command: &mut Command) -> Served {
         let mut child = command.process_group(0).spawn().unwrap_or_else(|e| panic!("{:?}: {e}", command.get_program()));
         let log = child.stderr.take().map(Log::of).unwrap_or_default();
-        let served = Served { child, client: self.client(), log };
+        let mut served = Served { child, client: self.client(), log };
         until("the server to be ready", || {
+            let ended = served.child.try_wait().expect("it can be asked");
+            assert!(ended.is_none(), "the server ended: {}", served.log.text());
             let ready = served.client.request("GET", "/readyz", &[], b"");
             ready.is_ok_and(|r| r.status == 200).then_some(())
         });

@@ -8,13 +8,14 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 18] = [
+const TOOLS: [(&str, &str); 19] = [
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
     ("bwrap", "bubblewrap"),
     ("kill", "procps"),
     ("mount", "mount"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("su", "util-linux"),
     ("unshare", "util-linux"),
     ("setsid", "util-linux"),
@@ -46,7 +47,7 @@ struct Stage {
     run: fn(&Repo, &Options) -> Result<Tally>,
 }
 
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 12] = [
     Stage { name: "system tools", slow: false, run: system_tools },
     Stage { name: "format", slow: false, run: |repo, _| cargo(repo, &["fmt", "--all", "--check"]) },
     Stage {
@@ -56,6 +57,7 @@ const STAGES: [Stage; 11] = [
     },
     Stage { name: "tidy", slow: false, run: |repo, _| tidy::run(repo, &[]) },
     Stage { name: "tests", slow: false, run: |repo, _| tests(repo) },
+    Stage { name: "without TLS", slow: true, run: |repo, _| without_tls(repo) },
     Stage { name: "documentation", slow: false, run: |repo, _| documentation(repo) },
     Stage { name: "release build", slow: true, run: |repo, _| repo.build(true).map(|_| Tally::default()) },
     Stage { name: "size", slow: true, run: |repo, _| size::run(repo, &[]) },
@@ -128,11 +130,23 @@ fn documentation(repo: &Repo) -> Result<Tally> {
     repo::run(command.env("RUSTDOCFLAGS", "-D warnings")).map(|()| Tally::default())
 }
 
+/// The other build: it has no warnings, and keeps the promises that only it can keep.
+fn without_tls(repo: &Repo) -> Result<Tally> {
+    let package = ["--package", "duragent", "--no-default-features"];
+    let lints = ["clippy", "--quiet"].into_iter().chain(package).chain(["--all-targets", "--", "-D", "warnings"]);
+    cargo(repo, &lints.collect::<Vec<_>>())?;
+    let tests = ["test", "--quiet"].into_iter().chain(package).chain(["--lib", "--", "no_tls"]);
+    counted(&mut repo.cargo(tests))
+}
+
 /// Unit, integration and documentation tests. None may be ignored: a test that does not run proves nothing.
 fn tests(repo: &Repo) -> Result<Tally> {
+    counted(&mut repo.cargo(["test", "--workspace", "--no-fail-fast"]))
+}
+
+fn counted(command: &mut Command) -> Result<Tally> {
     let mut counts = Counts::default();
-    let mut command = repo.cargo(["test", "--workspace", "--no-fail-fast"]);
-    let succeeded = repo::tee(&mut command, |line| counts.add(line))?;
+    let succeeded = repo::tee(command, |line| counts.add(line))?;
     if counts.ignored > 0 {
         return Err(Failure::new(format!("expected every test to run, found {} ignored", counts.ignored)));
     }

@@ -4,6 +4,7 @@
 //! the first run on a fresh machine compiles in seconds.
 
 mod bench;
+mod board;
 mod budget;
 mod check;
 mod crash;
@@ -64,10 +65,14 @@ usage: cargo xtask COMMAND
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
   size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
-  cross TARGET…|--all [--no-tls] [--out DIR]  binaries for other machines, static or for glibc (docs/porting.md)
+  cross TARGET…|--all [--no-tls] [--out DIR] [--twice] [--test [--slice] [--seed N]]
+                                              binaries for other machines, static or for glibc (docs/porting.md); --twice
+                                              builds in two folders and compares, --test tries them on emulated boards
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
                                               the fault campaign on the release binary, power cuts (as root) included; a
                                               slice takes about a minute
+  deb [--arch armhf|arm64|amd64|armel|all]… [--out DIR]
+                                              Debian packages with the static binaries
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
@@ -75,6 +80,9 @@ usage: cargo xtask COMMAND
                                               stays, nothing is lost, nothing is left; a slice takes four minutes
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
+  board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|plug]… [--script FILE]
+                                              binaries that are there already, on emulated machines; --script runs a
+                                              shell script on a booted one
   openapi [--examples N] [--seed N]           a long campaign of schemathesis against the server (needs python3 and PyPI)
   fuzz [TARGET [SECONDS]]                     cargo-fuzz on fuzz/fuzz_targets (needs nightly and cargo-fuzz)
 ";
@@ -118,8 +126,10 @@ fn find(name: &str) -> Option<Command> {
         "crash" => crash::run,
         "bench" => bench::run,
         "openapi" => openapi::run,
+        "deb" => cross::deb::run,
         "cross" => cross::run,
         "portable" => portable::run,
+        "board" => board::run,
         "soak" => soak::run,
         _ => return None,
     })

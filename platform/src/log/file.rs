@@ -10,6 +10,7 @@
 
 use super::{Level, Out, Style, Value, dropped, missed};
 use crate::file;
+use crate::wear::{self, What};
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -22,8 +23,6 @@ use std::time::{Duration, Instant};
 const QUEUE_BYTES_MAX: usize = 64 * 1024;
 /// How long a failed stage, or a disk without room, is left alone: a line a millisecond must not mean as many tries.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Free bytes of a file system that are not for logs, or a sixteenth of all of it where that is less.
-const SPARE_BYTES: u64 = 256 * 1024;
 /// Bytes that are written between two looks at the free space.
 const LOOK_BYTES: u64 = 4096;
 /// Mode of a new file: a group may read what has no secrets.
@@ -91,10 +90,11 @@ impl LogFile {
         }
         self.unseen += line.len() as u64;
         if self.unseen >= LOOK_BYTES {
-            has_room(&file::parent_of(&self.settings.path))?;
+            file::has_room(&file::parent_of(&self.settings.path))?;
             self.unseen = 0;
         }
         let Some(file) = &mut self.file else { return Err(ErrorKind::NotFound.into()) };
+        wear::wrote(What::Other, line.len());
         file.write_all(line).inspect_err(|_| {
             // Half a line would run into the next one.
             file.set_len(length).ok();
@@ -114,6 +114,7 @@ impl LogFile {
                 Stage::Sync => {
                     // Taken: after a failure the next sync of the same descriptor would lie.
                     if let Some(file) = self.file.take() {
+                        wear::synced(What::Other);
                         file.sync_all()?;
                     }
                     Stage::Shift(files_max.saturating_sub(1))
@@ -167,11 +168,6 @@ fn open(path: &Path) -> io::Result<File> {
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = options.open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(ErrorKind::InvalidInput.into()) }
-}
-
-fn has_room(dir: &Path) -> io::Result<()> {
-    let (free, all) = file::space(dir)?;
-    if free < SPARE_BYTES.min(all / 16) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
 /// Lines on their way to the file.

@@ -11,13 +11,14 @@ use crate::session::Runtime;
 use duragent_platform::log;
 use duragent_platform::notify::{self, Notifier};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// While logs are recovered, this often is more time asked for, and this much, in microseconds.
+/// While logs are recovered, this often is more time asked for, and this much, in microseconds. The watchdog is awake then if
+/// this process has started itself again.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
-const EXTEND: &str = "EXTEND_TIMEOUT_USEC=60000000\nSTATUS=looking for unfinished turns";
+const EXTEND: &str = "WATCHDOG=1\nEXTEND_TIMEOUT_USEC=60000000\nSTATUS=looking for unfinished turns";
 
 /// Times that it is asked for: after an hour something else is wrong than that there are many logs.
 const EXTENSIONS_MAX: u32 = 360;
@@ -78,17 +79,26 @@ impl Supervisor {
 
     /// The configuration is read anew by `load`.
     pub fn reloading<T>(&self, load: impl FnOnce() -> T) -> T {
-        if self.notifier.is_some() {
-            self.say(&["RELOADING=1\nMONOTONIC_USEC=", &notify::monotonic_usec().to_string()].concat());
-        }
+        self.begin_reload("reading the configuration");
         let loaded = load();
-        self.say("READY=1");
+        self.say("READY=1\nSTATUS=serving");
         loaded
     }
 
-    /// No more work is taken.
-    pub fn stopping(&self) {
-        self.say("STOPPING=1\nSTATUS=draining");
+    /// No more work is taken. `restart`: this process is going to be another server, with the same number.
+    pub fn stopping(&self, restart: bool) {
+        if restart {
+            self.begin_reload("starting again");
+        } else {
+            self.say("STOPPING=1\nSTATUS=draining");
+        }
+    }
+
+    fn begin_reload(&self, status: &str) {
+        if self.notifier.is_some() {
+            let now = notify::monotonic_usec().to_string();
+            self.say(&["RELOADING=1\nMONOTONIC_USEC=", &now, "\nSTATUS=", status].concat());
+        }
     }
 }
 
@@ -107,7 +117,10 @@ impl ReadyFd {
 
     /// Writes a line feed, and closes it.
     pub fn ready(mut self) {
-        if let Err(error) = self.0.write_all(b"\n") {
+        // Whoever has heard it before, from the server that became this one, has gone.
+        if let Err(error) = self.0.write_all(b"\n")
+            && error.kind() != ErrorKind::BrokenPipe
+        {
             log::warn(&["cannot write to --ready-fd: ", &error.to_string()].concat());
         }
     }

@@ -104,6 +104,23 @@ fn links(workspace: &Path) -> Vec<PathBuf> {
     targets.filter(|target| !target.starts_with(workspace) && !workspace.starts_with(target)).collect()
 }
 
+/// The files that hold a secret, as `duragent.yaml` of the workspace `dir` names them, without links.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn secret_files(dir: &Path, env: Env<'_>) -> Result<Vec<PathBuf>, String> {
+    const NAME: &str = "duragent.yaml";
+    let (mut root, document) = read::document(&dir.join(NAME), NAME).map_err(|problem| problem.to_string())?;
+    read::expand(&mut root, env, &read::Problems::new(NAME, &document));
+    let mut found = Vec::new();
+    for path in SECRET_FILES {
+        values(&root, path, &mut |node| {
+            found.extend(read::text_of(node).map(|file| canonical(&from_base(dir, file))));
+        });
+    }
+    Ok(found)
+}
+
 /// Names of the variables that go into secrets of `duragent.yaml`, before they are expanded.
 #[must_use]
 pub fn secret_variables(root: &Node, env: Env<'_>) -> Vec<String> {

@@ -5,6 +5,8 @@ mod agents_md;
 mod budgets;
 mod config;
 mod house;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 mod policy;
 mod profile;
 mod providers;

@@ -122,6 +122,17 @@ pub fn peek_seq(line: &[u8]) -> Option<u64> {
     core::str::from_utf8(&rest[..end]).ok()?.parse().ok()
 }
 
+/// The log version that a first line says, unchecked: read from the form that it keeps in every version, whatever the rest of it, its checksum
+/// included, has become.
+#[must_use]
+pub fn peek_version(line: &[u8]) -> Option<u64> {
+    const AT: usize = "2026-11-22T10:00:00.123Z".len();
+    let rest = line.strip_prefix(b"{\"seq\":1,\"at\":\"")?.get(AT..)?;
+    let rest = rest.strip_prefix(b"\",\"type\":\"session_created\",\"v\":")?;
+    let end = rest.iter().position(|b| !b.is_ascii_digit())?;
+    core::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()
+}
+
 /// The `type` of a line, unchecked.
 #[must_use]
 pub fn peek_kind(line: &str) -> Option<&str> {

@@ -48,9 +48,9 @@ pub(super) async fn reload(shared: &Shared, request: &Request<'_>) -> Result<Res
     Ok(Response::json("{\"status\":\"reloaded\"}".into()))
 }
 
-/// Begins to drain: what is under way is finished, nothing new is taken.
+/// Begins to drain: what is under way is finished, nothing new is taken. With `?restart=true` the server then starts again.
 pub(super) fn shutdown(shared: &Shared, request: &Request<'_>) -> Result<Response, Problem> {
     request.wants_json()?;
-    shared.request_shutdown();
+    shared.request_shutdown(request.query().truth("restart")?.unwrap_or(false));
     Ok(Response::json("{\"status\":\"draining\"}".into()).status(202))
 }

@@ -57,6 +57,8 @@ pub(super) fn host_of(base_url: &str) -> Result<String, SetupError> {
     match uri.scheme_str() {
         _ if authority.as_str().contains('@') => Err(bad("user name or password in it; use api_key or headers")),
         _ if uri.query().is_some() => Err(bad("a query in it")),
+        // Configuration says so before, with its place.
+        Some("https") if cfg!(not(feature = "tls")) => Err(bad("https is not in this build")),
         Some("http" | "https") if !authority.host().is_empty() => Ok(authority.to_string()),
         _ => Err(bad("neither http:// nor https://")),
     }

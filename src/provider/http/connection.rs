@@ -9,8 +9,7 @@
 
 use super::lane::{Slot, WAIT_MAX, WAIT_MIN};
 use super::proxy::{self, Proxy};
-use super::tls::{self, Tls};
-use rustls::client::ClientConnection;
+use super::tls::{self, ClientConnection, Tls};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;

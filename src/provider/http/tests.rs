@@ -1,4 +1,6 @@
+#[cfg(feature = "tls")]
 mod proxy;
+#[cfg(feature = "tls")]
 mod tls;
 
 use super::{ANSWER_MAX, Answer, Client, LANES_IDLE_MAX, Settings, Timeouts};
@@ -298,4 +300,14 @@ fn names_are_resolved() {
     let url = server.url.replace("127.0.0.1", "localhost");
     let client = plain(&url, Timeouts::LOCAL);
     assert_eq!(post(&client, &Cancel::new()).unwrap(), "found");
+}
+
+/// The part of the promise that only the other build can keep: `cargo xtask check` runs it there.
+#[cfg(not(feature = "tls"))]
+#[test]
+fn no_tls_no_https() {
+    let error = Client::new(&Settings::new("https://127.0.0.1:1", Timeouts::LOCAL)).unwrap_err().to_string();
+    assert!(error.starts_with("base_url \"https://127.0.0.1:1\": https is not in this build"), "{error}");
+    let bad = Settings { ca: Some(Vec::new()), ..Settings::new("http://127.0.0.1:1", Timeouts::LOCAL) };
+    assert_eq!(Client::new(&bad).unwrap_err().to_string(), "ca_file: https is not in this build");
 }

@@ -7,7 +7,8 @@
 //! Absent: client certificates, ALPN (ureq speaks HTTP/1.1 only).
 
 use ring::rand::SecureRandom as _;
-use rustls::client::{ClientConfig, ClientConnection};
+use rustls::client::ClientConfig;
+pub(super) use rustls::client::ClientConnection;
 use rustls::crypto::ring::{cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};

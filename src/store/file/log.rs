@@ -3,12 +3,15 @@
 use super::scan::{Found, Tail, segment_name};
 use super::{LOG_NAME, StoreError, io_at};
 use crate::store::{Batch, Committed, Durable, Log, Logged};
+use duragent_core::event::{Body, Event};
 use duragent_core::line::{self, CRC_START};
 use duragent_platform::file::{self, Lease};
+use duragent_platform::reserve::Reserve;
 use duragent_platform::wear::{self, What};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(super) struct FileLog {
@@ -24,6 +27,7 @@ pub(super) struct FileLog {
     /// Set before a commit begins and cleared when it has succeeded: whatever goes wrong in between, no later commit
     /// appends to an unknown tail.
     poisoned: bool,
+    reserve: Option<Arc<Reserve>>,
     /// Given back when the log is dropped.
     _lease: Lease,
 }
@@ -33,7 +37,13 @@ impl FileLog {
     pub(super) fn begin(dir: PathBuf, lease: Lease, segment_bytes_max: u64) -> Result<Self, StoreError> {
         let file = new_segment(&dir)?;
         let (length, seq, crc, segment_first) = (0, 0, CRC_START, 1);
-        Ok(Self { dir, file, length, seq, crc, segment_first, segment_bytes_max, poisoned: false, _lease: lease })
+        let (poisoned, reserve) = (false, None);
+        Ok(Self { dir, file, length, seq, crc, segment_first, segment_bytes_max, poisoned, reserve, _lease: lease })
+    }
+
+    /// The same, with space for what has to be written on a full disk.
+    pub(super) fn with_reserve(self, reserve: Option<Arc<Reserve>>) -> Self {
+        Self { reserve, ..self }
     }
 
     /// The log that a scan found, with a torn tail moved to a file of its own, whose name is the second value.
@@ -59,17 +69,21 @@ impl FileLog {
         file.sync_data().map_err(io_at("cannot sync", &path))?;
         file::sync_dir_of(What::Log, &dir).map_err(io_at("cannot sync", &dir))?;
         let Found { seq, crc, offset: length, segment_first, .. } = *found;
+        let (poisoned, reserve) = (false, None);
         let log =
-            Self { dir, file, length, seq, crc, segment_first, segment_bytes_max, poisoned: false, _lease: lease };
+            Self { dir, file, length, seq, crc, segment_first, segment_bytes_max, poisoned, reserve, _lease: lease };
         Ok((log, saved_as))
     }
 
-    /// How long the sync took is the value.
-    fn append(&mut self, text: &str) -> io::Result<Duration> {
-        if let Err(error) = self.file.write_all(text.as_bytes()) {
-            // Part of it may be there. The log is poisoned in any case; cutting it off spares the next opening a torn tail.
-            self.file.set_len(self.length).ok();
-            return Err(error);
+    /// How long the sync took is the value. `urgent` takes from the reserve if there is no space.
+    fn append(&mut self, text: &str, urgent: bool) -> io::Result<Duration> {
+        while let Err(error) = self.file.write_all(text.as_bytes()) {
+            // Part of it may be there. Cut off, the tail is known again, or at least the next opening is spared a torn one.
+            let known = self.file.set_len(self.length).is_ok();
+            let given = |reserve: &Arc<Reserve>| reserve.give(text.len());
+            if !known || !urgent || !file::is_full(&error) || !self.reserve.as_ref().is_some_and(given) {
+                return Err(error);
+            }
         }
         wear::wrote(What::Log, text.len());
         wear::synced(What::Log);
@@ -91,6 +105,16 @@ impl FileLog {
 
 impl Log for FileLog {
     fn commit(&mut self, batch: Batch) -> Result<Committed, StoreError> {
+        self.try_commit(batch).inspect_err(|error| {
+            if let Some(reserve) = self.reserve.as_ref().filter(|_| error.is_disk_full()) {
+                reserve.note_full();
+            }
+        })
+    }
+}
+
+impl FileLog {
+    fn try_commit(&mut self, batch: Batch) -> Result<Committed, StoreError> {
         let path = self.dir.join(LOG_NAME);
         if self.poisoned {
             return Err(StoreError::Poisoned(path.display().to_string()));
@@ -117,7 +141,10 @@ impl Log for FileLog {
         if self.length > 0 && self.length + text.len() as u64 > self.segment_bytes_max {
             self.rotate()?;
         }
-        let sync_time = self.append(&text).map_err(io_at("cannot append to", &path))?;
+        // What begins something can wait until there is space. What is told of something that has happened cannot.
+        let begins = |event: &Event| matches!(event.body, Body::MessageReceived { .. } | Body::SessionCreated { .. });
+        let urgent = !batch.events.iter().any(begins);
+        let sync_time = self.append(&text, urgent).map_err(io_at("cannot append to", &path))?;
         (self.length, self.crc, self.seq, self.poisoned) = (self.length + text.len() as u64, crc, seq, false);
         let effects = batch.effects.into_iter().map(Durable::mint).collect();
         Ok(Committed { events, effects, bytes: text.len() as u64, sync_time })

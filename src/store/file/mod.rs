@@ -9,12 +9,16 @@
 //! | `lease` | flock(2) file of the process that has the session open for writing |
 //! | `artifacts/` | large outputs |
 
+mod freeze;
+mod keep;
 mod log;
 mod read;
 mod repair;
 mod scan;
 mod summary;
 
+pub use freeze::Frozen;
+pub use keep::{Artifact, Taken};
 pub use repair::Repaired;
 pub use scan::{Found, Tail};
 pub use summary::Cached;
@@ -23,11 +27,13 @@ use super::{Damage, Durable, Log, Logged, Opened, StoreError};
 use duragent_core::event::Event;
 use duragent_core::{ids, line};
 use duragent_platform::file::{self, Lease, LeaseError};
+use duragent_platform::reserve::Reserve;
 use duragent_platform::wear::{self, What};
 use log::FileLog;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Name of the segment that is written to.
 pub const LOG_NAME: &str = "events.jsonl";
@@ -39,13 +45,33 @@ pub struct FileStore {
     root: PathBuf,
     /// Size in bytes at which a segment is closed and the next begun.
     segment_bytes_max: u64,
+    /// Space for what has to be written on a full disk.
+    reserve: Option<Arc<Reserve>>,
 }
 
 impl FileStore {
     /// Sessions under `root`, which is made when the first one is.
     #[must_use]
     pub fn new(root: PathBuf, segment_bytes_max: u64) -> Self {
-        Self { root, segment_bytes_max }
+        Self { root, segment_bytes_max, reserve: None }
+    }
+
+    /// The same, with space for what has to be written on a full disk.
+    #[must_use]
+    pub fn with_reserve(self, reserve: Option<Arc<Reserve>>) -> Self {
+        Self { reserve, ..self }
+    }
+
+    /// That space, if it is kept.
+    #[must_use]
+    pub fn reserve(&self) -> Option<&Reserve> {
+        self.reserve.as_deref()
+    }
+
+    /// True if the disk took something no more, and nothing new may be begun.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.reserve().is_some_and(Reserve::is_full)
     }
 
     /// The directory of a session.
@@ -60,18 +86,19 @@ impl FileStore {
     /// [`StoreError::Exists`] if there is a log of that name with anything acknowledged in it.
     pub fn create(&self, session: &str) -> Result<Box<dyn Log>, StoreError> {
         let dir = self.dir(session);
-        file::create_dir(&dir).map_err(io_at("cannot make", &dir))?;
-        let lease = self.lease(session)?;
+        self.noted(file::create_dir(&dir).map_err(io_at("cannot make", &dir)))?;
+        let lease = self.noted(self.lease(session))?;
         // What a crash before the first commit left behind was never acknowledged, but is kept all the same.
         if scan::segments(&dir)?.is_empty() {
-            return FileLog::begin(dir, lease, self.segment_bytes_max).map(|log| Box::new(log) as Box<dyn Log>);
+            let log = self.noted(FileLog::begin(dir, lease, self.segment_bytes_max))?;
+            return Ok(Box::new(log.with_reserve(self.reserve.clone())));
         }
         let found = scan::scan(&dir, &mut |_| {})?;
         if found.seq > 0 || matches!(found.tail, Tail::Damaged(_) | Tail::TooNew(_)) {
             return Err(StoreError::Exists(session.to_owned()));
         }
-        let (log, _) = FileLog::resume(dir, lease, self.segment_bytes_max, &found)?;
-        Ok(Box::new(log))
+        let (log, _) = self.noted(FileLog::resume(dir, lease, self.segment_bytes_max, &found))?;
+        Ok(Box::new(log.with_reserve(self.reserve.clone())))
     }
 
     /// Opens a session for writing: takes its lease, verifies every line, cuts off a torn tail, makes sure that all that is
@@ -89,7 +116,8 @@ impl FileStore {
             Tail::Clean | Tail::Torn { .. } if found.seq == 0 => return Err(StoreError::NotFound(session.to_owned())),
             Tail::Clean | Tail::Torn { .. } => {}
         }
-        let (log, saved_as) = FileLog::resume(dir, lease, self.segment_bytes_max, &found)?;
+        let (log, saved_as) = self.noted(FileLog::resume(dir, lease, self.segment_bytes_max, &found))?;
+        let log = log.with_reserve(self.reserve.clone());
         let dropped_bytes = if let Tail::Torn { bytes, .. } = found.tail { bytes } else { 0 };
         Ok(Opened { log: Box::new(log), dropped_bytes, saved_as })
     }
@@ -193,6 +221,14 @@ impl FileStore {
         held.map_err(io_at("cannot lock", &path))
     }
 
+    /// The log of a session as it is now, for a copy: others may go on writing. `None` if nothing in it was ever acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::TooNew`], or if it cannot be read or synced.
+    pub fn freeze(&self, session: &str) -> Result<Option<Frozen>, StoreError> {
+        freeze::freeze(&self.existing(session)?)
+    }
+
     /// Ids of all sessions, sorted.
     ///
     /// # Errors
@@ -235,12 +271,26 @@ impl FileStore {
         summary::write(&self.dir(session), summary);
     }
 
+    /// Notes whether the disk takes something no more.
+    fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let (Err(error), Some(reserve)) = (&result, &self.reserve)
+            && error.is_disk_full()
+        {
+            reserve.note_full();
+        }
+        result
+    }
+
     fn existing(&self, session: &str) -> Result<PathBuf, StoreError> {
         let dir = self.dir(session);
         if ids::is_id(session) && dir.is_dir() { Ok(dir) } else { Err(StoreError::NotFound(session.to_owned())) }
     }
 
     fn lease(&self, session: &str) -> Result<Lease, StoreError> {
+        // Before anything is written: what a later version keeps there is not ours to touch, its lease included.
+        if let Some(found) = scan::later_version(&self.dir(session))? {
+            return Err(StoreError::TooNew { session: session.to_owned(), found });
+        }
         let path = self.dir(session).join("lease");
         Lease::acquire(&path).map_err(|error| match error {
             LeaseError::Held(pid) => StoreError::Leased { session: session.to_owned(), pid },

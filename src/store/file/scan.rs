@@ -4,11 +4,14 @@ use super::{Damage, LOG_NAME, StoreError, io_at, short};
 use duragent_core::event::{Body, Event, LOG_VERSION};
 use duragent_core::line::{self, CRC_START, LINE_BYTES_MAX};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Bytes read at a time; longer lines grow the buffer up to [`LINE_BYTES_MAX`].
 const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes of a log in which its version stands.
+const FIRST_BYTES: u64 = 256;
 
 /// What stands behind the last intact line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +83,17 @@ pub(super) fn segment_name(first: u64) -> String {
 
 /// Reads the log in `dir` from the start and hands each intact event to `each`. Stops at the first damage.
 pub(super) fn scan(dir: &Path, each: &mut dyn FnMut(Event)) -> Result<Found, StoreError> {
-    let segments = segments(dir)?;
+    scan_with(dir, &segments(dir)?, &mut |path| File::open(path), each, &mut Vec::new())
+}
+
+/// The same for `segments`, which `open` opens in order; the intact bytes of each go to `lengths`.
+pub(super) fn scan_with(
+    dir: &Path,
+    segments: &[PathBuf],
+    open: &mut dyn FnMut(&Path) -> io::Result<File>,
+    each: &mut dyn FnMut(Event),
+    lengths: &mut Vec<u64>,
+) -> Result<Found, StoreError> {
     let segment = dir.join(LOG_NAME);
     let (count, tail) = (segments.len(), Tail::Clean);
     let mut found = Found {
@@ -96,7 +109,9 @@ pub(super) fn scan(dir: &Path, each: &mut dyn FnMut(Event)) -> Result<Found, Sto
     };
     for (i, path) in segments.iter().enumerate() {
         (found.offset, found.lines, found.segment_first, found.segment) = (0, 0, found.seq + 1, path.clone());
-        found.bytes += scan_segment(path, &mut found, each)?;
+        let mut file = open(path).map_err(io_at("cannot open", path))?;
+        found.bytes += scan_segment(path, &mut file, &mut found, each)?;
+        lengths.push(found.offset);
         match &found.tail {
             Tail::Clean => {}
             Tail::Torn { offset, bytes } if i + 1 < segments.len() => {
@@ -114,13 +129,26 @@ pub(super) fn scan(dir: &Path, each: &mut dyn FnMut(Event)) -> Result<Found, Sto
     Ok(found)
 }
 
+/// The version of the log in `dir`, if it is later than this build's: from its first bytes, and without touching anything.
+pub(super) fn later_version(dir: &Path) -> Result<Option<u64>, StoreError> {
+    let Some(first) = segments(dir)?.into_iter().next() else { return Ok(None) };
+    let mut head = Vec::new();
+    let read = File::open(&first).and_then(|file| file.take(FIRST_BYTES).read_to_end(&mut head));
+    read.map_err(io_at("cannot read", &first))?;
+    Ok(line::peek_version(&head).filter(|version| *version > LOG_VERSION))
+}
+
 fn damage(path: &Path, line: u64, byte: u64, seq: u64, what: String) -> Damage {
     Damage { file: short(path), line, byte, seq, what }
 }
 
 /// Reads one segment; returns its length in bytes.
-fn scan_segment(path: &Path, found: &mut Found, each: &mut dyn FnMut(Event)) -> Result<u64, StoreError> {
-    let mut file = File::open(path).map_err(io_at("cannot open", path))?;
+fn scan_segment(
+    path: &Path,
+    file: &mut File,
+    found: &mut Found,
+    each: &mut dyn FnMut(Event),
+) -> Result<u64, StoreError> {
     let length = file.metadata().map_err(io_at("cannot stat", path))?.len();
     let mut buffer = vec![0; BUFFER_BYTES];
     let (mut start, mut end) = (0, 0);
@@ -163,6 +191,10 @@ fn take(path: &Path, text: &[u8], found: &mut Found, each: &mut dyn FnMut(Event)
     let seq = found.seq + 1;
     let (number, offset) = (found.lines + 1, found.offset);
     let damaged = |what: String| Tail::Damaged(damage(path, number, offset, seq, what));
+    // Asked before anything is checked: how a later version checks its lines is not known here.
+    if let Some(version) = line::peek_version(text).filter(|version| seq == 1 && *version > LOG_VERSION) {
+        return Err(Tail::TooNew(version));
+    }
     let (event, crc) = line::decode(text, found.crc).map_err(|error| damaged(error.to_string()))?;
     if event.seq != seq {
         return Err(damaged(format!("found seq {}", event.seq)));

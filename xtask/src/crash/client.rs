@@ -74,9 +74,11 @@ impl Client {
             while let Some(chunk) = read_chunk(&mut reader)? {
                 bytes.extend(chunk);
             }
-        } else {
-            bytes.resize(length?, 0);
+        } else if let Some(length) = length {
+            bytes.resize(length, 0);
             reader.read_exact(&mut bytes).ok()?;
+        } else {
+            reader.read_to_end(&mut bytes).ok()?;
         }
         Some(Answer { status, body: String::from_utf8_lossy(&bytes).into_owned() })
     }

@@ -33,6 +33,7 @@ if sys.stdin.readline():
 /// An image that is mounted or not.
 pub struct Disk {
     image: PathBuf,
+    mounts: usize,
     /// Where it is mounted.
     pub folder: PathBuf,
     is_mounted: bool,
@@ -44,20 +45,25 @@ impl Disk {
     /// # Errors
     /// If programs are missing, or this user may not mount.
     pub fn create(root: &Path) -> Result<Self> {
-        let (image, folder) = (root.join("disk.img"), root.join("disk"));
+        let (image, folder) = (root.join("disk-0.img"), root.join("disk"));
         fs::create_dir_all(&folder).map_err(|e| at(&folder, &e))?;
         fs::File::create(&image).and_then(|file| file.set_len(BYTES)).map_err(|e| at(&image, &e))?;
         repo::capture(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
-        let mut disk = Self { image, folder, is_mounted: false };
+        let mut disk = Self { image, mounts: 0, folder, is_mounted: false };
         disk.mount()?;
         Ok(disk)
     }
 
-    /// Mounts it.
+    /// Mounts it. Or rather a copy: a mount namespace that somebody made meanwhile may still have the file system that was cut
+    /// off, and whoever mounts the same file gets that one again.
     ///
     /// # Errors
     /// If that does not work: it takes root and a loop device.
     pub fn mount(&mut self) -> Result<()> {
+        self.mounts += 1;
+        let copy = self.image.with_file_name(format!("disk-{}.img", self.mounts));
+        fs::copy(&self.image, &copy).and_then(|_| fs::remove_file(&self.image)).map_err(|e| at(&self.image, &e))?;
+        self.image = copy;
         let mut command = Command::new("mount");
         command.args(["-t", "ext4", "-o", OPTIONS]).args([&self.image, &self.folder]);
         repo::capture(&mut command).map_err(|e| Failure::new(format!("{e}\nit takes root and a free loop device")))?;

@@ -9,20 +9,20 @@
 //!
 //! Most of it keeps what was written; what was not synced is lost in [`power`].
 
-mod client;
+pub mod client;
 mod damage;
 mod disk;
 mod families;
-mod inject;
-mod json;
-mod log;
+pub mod inject;
+pub mod json;
+pub mod log;
 mod neighbours;
-mod oracle;
-mod play;
+pub mod oracle;
+pub mod play;
 mod power;
-mod random;
+pub mod random;
 mod scene;
-mod serve;
+pub mod serve;
 mod upkeep;
 mod walled;
 

@@ -238,7 +238,8 @@ impl Scene {
     /// # Errors
     /// If it cannot be written.
     pub fn set_effects(&self, text: &str) -> Result<()> {
-        self.put(self.effects.as_deref().unwrap_or(Path::new(EFFECTS)), text.as_bytes())
+        let outside = self.effects.as_deref().map(|path| path.display().to_string());
+        self.put(outside.as_deref().unwrap_or(EFFECTS), text.as_bytes())
     }
 
     /// What is wrong with the file of the `idempotent` call after a turn that wrote it.
@@ -263,7 +264,7 @@ impl Scene {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn put(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    pub fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.folder.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(|e| at(parent, &e))?;

@@ -14,7 +14,6 @@ use crate::{Failure, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Relative to the scene's folder; unix socket paths are short.
@@ -188,7 +187,6 @@ pub fn shut_down(client: &Client, verdict: &mut Verdict) {
 /// Follows the events of a session, over as many servers as there are.
 pub struct Subscriber {
     seen: Arc<Mutex<(Vec<String>, bool)>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Subscriber {
@@ -204,7 +202,7 @@ impl Subscriber {
         let path = format!("/api/v1/sessions/{session}/events");
         let seen = Arc::new(Mutex::new((lines, false)));
         let (client, shared) = (client.clone(), Arc::clone(&seen));
-        let thread = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
             while !lock().1 {
                 let after = last_seq(&lock().0);
@@ -218,7 +216,7 @@ impl Subscriber {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        Self { seen, thread: Some(thread) }
+        Self { seen }
     }
 
     /// Sees nothing from now on.
@@ -252,10 +250,7 @@ fn last_seq(lines: &[String]) -> u64 {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
+        // Its thread ends when the stream does, which may be with the server.
         self.close_eyes();
-        if let Some(thread) = self.thread.take() {
-            // It ends when the server has ended, and a panic in it has been shown already.
-            drop(thread.join());
-        }
     }
 }

@@ -42,6 +42,19 @@ pub struct Stepped {
 /// # Errors
 /// [`Rejection`] if the input cannot be taken; the state is as it was then.
 pub fn step(state: &mut State, rules: &Rules, input: Input) -> Result<Stepped, Rejection> {
+    stepped(state, rules, input, None)
+}
+
+/// As [`step`], but begins nothing: what is under way comes to its end, and then the session is paused for `reason`. What a
+/// tool has done is not forgotten that way, and nothing is done that could not be written down.
+///
+/// # Errors
+/// As [`step`].
+pub fn hold(state: &mut State, rules: &Rules, input: Input, reason: &str) -> Result<Stepped, Rejection> {
+    stepped(state, rules, input, Some(reason))
+}
+
+fn stepped(state: &mut State, rules: &Rules, input: Input, hold: Option<&str>) -> Result<Stepped, Rejection> {
     let (at_ms, mut today) = (input.at_ms, input.today);
     let mut decided = decide(state, rules, input)?;
     let mut stepped = Stepped { accepted: decided.accepted, ..Stepped::default() };
@@ -52,11 +65,22 @@ pub fn step(state: &mut State, rules: &Rules, input: Input) -> Result<Stepped, R
             state.apply(&event);
             stepped.events.push(event);
         }
+        let begins = |effect: &Effect| matches!(effect, Effect::CallModel { .. } | Effect::RunTool { .. });
+        let begun = decided.effects.iter().any(begins);
         stepped.effects.append(&mut decided.effects);
         // What is reserved and what is spent of it is of today as well.
         today.add(&state.meter.spent());
         today = today.minus(&before);
-        decided = decide(state, rules, Input { at_ms, today, kind: InputKind::Proceed })?;
+        let kind = match hold {
+            None => InputKind::Proceed,
+            // It is answered: what is left is to say so.
+            Some(_) if state.turn.as_ref().is_some_and(|t| t.phase == Phase::Tools && t.calls.is_empty()) => {
+                InputKind::Proceed
+            }
+            Some(reason) if begun || state.is_between() => InputKind::Pause { reason: reason.to_owned() },
+            Some(_) => return Ok(stepped),
+        };
+        decided = decide(state, rules, Input { at_ms, today, kind })?;
         if decided.events.is_empty() {
             return Ok(stepped);
         }

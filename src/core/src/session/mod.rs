@@ -20,11 +20,13 @@ mod turn;
 
 pub use ask::{Fit, messages, place};
 pub use budget::{Budget, Budgets, DAY_MS, Meter, Price, Spent};
-pub use decide::{Stepped, decide, step};
+pub use decide::{Stepped, decide, hold, step};
 pub use history::{Cut, HISTORY_BYTES_MAX, History};
 pub use input::{Accepted, Compaction, Decided, Effect, Input, InputKind, Limits, Model, Rejection, Rules, Timer};
 pub use recover::CRASHES_MAX;
-pub use state::{FINISHED_MAX, Finished, GRANTS_MAX, KEYS_MAX, Key, Learned, OFFLINE, Queued, State, digest};
+pub use state::{
+    DISK_FULL, FINISHED_MAX, Finished, GRANTS_MAX, KEYS_MAX, Key, Learned, OFFLINE, Queued, State, digest,
+};
 pub use turn::{Call, CallStatus, Phase, Repeat, Turn};
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 
+/// Before the year 2024 no clock was right that this program saw: milliseconds since the epoch.
+const UNSET_MS_MAX: u64 = 1_704_067_200_000;
+
 /// Crashes in the same step after which the turn is given up.
 pub const CRASHES_MAX: u64 = 3;
 
@@ -81,7 +84,12 @@ impl Draft<'_> {
                 // Its `tool_started` is in the log, and `session_recovered` says why it runs again.
                 CallStatus::Running(_) => self.effect(Effect::RunTool { call: call.call.clone() }),
                 CallStatus::Waiting { approval_id, expires_at_ms, .. } => {
-                    let after_ms = expires_at_ms.saturating_sub(self.at_ms).min(self.rules.limits.approval_ms_max);
+                    // The clock may have been set since, or set back: never longer than was planned, and not at once because
+                    // it was 1970 when somebody was asked.
+                    let full = self.rules.limits.approval_ms_max;
+                    let left = expires_at_ms.saturating_sub(self.at_ms).min(full);
+                    let after_ms =
+                        if *expires_at_ms < UNSET_MS_MAX && self.at_ms >= UNSET_MS_MAX { full } else { left };
                     let timer = Timer::Approval { approval_id: approval_id.clone() };
                     self.effect(Effect::SetTimer { after_ms, timer });
                 }

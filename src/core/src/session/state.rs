@@ -25,6 +25,8 @@ pub const GRANTS_MAX: usize = 128;
 const PERMILLE_MAX: u64 = 3000;
 /// Reason of a pause because no model can be reached.
 pub const OFFLINE: &str = "offline";
+/// Reason of a pause because the disk is full.
+pub const DISK_FULL: &str = "disk_full";
 
 /// A message that waits for its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +208,16 @@ impl State {
             Body::SessionClosed { .. } => self.closed = true,
             Body::SessionRecovered { .. } | Body::Unknown { .. } => {}
             body => self.apply_to_turn(event.seq, body),
+        }
+    }
+
+    /// True if something is to be done and nothing is under way: neither a model nor a tool is at work, and nobody is waited for.
+    pub(super) fn is_between(&self) -> bool {
+        let Some(turn) = &self.turn else { return !self.queue.is_empty() };
+        let running = |call: &super::turn::Call| matches!(call.status, CallStatus::Running(_));
+        match turn.phase {
+            Phase::Model { .. } | Phase::Backoff { .. } => false,
+            Phase::Asking { .. } | Phase::Tools => !turn.is_waiting() && !turn.calls.iter().any(running),
         }
     }
 
