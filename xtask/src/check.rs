@@ -3,7 +3,7 @@
 //! A stage counts as one, or as the tests it ran. The last line is `N passed, M failed`.
 
 use crate::repo::{self, Repo};
-use crate::{Failure, Result, Tally, crash, golden, portable, size, tidy};
+use crate::{Failure, Result, Tally, crash, golden, portable, size, soak, tidy};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -55,7 +55,7 @@ struct Stage {
     run: fn(&Repo, &Options) -> Result<Tally>,
 }
 
-const STAGES: [Stage; 12] = [
+const STAGES: [Stage; 13] = [
     Stage { name: "system tools", slow: false, run: system_tools },
     Stage { name: "format", slow: false, run: |repo, _| cargo(repo, &["fmt", "--all", "--check"]) },
     Stage {
@@ -75,6 +75,7 @@ const STAGES: [Stage; 12] = [
         run: |repo, options| golden::compare(repo, &repo.build(!options.fast)?, false, &[]),
     },
     Stage { name: "crash slice", slow: true, run: |repo, _| crash::run(repo, &["--slice".to_owned()]) },
+    Stage { name: "soak slice", slow: true, run: |repo, _| soak::run(repo, &["--slice".to_owned()]) },
     // Last, for where the libraries of these systems have to be compiled first.
     Stage { name: "other systems", slow: true, run: |repo, options| Ok(portable::promised(repo, options.install)) },
 ];

@@ -81,8 +81,10 @@ usage: cargo xtask COMMAND
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
-  soak [--minutes N] [--slice] [--seed N]     a long run under a memory control group of 32 MB (60 minutes; needs root): memory
-                                              stays, nothing is lost, nothing is left; a slice takes four minutes
+  soak [--minutes N] [--seed N] [--slice] [--profiles]
+                                              a long run under a memory control group of 32 MB (60 minutes; needs root): memory
+                                              stays, nothing is lost, nothing is left; --profiles: each lives in the memory it
+                                              promises; a slice takes four minutes, profiles included
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
   board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|plug]… [--script FILE]
