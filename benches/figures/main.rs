@@ -33,6 +33,7 @@ mod stats;
 mod store;
 mod table;
 mod turns;
+mod wear;
 
 use failure::{Failure, Result};
 use scene::Place;
@@ -45,7 +46,7 @@ use table::Row;
 type Measure = fn(&Place) -> Result<Vec<Row>>;
 
 /// The figures by number, in the order in which they are measured.
-const FIGURES: [(u32, &str, Measure); 15] = [
+const FIGURES: [(u32, &str, Measure); 16] = [
     (1, "size of the binary", start::size),
     (2, "start to first answer", start::start),
     (3, "idle memory", rest::memory),
@@ -61,6 +62,7 @@ const FIGURES: [(u32, &str, Measure); 15] = [
     (13, "memory of subscribers", front::subscribers),
     (14, "fan-out", front::fan_out),
     (15, "prompt footprint", footprint::first_request),
+    (16, "what a turn costs the flash", wear::cost),
 ];
 
 const USAGE: &str = "\

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long a storm lasts at least, once everything has begun.
-const STORM: Duration = Duration::from_secs(4);
+const STORM: Duration = Duration::from_secs(3);
 
 /// What the storm tries, whatever the server allows: what a server without a profile lets in.
 const CONNECTIONS: usize = 256;
@@ -127,7 +127,7 @@ impl House {
             .map_err(|error| format!("sh: {error}"))?;
         let server = Server { pid: child.id(), child, address, group };
         let start = Instant::now();
-        while !server.get("/readyz").is_some_and(|(status, _)| status == 200) {
+        while server.get("/readyz").is_none_or(|(status, _)| status != 200) {
             if start.elapsed() > PATIENCE {
                 return Err(format!("the server is not ready: {}", self.said()));
             }
@@ -228,7 +228,7 @@ impl Server {
             None => return note(|storm| storm.hung_up += 1),
         }
         let path = format!("/api/v1/sessions/{id}/messages");
-        let flood = "{\"content\":\"sh: head -c 4000000 /dev/zero | tr '\\\\0' x\\nsh: seq 1 200000\\nsh: sleep 8\"}";
+        let flood = "{\"content\":\"sh: head -c 4000000 /dev/zero | tr '\\\\0' x\\nsh: seq 1 200000\\nsh: sleep 5\"}";
         let follow = format!(
             "GET /api/v1/sessions/{id}/events?after=0 HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
         );

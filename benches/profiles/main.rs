@@ -89,13 +89,14 @@ fn holds(profile: &str, megabytes: u64) -> Result<String> {
 fn is_needed(_: &str, megabytes: u64) -> Result<String> {
     let house = House::new()?;
     let limits = house.limits(None)?;
-    let server = house.serve(None, megabytes * MB)?;
+    let mut server = house.serve(None, megabytes * MB)?;
     let storm = server.storm(limits);
     let kills = server.group.oom_kills();
     expect(kills > 0, "without it nobody is killed either, so it is not what protects", &storm)?;
     let mb = |bytes: u64| bytes as f64 / MB as f64;
+    let who = if server.is_running() { "of tools" } else { "and the server among them" };
     Ok(format!(
-        "without it {kills} killed, server {:.1} MiB, with its tools {:.1} MiB",
+        "without it {kills} processes killed {who}, server {:.1} MiB, with its tools {:.1} MiB",
         mb(storm.own_most),
         mb(storm.group_most)
     ))

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const TALKERS: u64 = 4;
 /// Turns after which a session is closed and another begun.
 const SESSION_TURNS_MAX: u64 = 40;
+/// The same where sessions never leave memory: so there are soon many.
+const LEAK_TURNS_MAX: u64 = 3;
 /// Watchers who come at once.
 const WATCHERS: usize = 12;
 /// One round of fair weather and foul.
@@ -134,8 +136,9 @@ impl<'s> Talker<'s> {
     }
 
     fn run(mut self) {
+        let turns_max = if self.stage.leak { LEAK_TURNS_MAX } else { SESSION_TURNS_MAX };
         while self.stage.kept.goes_on() {
-            if self.session.is_empty() || self.turns >= SESSION_TURNS_MAX {
+            if self.session.is_empty() || self.turns >= turns_max {
                 self.leave();
                 self.begin();
                 continue;

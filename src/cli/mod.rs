@@ -96,7 +96,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "session",
         usage: "session COMMAND SESSION",
-        summary: "show, log, cancel, close, fork, verify, repair, export, import",
+        summary: "show, log, cancel, close, fork, verify, repair, export, prune, import",
         run: session::run,
     },
     Command {

@@ -18,6 +18,7 @@ use duragent_platform::file::{self, Lease, LeaseError};
 use duragent_platform::log::{self, Format, Level, Value};
 use duragent_platform::process;
 use duragent_platform::signal::{Signal, Signals};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,7 +161,9 @@ async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc
         let told = |error| format!("cannot write {}: {error}", path.display());
         match file::replace(path, text.as_bytes(), 0o644) {
             // Whoever wants to stop us has to look in `ps` then, but sessions can be read.
-            Err(error) if file::is_full(&error) => log::warn(&told(error)),
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                log::warn(&told(error));
+            }
             result => result.map_err(|error| Failure::new(told(error)))?,
         }
     }

@@ -8,7 +8,8 @@
 use super::door::{BindError, Door, Listen};
 use super::shared::{Shared, serve_stream};
 use async_io::Timer;
-use std::io::ErrorKind;
+use duragent_platform::log;
+use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,11 @@ use std::time::{Duration, Instant};
 /// Pause after a failure to accept that is likely to last (no descriptors, no memory). By then a connection that waited for
 /// its client is gone.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// First pause before an address is tried again that was not there; doubles.
+const LATE_PAUSE: Duration = Duration::from_millis(250);
+/// Longest: who has plugged the cable in waits for it.
+const LATE_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// Connections that are taken in a row before those that are open get their turn. Whoever connects fast enough would
 /// otherwise keep everybody else waiting.
@@ -36,18 +42,28 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds all of `listen` and begins to serve on the smol executor.
+    /// Binds all of `listen` and begins to serve on the smol executor. An address that this machine does not have yet is waited
+    /// for: a network may come up later than we do.
     ///
     /// # Errors
     /// [`BindError`] if one address cannot be had; then none is served.
     pub fn bind(listen: &[Listen], shared: Arc<Shared>) -> Result<Self, BindError> {
-        let doors: Vec<Door> = listen.iter().map(|listen| Door::open(listen, &shared)).collect::<Result<_, _>>()?;
+        let (mut doors, mut late) = (Vec::new(), Vec::new());
+        for listen in listen {
+            match Door::open(listen, &shared) {
+                Ok(door) => doors.push(door),
+                Err(BindError::Io(listen, error)) if is_early(&error) => late.push(listen),
+                Err(error) => return Err(error),
+            }
+        }
         let addresses = doors.iter().map(|door| door.address.clone()).collect();
-        let accepting = doors.into_iter().map(|door| smol::spawn(accept(door, Arc::clone(&shared)))).collect();
+        let accepting = doors.into_iter().map(|door| smol::spawn(accept(door, Arc::clone(&shared))));
+        let waiting = late.into_iter().map(|listen| smol::spawn(wait_for(listen, Arc::clone(&shared))));
+        let accepting = accepting.chain(waiting).collect();
         Ok(Self { shared, addresses, accepting: Mutex::new(accepting) })
     }
 
-    /// Where it listens, with the ports that the system chose.
+    /// Where it listens from the start, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> &[Listen] {
         &self.addresses
@@ -80,6 +96,31 @@ impl Server {
             }
         }
         true
+    }
+}
+
+/// True if the address may be there later.
+fn is_early(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable
+}
+
+/// Serves at an address as soon as this machine has it.
+async fn wait_for(listen: Listen, shared: Arc<Shared>) {
+    let (about, mut pause) = (listen.to_string(), LATE_PAUSE);
+    log::warn(&["waiting for ", &about, ": this machine does not have that address yet"].concat());
+    loop {
+        Timer::after(pause).await;
+        match Door::open(&listen, &shared) {
+            Ok(door) => {
+                log::info(&["listening on ", &door.address.to_string()].concat());
+                return accept(door, shared).await;
+            }
+            Err(BindError::Io(_, error)) if is_early(&error) => {}
+            // Somebody else has it, for now.
+            Err(error) if pause < LATE_PAUSE_MAX => log::warn(&error.to_string()),
+            Err(_) => {}
+        }
+        pause = (pause * 2).min(LATE_PAUSE_MAX);
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) const INTERNAL: Kind = kind(500, "internal", "The runtime failed");
 pub(super) const NOT_IMPLEMENTED: Kind = kind(501, "not-implemented", "This part of HTTP is not implemented");
 pub(super) const BUSY: Kind = kind(503, "busy", "A limit is reached; later may work");
 pub(super) const VERSION: Kind = kind(505, "version", "The HTTP version is not supported");
-pub(super) const DISK_FULL: Kind = kind(507, "disk-full", "No space is left on the device");
+pub(super) const DISK_FULL: Kind = kind(507, "disk-full", "The disk takes nothing more");
 
 /// Where in a JSON body it is, and what was there.
 #[derive(Debug, Clone, PartialEq, Eq)]

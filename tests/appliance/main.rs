@@ -8,6 +8,9 @@ mod disk;
 mod house;
 mod logs;
 mod mounts;
+mod network;
 #[path = "../operator/page.rs"]
 #[allow(dead_code, reason = "others need more of it")]
 mod page;
+mod retention;
+mod root;

@@ -3,12 +3,12 @@
 //! A stage counts as one, or as the tests it ran. The last line is `N passed, M failed`.
 
 use crate::repo::{self, Repo};
-use crate::{Failure, Result, Tally, crash, golden, portable, size, tidy};
+use crate::{Failure, Result, Tally, crash, golden, portable, size, soak, tidy};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 20] = [
+const TOOLS: &[(&str, &str)] = &[
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
@@ -29,6 +29,13 @@ const TOOLS: [(&str, &str); 20] = [
     ("strip", "binutils"),
     ("nginx", "nginx-light"),
     ("caddy", "caddy"),
+    ("shellcheck", "shellcheck"),
+    ("busybox", "busybox-static"),
+    ("systemd-analyze", "systemd"),
+    ("openrc-run", "openrc"),
+    ("runsvdir", "runit"),
+    ("s6-svscan", "s6"),
+    ("debootstrap", "debootstrap"),
 ];
 
 /// Parts of the Rust toolchain, and how rustup names them.
@@ -48,7 +55,7 @@ struct Stage {
     run: fn(&Repo, &Options) -> Result<Tally>,
 }
 
-const STAGES: [Stage; 12] = [
+const STAGES: [Stage; 13] = [
     Stage { name: "system tools", slow: false, run: system_tools },
     Stage { name: "format", slow: false, run: |repo, _| cargo(repo, &["fmt", "--all", "--check"]) },
     Stage {
@@ -61,13 +68,14 @@ const STAGES: [Stage; 12] = [
     Stage { name: "without TLS", slow: true, run: |repo, _| without_tls(repo) },
     Stage { name: "documentation", slow: false, run: |repo, _| documentation(repo) },
     Stage { name: "release build", slow: true, run: |repo, _| repo.build(true).map(|_| Tally::default()) },
-    Stage { name: "size", slow: true, run: |repo, _| size::run(repo, &[]) },
+    Stage { name: "size", slow: true, run: |repo, options| budgets(repo, options.install) },
     Stage {
         name: "golden",
         slow: false,
         run: |repo, options| golden::compare(repo, &repo.build(!options.fast)?, false, &[]),
     },
     Stage { name: "crash slice", slow: true, run: |repo, _| crash::run(repo, &["--slice".to_owned()]) },
+    Stage { name: "soak slice", slow: true, run: |repo, _| soak::run(repo, &["--slice".to_owned()]) },
     // Last, for where the libraries of these systems have to be compiled first.
     Stage { name: "other systems", slow: true, run: |repo, options| Ok(portable::promised(repo, options.install)) },
 ];
@@ -138,6 +146,12 @@ fn without_tls(repo: &Repo) -> Result<Tally> {
     cargo(repo, &lints.collect::<Vec<_>>())?;
     let tests = ["test", "--quiet"].into_iter().chain(package).chain(["--lib", "--", "no_tls"]);
     counted(&mut repo.cargo(tests))
+}
+
+/// Where packages may be installed, also what is built for other machines.
+fn budgets(repo: &Repo, install: bool) -> Result<Tally> {
+    let args: &[String] = if install { &["--cross".to_owned()] } else { &[] };
+    size::run(repo, args)
 }
 
 /// Unit, integration and documentation tests. None may be ignored: a test that does not run proves nothing.

@@ -64,12 +64,15 @@ usage: cargo xtask COMMAND
                                               release build, size, golden, a slice of crash, other systems; --fast
                                               leaves out release build, size, crash and other systems
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
-  size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
+  size [--cross [--all]] [--bless]            bytes, dependencies and start of the release binary against
+                                              benches/budget.toml; --cross also the bytes of the static ones for ARM, with
+                                              --all of every target
+  size --what [TARGET]                        where the bytes are, by crate and by symbol
   sign --key KEY.pem DIR                      makes a release for `duragent upgrade` of the binaries that cross has put into DIR
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
-  cross TARGET…|--all [--no-tls] [--out DIR] [--test [--slice] [--seed N]]
-                                              binaries for other machines, static or for glibc (docs/porting.md); --test
-                                              runs them on emulated ones, turns and pulled plugs included
+  cross TARGET…|--all [--no-tls] [--out DIR] [--twice] [--test [--slice] [--seed N]]
+                                              binaries for other machines, static or for glibc (docs/porting.md); --twice
+                                              builds in two folders and compares, --test tries them on emulated boards
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
                                               the fault campaign on the release binary, power cuts (as root) included; a
                                               slice takes about a minute
@@ -78,8 +81,10 @@ usage: cargo xtask COMMAND
   bench [--only N]… [--write FILE]            the figures of the project, of the release binary, as a table; --write puts
                                               it between <!-- bench --> and <!-- /bench --> in FILE (needs wrk and nginx, and
                                               builds an axum server to measure beside)
-  soak [--minutes N] [--slice] [--seed N]     a long run under a memory control group of 32 MB (60 minutes; needs root): memory
-                                              stays, nothing is lost, nothing is left; a slice takes four minutes
+  soak [--minutes N] [--seed N] [--slice] [--profiles]
+                                              a long run under a memory control group of 32 MB (60 minutes; needs root): memory
+                                              stays, nothing is lost, nothing is left; --profiles: each lives in the memory it
+                                              promises; a slice takes four minutes, profiles included
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
   board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|plug]… [--script FILE]

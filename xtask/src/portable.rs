@@ -90,6 +90,17 @@ impl Library {
         Ok(command)
     }
 
+    /// Its compiler, with these arguments.
+    #[must_use]
+    pub fn rustc(self, args: &[&str]) -> Command {
+        let mut command = match self {
+            Self::Debian => Command::new(Path::new(DEBIAN_BIN).join("rustc")),
+            _ => Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())),
+        };
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+
     fn command(self, repo: &Repo, target: &str) -> Result<Command> {
         let mut command = self.cargo(repo, &["check"])?;
         // Its words are read by [`is_warned`].

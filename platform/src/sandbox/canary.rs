@@ -90,11 +90,17 @@ struct Target {
 impl Target {
     fn make(guarded: &Path) -> io::Result<Self> {
         let name = format!("duragent-canary-{:016x}", random_u64());
-        let secret = std::env::temp_dir().join(&name);
+        // Beside what is guarded, where nothing else is writable.
+        let places = [std::env::temp_dir(), guarded.parent().unwrap_or(Path::new("/")).to_owned()];
         let above = guarded.ancestors().nth(3).unwrap_or(Path::new("/"));
-        let outside = above.join(name + "-outside");
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret)?;
-        file.write_all(b"secret\n")?;
+        let outside = above.join([name.as_str(), "-outside"].concat());
+        let secrets = places.map(|place| place.join(&name));
+        let mut made = secrets.iter().map(|secret| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(secret)?;
+            file.write_all(b"secret\n").map(|()| secret.clone())
+        });
+        let first = made.next().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+        let secret = first.or_else(|error| made.next().unwrap_or(Err(error)))?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         Ok(Self { secret, outside, guarded: guarded.to_owned(), port, _listener: listener })

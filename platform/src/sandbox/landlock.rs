@@ -4,7 +4,7 @@
 //! What it cannot do, and what follows. It grants what it is told and takes nothing away below that: where something below a
 //! directory is protected, the entries beside it are granted one by one, and new ones in that very directory cannot be made
 //! by a shell (file tools can). It does not hide processes, so `/proc` is not granted. It has no `/tmp` of its own, so there
-//! is a directory for each call, in `TMPDIR`. It cannot tell one address on the network from another, so the network is
+//! is a directory for each call, in `TMPDIR`, or in the working directory where nothing else is writable. It cannot tell one address on the network from another, so the network is
 //! either none or all. It has no say about modes, owners and times of files: for root, what may not be changed is therefore
 //! mounted read-only as well ([`super::mounts`]); an ordinary user can do that to files of its own.
 
@@ -99,19 +99,19 @@ impl Landlock {
         }
     }
 
-    fn rules(&self, view: &View, layout: &Layout, tmp: &Path) -> io::Result<Rules> {
+    fn rules(&self, view: &View, layout: &Layout, tmp: Option<&Path>) -> io::Result<Rules> {
         let mut rules = Rules { abi: self.abi, ..Rules::default() };
         let canonical = |path: &str| fs::canonicalize(path).ok();
         rules.read.extend(ABOUT_MACHINE.into_iter().filter_map(canonical));
         rules.write.extend(DEVICES.into_iter().filter_map(canonical));
-        rules.write.push(tmp.to_owned());
+        rules.write.extend(tmp.map(Path::to_owned));
         if self.mounts {
             let of = |wanted: &[Kind]| {
                 let steps = layout.steps.iter().filter(|(_, step)| wanted.contains(&step.kind));
                 steps.map(|(path, _)| path.clone()).collect::<Vec<_>>()
             };
             rules.writable = of(&[Kind::Write]);
-            rules.writable.push(tmp.to_owned());
+            rules.writable.extend(tmp.map(Path::to_owned));
             rules.protected = of(&[Kind::Keep, Kind::Hide]);
         }
         for (path, step) in layout.steps.iter() {
@@ -181,23 +181,25 @@ impl Sandbox for Landlock {
         sink: &mut dyn FnMut(Stream, &[u8]),
     ) -> io::Result<Ended> {
         let layout = layout(view);
-        let tmp = Temporary::make()?;
+        let tmp = Temporary::make(view);
+        let tmp_path = tmp.as_ref().map(|tmp| tmp.0.as_path());
         let processes = confined::process_limit(self.policy.limits.processes, true);
         let mut inside = InsideOptions::new(&self.policy.network, &self.policy.limits, processes);
-        inside.landlock = Some(self.rules(view, &layout, &tmp.0)?);
+        inside.landlock = Some(self.rules(view, &layout, tmp_path)?);
         let cgroup = confined::group(&self.policy.limits, &self.report)?;
         let options = GuardOptions {
             inside: true,
             here: true,
             filter: None,
             cgroup: cgroup.as_ref().map(|group| group.path().to_owned()),
-            remove: Some(tmp.0.clone()),
+            remove: tmp_path.map(Path::to_owned),
             watch: layout.watch.clone(),
         };
         let argv = inside.to_args();
         let mut env = command.env.clone();
-        confined::set_default(&mut env, "HOME", &tmp.0);
-        confined::set_default(&mut env, "TMPDIR", &tmp.0);
+        for name in ["HOME", "TMPDIR"] {
+            confined::set_default(&mut env, name, tmp_path.unwrap_or(view.workdir()));
+        }
         let plan = Plan::new(&self.guard, view, argv, command, env, options);
         let ended = run::run(plan, cancel, sink)?;
         Ok(explain::with_limits(ended, &self.policy.limits))
@@ -208,11 +210,16 @@ impl Sandbox for Landlock {
 struct Temporary(PathBuf);
 
 impl Temporary {
-    fn make() -> io::Result<Self> {
-        let above = fs::canonicalize(std::env::temp_dir())?;
-        let path = above.join(format!("duragent-{}-{:016x}", std::process::id(), random_u64()));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
+    /// `None` if there is no place for one: then a tool has what it may change, and nothing else.
+    fn make(view: &View) -> Option<Self> {
+        // On an appliance whose root is read-only, what the tool works on may be all that is not.
+        let places = [std::env::temp_dir(), view.workdir().to_owned()];
+        places.iter().find_map(|place| {
+            let above = fs::canonicalize(place).ok()?;
+            let path = above.join(format!(".duragent-{}-{:016x}", std::process::id(), random_u64()));
+            DirBuilder::new().mode(0o700).create(&path).ok()?;
+            Some(Self(path))
+        })
     }
 }
 

@@ -172,7 +172,7 @@ fn socket_modes_are_octal_text() {
 fn the_dump_has_all_of_it_and_can_be_read_again() {
     let text = "server:\n  address: \"0.0.0.0:80\"\n  api_token: \"***\"\n  admin_token: \"***\"\n  allowed_hosts: [\"a\", \
                 \"b:1\"]\n  allowed_origins: [\"https://a\"]\n  trusted_proxies: [\"10.0.0.0/8\", \"unix\"]\n  base_path: \
-                \"/x\"\n  socket_mode: \"0060\"\n  body_bytes_max: 1024\n  connections_max: 1\n  head_seconds_max: 2\n  \
+                \"/x\"\n  socket_mode: \"0060\"\n  body_bytes_max: 1024\n  arriving_bytes_max: 65536\n  connections_max: 1\n  head_seconds_max: 2\n  \
                 body_seconds_max: 3\n  write_seconds_max: 4\n  idle_seconds_max: 5\n  ping_seconds: 6\n";
     let folder = Folder::with(&[("duragent.yaml", format!("{TRUST}{text}").as_bytes())]);
     let dump = report(&folder.0).dump.expect("a dump");

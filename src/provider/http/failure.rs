@@ -5,6 +5,8 @@ use super::{Answer, Client, ErrorReport, RETRY_AFTER, Refusal, Timeouts, judge, 
 use super::{DATE, ERROR_BODY_MAX, QUOTE_MAX};
 use crate::provider::Failure;
 use duragent_core::event::FailureKind;
+use duragent_core::time::rfc3339;
+use duragent_platform::clock;
 use std::io;
 use ureq::Timeout;
 
@@ -114,9 +116,7 @@ impl Answer<'_> {
                 if error.raw_os_error().is_some() {
                     what.make_ascii_lowercase();
                 } else if what.contains("certificate") {
-                    what.push_str(
-                        "; is the clock right, and the certificate from a public authority? if not, set ca_file",
-                    );
+                    what.push_str(&about_certificate(clock::wall_ms()));
                 }
                 (FailureKind::Connect, what)
             }
@@ -154,5 +154,24 @@ impl Answer<'_> {
         }
         let (failure, said) = self.client.judged(self.status, &ErrorReport::read(&text), &text, &when);
         Refusal { status: self.status, said, failure: Failure { retry_after_ms, ..failure } }
+    }
+}
+
+/// What people are told who see that a certificate is refused.
+fn about_certificate(now_ms: u64) -> String {
+    if clock::is_set(now_ms) {
+        return "; is the clock right, and the certificate from a public authority? if not, set ca_file".to_owned();
+    }
+    let now = rfc3339(now_ms);
+    ["; the clock says ", &now, ", so no certificate can be valid: set it, or wait until the network has"].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_clock_that_was_never_set_is_named_as_the_cause() {
+        let told = super::about_certificate(60_000);
+        assert!(told.starts_with("; the clock says 1970-01-01T00:01:00.000Z, so no certificate"), "{told}");
+        assert!(super::about_certificate(super::clock::RELEASE_MS).starts_with("; is the clock right"));
     }
 }

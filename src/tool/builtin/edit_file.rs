@@ -13,14 +13,16 @@ use duragent_core::json::{self, ObjectWriter};
 use duragent_core::tool::{EffectClass, PolicyArgument, ToolDecl};
 use duragent_platform::file;
 use duragent_platform::sandbox::Access;
-use std::io::{self, Read};
+use duragent_platform::wear::{self, What};
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// Largest file that is edited, in bytes: it is in memory twice.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Intents kept for a session. Only calls that were in flight at a crash are looked up again, and those are few.
+/// Intents kept for a session, at least; twice as many at most. Only calls that were in flight at a crash are looked up again, and those are few.
 const INTENTS_MAX: usize = 32;
 
 /// Lines that are named when a text is found more than once.
@@ -165,31 +167,46 @@ impl Intents<'_> {
         Ok(self.load()?.into_iter().rfind(|intent| intent.key == key))
     }
 
-    /// Durable when it returns. The oldest one goes when there are too many.
+    /// Durable when it returns. Appended, since flash wears out by what is written; the oldest ones go, all at once, when there are
+    /// twice as many as are kept.
     fn add(&self, intent: Intent) -> io::Result<()> {
         let _guard = lock();
         let mut all = self.load()?;
-        all.retain(|other| other.key != intent.key);
-        all.push(intent);
-        let mut text = String::new();
-        for intent in all.iter().rev().take(INTENTS_MAX).rev() {
-            let mut object = ObjectWriter::new(&mut text);
-            object.str("call", &intent.key).str("before", &intent.before).str("after", &intent.after);
-            object.u64("count", intent.count);
-            object.finish();
-            text.push('\n');
-        }
+        let path = self.directory.join(INTENTS_NAME);
         file::create_dir(self.directory)?;
-        file::replace(&self.directory.join(INTENTS_NAME), text.as_bytes(), 0o600)
+        if all.len() >= 2 * INTENTS_MAX || !path.exists() {
+            all.push(intent);
+            let kept = all.iter().skip(all.len().saturating_sub(INTENTS_MAX));
+            return file::replace(&path, lines(kept).as_bytes(), 0o600);
+        }
+        // Behind half a line that a crash left there, it would be no line.
+        let text = ["\n", &lines(std::iter::once(&intent))].concat();
+        let mut file = OpenOptions::new().append(true).open(&path)?;
+        file.write_all(text.as_bytes())?;
+        wear::wrote(What::Other, text.len());
+        wear::synced(What::Other);
+        file.sync_data()
     }
 
-    /// Lines that cannot be read are left out: the file is replaced whole, so they are not ours.
+    /// Lines that cannot be read are left out: what was not synced was not acted on.
     fn load(&self) -> io::Result<Vec<Intent>> {
         match std::fs::read_to_string(self.directory.join(INTENTS_NAME)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             text => Ok(text?.lines().filter_map(intent).collect()),
         }
     }
+}
+
+fn lines<'i>(intents: impl Iterator<Item = &'i Intent>) -> String {
+    let mut text = String::new();
+    for intent in intents {
+        let mut object = ObjectWriter::new(&mut text);
+        object.str("call", &intent.key).str("before", &intent.before).str("after", &intent.after);
+        object.u64("count", intent.count);
+        object.finish();
+        text.push('\n');
+    }
+    text
 }
 
 fn intent(line: &str) -> Option<Intent> {

@@ -375,11 +375,18 @@ fn intents_are_bounded_and_survive_damage() {
     assert_eq!(bench.read("f"), "100");
     let file = bench.artifacts().join("edits.jsonl");
     let text = std::fs::read_to_string(&file).unwrap();
-    assert_eq!(text.lines().count(), 32);
+    let intents = text.lines().filter(|line| !line.is_empty()).count();
+    assert!((32..=64).contains(&intents), "{intents}");
     // The last one still counts when lines around it are spoiled.
     std::fs::write(&file, format!("nonsense\n{{\"call\":1}}\n{text}{{")).unwrap();
     bench.check("edit_file", r#"{"path":"f","old":"99","new":"100"}"#, "replaced 1 place in f");
     assert_eq!(bench.read("f"), "100");
+    // So does one that is noted behind half a line.
+    bench.call_id = "call_100".to_owned();
+    let edit = r#"{"path":"f","old":"100","new":"x100"}"#;
+    bench.check("edit_file", edit, "replaced 1 place in f");
+    bench.check("edit_file", edit, "replaced 1 place in f");
+    assert_eq!(bench.read("f"), "x100");
 }
 
 #[test]

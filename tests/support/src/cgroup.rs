@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -131,7 +131,8 @@ impl Drop for MemoryGroup {
     fn drop(&mut self) {
         for _ in 0..REMOVE_TRIES_MAX {
             for process in self.processes() {
-                let _ = Command::new("kill").args(["-KILL", &process.to_string()]).status();
+                // It may have ended by itself.
+                let _ = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status();
             }
             if fs::remove_dir(&self.path).is_ok() {
                 return;

@@ -47,14 +47,26 @@ pub fn root(repo: &Repo, architecture: &str, packages: &[&str]) -> Result<PathBu
     }
     for archive in archives(&apt.join("cache/archives"))? {
         repo::run(Command::new("dpkg").arg("--extract").args([&archive, &root]).stdin(Stdio::null()))?;
+        // What dpkg calls it: name_version_architecture.deb, with an escaped colon.
+        let name = archive.file_stem().unwrap_or_default().to_string_lossy().replace("%3a", ":");
+        if let Some((name, rest)) = name.split_once('_') {
+            let mark = unpacked.join(name);
+            let version = rest.split('_').next().unwrap_or_default();
+            std::fs::write(&mark, version).map_err(|e| at(&mark, &e))?;
+        }
         // The cache is emptied, or a second call would unpack all of it again.
         std::fs::remove_file(&archive).map_err(|e| at(&archive, &e))?;
     }
-    for name in packages {
-        let mark = unpacked.join(name);
-        std::fs::write(&mark, "").map_err(|e| at(&mark, &e))?;
-    }
     Ok(root)
+}
+
+/// The version of a package in the root of its architecture.
+///
+/// # Errors
+/// If it is not there.
+pub fn version(repo: &Repo, architecture: &str, package: &str) -> Result<String> {
+    let mark = folder(repo)?.join("root").join(architecture).join(".unpacked").join(package);
+    std::fs::read_to_string(&mark).map_err(|e| at(&mark, &e))
 }
 
 fn command(program: &str, apt: &Path, architecture: &str) -> Command {

@@ -23,6 +23,8 @@ pub struct Order {
     pub target_dir: PathBuf,
     /// Paths of this machine are left in: the control of `--twice`.
     pub keep_paths: bool,
+    /// Without names of functions, as it is delivered.
+    pub strip: bool,
 }
 
 impl Order {
@@ -31,7 +33,7 @@ impl Order {
     /// # Errors
     /// If cargo cannot say where it builds.
     pub fn usual(repo: &Repo) -> Result<Self> {
-        Ok(Self { no_tls: false, target_dir: apt::folder(repo)?.join("build"), keep_paths: false })
+        Ok(Self { no_tls: false, target_dir: apt::folder(repo)?.join("build"), keep_paths: false, strip: true })
     }
 }
 
@@ -40,19 +42,30 @@ impl Order {
 /// # Errors
 /// If something is missing that cannot be installed, it does not build, or it demands too much.
 pub fn build(repo: &Repo, target: &Target, order: &Order) -> Result<PathBuf> {
+    build_in(repo, repo, target, order)
+}
+
+/// Builds the source of another checkout with the sysroots of this one.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_in(repo: &Repo, checkout: &Repo, target: &Target, order: &Order) -> Result<PathBuf> {
     let library = library(repo)?;
     tools(target)?;
     let compiler = compiler(repo, target)?;
-    let mut command = library.cargo(repo, &["build", "--release", "--locked", "--package", "duragent"])?;
+    let mut command = library.cargo(checkout, &["build", "--release", "--locked", "--package", "duragent"])?;
     command.args(["--config", FLAGS, "--bin", "duragent", "--target", target.name]);
     command.arg("--target-dir").arg(&order.target_dir);
     if order.no_tls {
         command.args(["--no-default-features", "--features", "signatures"]);
     }
-    if !order.keep_paths {
-        command.arg("--config").arg(remapped(repo, library, target)?);
+    if !order.strip {
+        command.env("CARGO_PROFILE_RELEASE_STRIP", "false");
     }
-    surroundings(&mut command, repo, library, target, &compiler, order)?;
+    if !order.keep_paths {
+        command.arg("--config").arg(remapped(checkout, library, target)?);
+    }
+    surroundings(&mut command, checkout, library, target, &compiler, order)?;
     repo::run(&mut command)?;
     let binary = order.target_dir.join(target.name).join("release/duragent");
     elf::check(target, &binary)?;
@@ -60,7 +73,10 @@ pub fn build(repo: &Repo, target: &Target, order: &Order) -> Result<PathBuf> {
 }
 
 /// A standard library that can be compiled for any target; in CI it is fetched.
-fn library(repo: &Repo) -> Result<Library> {
+///
+/// # Errors
+/// If there is none, with where to get one.
+pub fn library(repo: &Repo) -> Result<Library> {
     let usable = |library: &Library| matches!(library.is_there(repo, ""), Ok(true));
     let found = || [Library::Source, Library::Debian].into_iter().find(usable);
     if let Some(library) = found() {
