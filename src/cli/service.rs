@@ -42,6 +42,7 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
             lexopt::Arg::Long("root") => options.root = Some(parser.value()?.into()),
             lexopt::Arg::Long("yes") => options.yes = true,
             lexopt::Arg::Long("dry-run") => options.dry_run = true,
+            lexopt::Arg::Short('h') | lexopt::Arg::Long("help") => return print(HELP),
             lexopt::Arg::Value(value) if options.command.is_none() => options.command = Some(args::text(value)?),
             other => return Err(other.unexpected().into()),
         }
@@ -55,6 +56,20 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
         None => Err(Failure::usage("expected a command for the service, found none", EXPECTED)),
     }
 }
+
+/// What `--help` says.
+const HELP: &str = "duragent [--dir WORKSPACE] service install|status|remove
+
+Runs the server with the machine. Shows what is to be done, and asks; the workspace is never removed.
+
+      --init KIND   systemd, openrc, sysv, busybox, procd, runit or s6, if it is not the one that is found
+      --user USER   whom the server runs as (duragent)
+      --root TREE   in the tree of an image instead of this machine
+      --yes         ask nobody
+      --dry-run     only show
+
+WORKSPACE is /var/lib/duragent, with procd /srv/duragent, if there is no --dir
+";
 
 const EXPECTED: &str = "there are: install, status, remove";
 

@@ -35,7 +35,10 @@ use std::time::Duration;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What it was built for, as releases name it.
+#[cfg(feature = "tls")]
 const TARGET: &str = env!("DURAGENT_TARGET");
+#[cfg(not(feature = "tls"))]
+const TARGET: &str = concat!(env!("DURAGENT_TARGET"), "-no-tls");
 
 /// Where keys are looked for if there is none beside the binary.
 const KEYS: &str = "/etc/duragent/release.pub";
@@ -108,6 +111,10 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
 }
 
 fn upgrade(place: &Place, dir: Option<&Path>, from: &str, options: &Options) -> Result<u8, Failure> {
+    if cfg!(not(feature = "signatures")) {
+        let hint = "install a build with the feature \"signatures\" by hand";
+        return Err(Failure::new("this build cannot verify signatures, and takes no release without").hint(hint));
+    }
     place.refuse_managed()?;
     let _lock = place.lock()?;
     let workspace = dir.map(setup::load).transpose()?;

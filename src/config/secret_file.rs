@@ -30,7 +30,8 @@ impl SecretError {
 }
 
 /// Reads a file that holds a secret and nothing else; the white space around it is dropped. Group and others must not be
-/// able to read or write it, checked on the open file.
+/// able to read or write it, checked on the open file. The group of root may read: systemd hands a credential to one user more
+/// by an access control list, and then the group's bits are the list's mask (acl(5)).
 ///
 /// # Errors
 /// What is wrong with the file, and what was expected.
@@ -47,8 +48,10 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
         return Err(bad(format!("expected a regular file of at most {BYTES_MAX} bytes")));
     }
     let file = std::fs::File::open(path).map_err(cannot)?;
-    let mode = file.metadata().map_err(cannot)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
+    let metadata = file.metadata().map_err(cannot)?;
+    let mode = metadata.mode() & 0o777;
+    let others = if metadata.gid() == 0 { 0o037 } else { 0o077 };
+    if mode & others != 0 {
         return Err(bad(format!("mode {mode:04o} lets other users at it; run chmod 600 on it")));
     }
     let mut text = String::new();
@@ -58,4 +61,30 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
         return Err(bad("expected one line with the secret and nothing else".to_owned()));
     }
     Ok(Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn only_its_owner_and_the_group_of_root_may_read_it() {
+        let path = std::env::temp_dir().join(format!("duragent-secret-{}", std::process::id()));
+        std::fs::write(&path, "secret\n").expect("a file");
+        // As whoever runs the tests has it: root's group or another one.
+        let of_root = std::fs::metadata(&path).expect("a file").gid() == 0;
+        for (mode, good) in
+            [(0o400, true), (0o600, true), (0o440, of_root), (0o640, of_root), (0o660, false), (0o444, false)]
+        {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+            assert_eq!(read(&path).is_ok(), good, "{mode:o}");
+        }
+        if of_root {
+            std::os::unix::fs::chown(&path, None, Some(1)).expect("root may");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).expect("it is ours");
+            assert!(read(&path).is_err(), "the control: a group of others");
+        }
+        std::fs::remove_file(path).ok();
+    }
 }

@@ -71,8 +71,12 @@ fn a_token_comes_from_the_store_of_credentials() {
         (ask("another-token-that-is-not-it"), ask("a-token-of-32-characters-and-more")),
         ("401".into(), "200".into())
     );
-    // An administrator's command reads the same configuration, and the file itself.
-    tree.ok("systemctl stop duragent; duragent --dir /var/lib/duragent ls");
+    // An administrator's command reads the same configuration, and the file itself; the control is the file gone.
+    let says_missing =
+        || tree.run("duragent --dir /var/lib/duragent check").out.contains("duragent.api-token: no such file");
+    assert!(!says_missing());
+    tree.ok("rm /etc/credstore/duragent.api-token");
+    assert!(says_missing());
 }
 
 /// Runs `duragent doctor` with all that the unit says, and one line more.

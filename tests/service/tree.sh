@@ -1,15 +1,19 @@
-# Makes a tree in namespaces of its own and becomes its process 1. $1: `whole`, this system with nothing written to it, or
-# `bare`, BusyBox and nothing else. $2: the binary. $3: a script that prepares the tree, run in it. The rest: process 1.
+#!/bin/sh
+# Makes a tree in namespaces of its own and becomes its process 1. $1: `bare`, BusyBox and nothing else, `whole`, this system
+# with nothing written to it, or the folder of another system. $2: a file, $TO, /usr/bin/duragent if that is unset, in the
+# tree. $3: a script that prepares the tree, run in it. The rest: process 1.
 set -eu
-kind=$1 binary=$2 prepare=$3
+kind=$1 file=$2 prepare=$3
+to=${TO:-/usr/bin/duragent}
 shift 3
 mount --make-rprivate /
 tree=$(mktemp -d /tmp/duragent-tree-XXXXXX)
 mount -t tmpfs tree "$tree"
 # Whatever happens, nothing stays: with the last process of the namespace its mounts go, and the folder is empty below them.
 mkdir "$tree/up" "$tree/work" "$tree/root"
-if [ "$kind" = whole ]; then
-    mount -t overlay overlay -o "lowerdir=/,upperdir=$tree/up,workdir=$tree/work" "$tree/root"
+if [ "$kind" != bare ]; then
+    [ "$kind" != whole ] || kind=/
+    mount -t overlay overlay -o "lowerdir=$kind,upperdir=$tree/up,workdir=$tree/work" "$tree/root"
 else
     # pivot_root wants a mount.
     mount --bind "$tree/root" "$tree/root"
@@ -28,7 +32,9 @@ fi
 cd "$tree/root"
 mkdir -p old usr/bin
 # A copy: a mount in the middle of programs is not what the sandbox of tools expects.
-cp "$binary" usr/bin/duragent
+cp "$file" "./$to"
+# While this system's programs are at hand.
+busybox ip link set lo up
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
@@ -48,7 +54,6 @@ umount -l /old
 # As it is where systemd starts: credentials of units are mounted for them from outside.
 mount --make-rshared /
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-busybox ip link set lo up 2>/dev/null || /bin/busybox ip link set lo up
 sh -euc "$prepare"
 : >/run/tree-is-up
 exec env -i container=test PATH=$PATH "$@"

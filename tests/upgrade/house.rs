@@ -2,9 +2,11 @@
 
 use duragent::http::client::Client;
 use duragent_core::json::{self, Value};
+use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -315,21 +317,22 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Everything below `dir`: what it is, its mode, when it was changed, and what is in it.
-pub fn snapshot(dir: &Path) -> Vec<(PathBuf, String, Vec<u8>)> {
-    use std::os::unix::fs::MetadataExt;
-    let mut found = Vec::new();
+/// Everything below `dir`: what it is, its mode and size, when it was changed, and a hash of what is in it.
+pub fn snapshot(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).expect("a folder").flatten() {
         let (path, meta) = (entry.path(), entry.path().symlink_metadata().expect("it is there"));
-        let about = format!("{:o} {} {}.{}", meta.mode(), meta.size(), meta.mtime(), meta.mtime_nsec());
         if meta.is_dir() {
             found.extend(snapshot(&path));
-            found.push((path, "folder".to_owned(), Vec::new()));
+            found.insert(path, "folder".to_owned());
         } else {
-            let bytes = if meta.is_file() { fs::read(&path).expect("readable") } else { Vec::new() };
-            found.push((path, about, bytes));
+            let mut hash = DefaultHasher::new();
+            if meta.is_file() {
+                fs::read(&path).expect("readable").hash(&mut hash);
+            }
+            let times = format!("{}.{}", meta.mtime(), meta.mtime_nsec());
+            found.insert(path, format!("{:o} {} {times} {:x}", meta.mode(), meta.size(), hash.finish()));
         }
     }
-    found.sort();
     found
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// Programs that the checks run, and the Debian packages that have them.
-const TOOLS: [(&str, &str); 19] = [
+const TOOLS: &[(&str, &str)] = &[
     ("cc", "gcc libc6-dev"),
     ("bash", "bash"),
     ("strace", "strace"),
@@ -26,8 +26,16 @@ const TOOLS: [(&str, &str); 19] = [
     ("npm", "npm"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("strip", "binutils"),
     ("nginx", "nginx-light"),
     ("caddy", "caddy"),
+    ("shellcheck", "shellcheck"),
+    ("busybox", "busybox-static"),
+    ("systemd-analyze", "systemd"),
+    ("openrc-run", "openrc"),
+    ("runsvdir", "runit"),
+    ("s6-svscan", "s6"),
+    ("debootstrap", "debootstrap"),
 ];
 
 /// Parts of the Rust toolchain, and how rustup names them.
@@ -60,7 +68,7 @@ const STAGES: [Stage; 13] = [
     Stage { name: "without TLS", slow: true, run: |repo, _| without_tls(repo) },
     Stage { name: "documentation", slow: false, run: |repo, _| documentation(repo) },
     Stage { name: "release build", slow: true, run: |repo, _| repo.build(true).map(|_| Tally::default()) },
-    Stage { name: "size", slow: true, run: |repo, _| size::run(repo, &[]) },
+    Stage { name: "size", slow: true, run: |repo, options| budgets(repo, options.install) },
     Stage {
         name: "golden",
         slow: false,
@@ -138,6 +146,12 @@ fn without_tls(repo: &Repo) -> Result<Tally> {
     cargo(repo, &lints.collect::<Vec<_>>())?;
     let tests = ["test", "--quiet"].into_iter().chain(package).chain(["--lib", "--", "no_tls"]);
     counted(&mut repo.cargo(tests))
+}
+
+/// Where packages may be installed, also what is built for other machines.
+fn budgets(repo: &Repo, install: bool) -> Result<Tally> {
+    let args: &[String] = if install { &["--cross".to_owned()] } else { &[] };
+    size::run(repo, args)
 }
 
 /// Unit, integration and documentation tests. None may be ignored: a test that does not run proves nothing.

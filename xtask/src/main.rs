@@ -13,6 +13,7 @@ mod fuzz;
 mod golden;
 mod openapi;
 mod portable;
+mod release;
 mod repo;
 mod size;
 mod soak;
@@ -63,7 +64,11 @@ usage: cargo xtask COMMAND
                                               release build, size, golden, a slice of crash, other systems; --fast
                                               leaves out release build, size, crash and other systems
   tidy [--bless]                              rules of the house that compilers do not check; --bless tightens ratchet.txt
-  size [--bless]                              bytes of the release binary and dependencies against benches/budget.toml
+  size [--cross [--all]] [--bless]            bytes, dependencies and start of the release binary against
+                                              benches/budget.toml; --cross also the bytes of the static ones for ARM, with
+                                              --all of every target
+  size --what [TARGET]                        where the bytes are, by crate and by symbol
+  sign --key KEY.pem DIR                      makes a release for `duragent upgrade` of the binaries that cross has put into DIR
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
   cross TARGET…|--all [--no-tls] [--out DIR] [--twice] [--test [--slice] [--seed N]]
                                               binaries for other machines, static or for glibc (docs/porting.md); --twice
@@ -122,6 +127,7 @@ fn find(name: &str) -> Option<Command> {
     Some(match name {
         "check" => check::run,
         "tidy" => tidy::run,
+        "sign" => release::run,
         "size" => size::run,
         "golden" => golden::run,
         "fuzz" => fuzz::run,

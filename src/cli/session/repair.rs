@@ -3,7 +3,7 @@
 
 use super::{only_session, store, stored, stored_id};
 use crate::cli::{Common, Failure, print, text};
-use crate::store::file::{FileStore, Repaired};
+use crate::store::file::{FileStore, Repaired, Tail};
 use crate::store::{Batch, StoreError};
 use duragent_core::event::{Body, Event};
 use duragent_platform::clock;
@@ -15,6 +15,9 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     let id = stored_id(&store, &session)?;
     // Nothing is cut before it is known that something will be left.
     let found = store.verify(&id, &mut |_| {}).map_err(stored)?;
+    if let Tail::TooNew(found) = found.tail {
+        return Err(stored(StoreError::TooNew { session: id, found }));
+    }
     if found.seq == 0 {
         let error = format!("session {id:?} cannot be repaired: not even its first line is intact");
         let hint = format!("nothing was changed; to give the name free, move {} away", store.dir(&id).display());

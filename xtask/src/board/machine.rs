@@ -69,8 +69,8 @@ impl Machine {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let child = command.spawn().map_err(|e| at("setpriv".as_ref(), &e))?;
-        let client = |port, token| Client::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), token, SILENCE_MAX);
-        let (api, shell) = (client(api, Some(TOKEN)), client(shell, None));
+        let client = |port, token, silence| Client::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), token, silence);
+        let (api, shell) = (client(api, Some(TOKEN), SILENCE_MAX), client(shell, None, PATIENCE));
         Ok(Self { child, disk: disk.to_path_buf(), serial, start: Instant::now(), api, shell })
     }
 
@@ -125,7 +125,10 @@ impl Machine {
     /// # Errors
     /// If the board does not answer.
     pub fn try_run(&mut self, script: &str) -> Result<(i32, String)> {
-        let answer = self.until("a shell", |machine| machine.shell.ask("POST", "/cgi-bin/sh", &[], script))?;
+        // Only the question whether there is a shell is asked twice.
+        self.until("a shell", |machine| machine.shell.ask("GET", "/", &[], ""))?;
+        let answer = self.shell.ask("POST", "/cgi-bin/sh", &[], script);
+        let answer = answer.ok_or_else(|| Failure::new(format!("no answer to {script}; it said:\n{}", self.said())))?;
         let (text, code) = answer.body.rsplit_once("\nexit ").unwrap_or((&answer.body, ""));
         let code = code.trim().parse().map_err(|_| Failure::new(format!("a shell on the board: {answer:?}")))?;
         Ok((code, text.to_owned()))

@@ -69,7 +69,8 @@ impl Ear {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&shared);
-                std::thread::spawn(move || hear(stream, &shared));
+                // The effect has happened, whether the answer arrives or not.
+                std::thread::spawn(move || hear(stream, &shared).is_ok());
             }
         });
         Ok(Self { address, heard })
@@ -88,18 +89,15 @@ impl Ear {
     }
 }
 
-fn hear(stream: TcpStream, heard: &Mutex<BTreeMap<String, usize>>) {
+fn hear(stream: TcpStream, heard: &Mutex<BTreeMap<String, usize>>) -> std::io::Result<()> {
     const SILENCE_MAX: Duration = Duration::from_secs(30);
-    let mut line = String::new();
-    let patient = stream.set_read_timeout(Some(SILENCE_MAX)).is_ok();
-    let mut reader = BufReader::new(stream);
-    if !patient || reader.read_line(&mut line).is_err() {
-        return;
-    }
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    let (mut reader, mut line) = (BufReader::new(stream), String::new());
+    reader.read_line(&mut line)?;
     if let Some(what) = line.split(' ').nth(1).and_then(|path| path.strip_prefix("/effect/")) {
         *heard.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()).or_default() += 1;
     }
-    while reader.read_line(&mut line).is_ok_and(|count| count > 2) {}
-    // The effect has happened, whether the answer arrives or not.
-    drop(reader.into_inner().write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok\n"));
+    // To the empty line.
+    while reader.read_line(&mut line)? > 2 {}
+    reader.into_inner().write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
 }

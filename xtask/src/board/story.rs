@@ -297,25 +297,28 @@ fn init(board: &mut Machine, report: &mut Report) -> Result<()> {
     board.ready()
 }
 
-/// From exec to listening and ready, on the board's own clock.
+/// From exec to listening and ready, on the board's own clock: `ts` notes when it reads a line, and says so at the end.
 fn started(board: &mut Machine, report: &mut Report) -> Result<()> {
     let text = board.run(
-        "mkdir -p /tmp/w && cp -r /var/lib/duragent/duragent.yaml /var/lib/duragent/policy.yaml /var/lib/duragent/agents /tmp/w/\n\
-         sed -i 's/8410/8411/' /tmp/w/duragent.yaml\nchown -R duragent /tmp/w\n\
+        "mkdir /tmp/w; cd /var/lib/duragent; cp -r duragent.yaml policy.yaml agents /tmp/w/; cd /tmp\n\
+         sed -i 's/8410/8411/' /tmp/w/duragent.yaml; chown -R duragent /tmp/w\n\
+         serve='exec duragent --dir /tmp/w serve --ready-fd 1 --pid-file /tmp/w/pid 2>/tmp/w/err'\n\
          for n in 1 2 3 4 5; do\n\
-           mkfifo /tmp/f; { echo start; exec su -s /bin/sh duragent -c 'exec duragent --dir /tmp/w serve --ready-fd 1 --pid-file /tmp/w/pid' 2>/tmp/w/err; } >/tmp/f &\n\
-           ( ts -s %.S </tmp/f | while read -r at word; do [ -n \"$word\" ] || { echo \"$at\"; kill $(cat /tmp/w/pid); }; done )\n\
-           wait; rm /tmp/f\n\
-         done",
+           { echo start; exec su -s /bin/sh duragent -c \"$serve\"; } | ts -s %.S >/tmp/times &\n\
+           n=0; until grep -q ready /tmp/w/err; do n=$((n + 1)); [ $n -lt 300 ] || break; sleep 0.2; done 2>/dev/null\n\
+           kill $(cat /tmp/w/pid); wait; cat /tmp/times; rm -f /tmp/w/err\n\
+         done; rm -r /tmp/w",
     )?;
-    let mut times: Vec<f64> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
-    times.sort_by(f64::total_cmp);
-    report.holds("start to ready was measured", times.len() == 5, &text);
-    if let Some(median) = times.get(times.len() / 2) {
-        report.figure(
-            "start of the process to listening and ready, emulated, median of 5",
-            &format!("{:.0} ms", median * 1000.0),
-        );
+    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let times: Vec<(f64, bool)> =
+        words.filter_map(|words| Some((words.first()?.parse().ok()?, words.get(1) == Some(&"start")))).collect();
+    let mut spans: Vec<f64> =
+        times.windows(2).filter(|pair| pair[0].1 && !pair[1].1).map(|pair| pair[1].0 - pair[0].0).collect();
+    spans.sort_by(f64::total_cmp);
+    report.holds("start to ready was measured", spans.len() == 5, &text);
+    if let Some(median) = spans.get(spans.len() / 2) {
+        let what = "start of the process, through su, to listening and ready, emulated, median of 5";
+        report.figure(what, &format!("{:.0} ms", median * 1000.0));
     }
     Ok(())
 }

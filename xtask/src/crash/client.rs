@@ -162,7 +162,10 @@ fn read_head(reader: &mut impl BufRead) -> Option<(u16, Option<usize>, bool)> {
         if reader.read_line(&mut line).ok()? == 0 {
             return None;
         }
-        let Some((name, value)) = line.trim_end().split_once(':') else { return Some((status, length, chunked)) };
+        if line == "\r\n" {
+            return Some((status, length, chunked));
+        }
+        let (name, value) = line.trim_end().split_once(':')?;
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.trim().parse().ok(),
             "transfer-encoding" => chunked = value.trim() == "chunked",

@@ -23,6 +23,8 @@ pub struct Order {
     pub target_dir: PathBuf,
     /// Paths of this machine are left in: the control of `--twice`.
     pub keep_paths: bool,
+    /// Without names of functions, as it is delivered.
+    pub strip: bool,
 }
 
 impl Order {
@@ -31,7 +33,7 @@ impl Order {
     /// # Errors
     /// If cargo cannot say where it builds.
     pub fn usual(repo: &Repo) -> Result<Self> {
-        Ok(Self { no_tls: false, target_dir: apt::folder(repo)?.join("build"), keep_paths: false })
+        Ok(Self { no_tls: false, target_dir: apt::folder(repo)?.join("build"), keep_paths: false, strip: true })
     }
 }
 
@@ -55,7 +57,10 @@ pub fn build_in(repo: &Repo, checkout: &Repo, target: &Target, order: &Order) ->
     command.args(["--config", FLAGS, "--bin", "duragent", "--target", target.name]);
     command.arg("--target-dir").arg(&order.target_dir);
     if order.no_tls {
-        command.arg("--no-default-features");
+        command.args(["--no-default-features", "--features", "signatures"]);
+    }
+    if !order.strip {
+        command.env("CARGO_PROFILE_RELEASE_STRIP", "false");
     }
     if !order.keep_paths {
         command.arg("--config").arg(remapped(checkout, library, target)?);

@@ -1,9 +1,10 @@
-//! `cargo xtask deb`: Debian packages with the static binaries, by cargo-deb.
+//! `cargo xtask deb [--arch NAME] [--out FOLDER] [--test]`: Debian packages with the static binaries, by cargo-deb.
 //!
 //! What goes into a package is said by `[package.metadata.deb]` in Cargo.toml and by `packaging/debian/`; here is only
 //! which binary goes with which architecture, and that the same commit makes the same package.
 
 use super::build::{self, Order};
+use super::clean;
 use super::targets::{Libc, TARGETS, Target};
 use super::{apt, sums};
 use crate::repo::{self, Repo, at};
@@ -17,12 +18,12 @@ const CARGO_DEB: &str = "3.8.0";
 /// What `all` means. The packages of armel, for a Raspberry Pi 1 or Zero, are made when they are asked for.
 const ARCHITECTURES: [&str; 3] = ["armhf", "arm64", "amd64"];
 
-/// Makes the packages of the architectures that are named, or of all.
+/// Makes the packages of the architectures that are named, or of all; with `--test` installs and purges them ([`clean`]).
 ///
 /// # Errors
 /// On a wrong command line, or without cargo-deb. A package that cannot be made counts as failed.
 pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
-    let (mut wanted, mut out) = (Vec::new(), apt::folder(repo)?.join("deb"));
+    let (mut wanted, mut out, mut tried) = (Vec::new(), apt::folder(repo)?.join("deb"), false);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -30,6 +31,7 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
                 "all" => wanted.extend(ARCHITECTURES),
                 name => wanted.push(find(name)?.debian),
             },
+            "--test" => tried = true,
             "--out" => out = args.next().ok_or_else(|| Failure::Usage("deb: --out expects a folder".into()))?.into(),
             other => return Err(Failure::unknown_argument("deb", other)),
         }
@@ -39,11 +41,12 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
     }
     let mut tally = Tally::default();
     for name in wanted {
-        match package(repo, name, &out) {
-            Ok(made) => {
-                tally.passed += 1;
-                println!("{name}: {}", made.display());
-            }
+        let made = package(repo, name, &out).and_then(|made| {
+            println!("{name}: {}", made.display());
+            if tried { clean::check(repo, name, &made) } else { Ok(()) }
+        });
+        match made {
+            Ok(()) => tally.passed += 1,
             Err(failure) => {
                 tally.failed += 1;
                 println!("{name}: FAILED: {failure}");

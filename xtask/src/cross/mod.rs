@@ -6,6 +6,7 @@
 
 pub mod apt;
 pub mod build;
+mod clean;
 pub mod deb;
 mod elf;
 mod sbom;

@@ -49,7 +49,7 @@ fn components(repo: &Repo, library: Library, target: &Target, no_tls: bool) -> R
     let mut command = library.cargo(repo, &["metadata", "--locked", "--format-version", "1"])?;
     command.args(["--filter-platform", target.name]);
     if no_tls {
-        command.arg("--no-default-features");
+        command.args(["--no-default-features", "--features", "signatures"]);
     }
     let text = repo::capture(&mut command)?;
     let graph = json::parse(&text).map_err(|(byte, what)| {

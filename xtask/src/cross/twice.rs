@@ -12,7 +12,7 @@ use super::build::{self, Order};
 use super::targets::Target;
 use crate::repo::{self, Repo, at};
 use crate::{Failure, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Two places that have nothing in common but their beginning.
@@ -24,8 +24,13 @@ const PLACES: [&str; 2] = ["a", "another/place/with-a-longer-name"];
 /// If the bytes differ, or it does not build.
 pub fn compare(repo: &Repo, target: &Target, no_tls: bool) -> Result<String> {
     let folder = apt::folder(repo)?.join("twice");
+    let mut git = Command::new("git");
+    let commit = repo::capture(git.args(["rev-parse", "HEAD"]).current_dir(&repo.root).stdin(Stdio::null()))?;
     let compared = [false, true].map(|keep_paths| -> Result<bool> {
-        let [first, second] = PLACES.map(|place| built(repo, target, no_tls, keep_paths, &folder.join(place)));
+        let [first, second] = PLACES.map(|place| {
+            let order = Order { no_tls, target_dir: folder.join(place).join("target"), keep_paths, strip: true };
+            built(repo, target, &order, commit.trim_end(), &folder.join(place).join("source"))
+        });
         Ok(first? == second?)
     });
     let removed = std::fs::remove_dir_all(&folder).map_err(|e| at(&folder, &e));
@@ -38,23 +43,17 @@ pub fn compare(repo: &Repo, target: &Target, no_tls: bool) -> Result<String> {
     Ok(format!("the same bytes from two folders; with the paths of this machine in them, they {control}"))
 }
 
-fn built(repo: &Repo, target: &Target, no_tls: bool, keep_paths: bool, place: &Path) -> Result<Vec<u8>> {
-    let checkout = Repo { root: place.join("source") };
-    if !checkout.root.is_dir() {
-        std::fs::create_dir_all(&checkout.root).map_err(|e| at(&checkout.root, &e))?;
-        let archive = place.join("source.tar");
-        git(repo, &archive)?;
+/// Builds what is committed, checked out at `place`.
+fn built(repo: &Repo, target: &Target, order: &Order, commit: &str, place: &Path) -> Result<Vec<u8>> {
+    if !place.is_dir() {
+        std::fs::create_dir_all(place).map_err(|e| at(place, &e))?;
+        let archive = place.with_extension("tar");
+        let mut git = Command::new("git");
+        git.args(["archive", "--output"]).arg(&archive).arg(commit).current_dir(&repo.root).stdin(Stdio::null());
+        repo::run(&mut git)?;
         let mut tar = Command::new("tar");
-        repo::run(tar.arg("--extract").arg("--file").arg(&archive).arg("--directory").arg(&checkout.root))?;
+        repo::run(tar.arg("--extract").arg("--file").arg(&archive).arg("--directory").arg(place))?;
     }
-    let order = Order { no_tls, target_dir: place.join("target"), keep_paths };
-    let binary: PathBuf = build::build_in(repo, &checkout, target, &order)?;
+    let binary = build::build_in(repo, &Repo { root: place.to_owned() }, target, order)?;
     std::fs::read(&binary).map_err(|e| at(&binary, &e))
-}
-
-/// What is committed, as an archive.
-fn git(repo: &Repo, archive: &Path) -> Result<()> {
-    let mut git = Command::new("git");
-    git.args(["archive", "--output"]).arg(archive).arg("HEAD").current_dir(&repo.root).stdin(Stdio::null());
-    repo::run(&mut git)
 }

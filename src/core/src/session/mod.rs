@@ -16,17 +16,19 @@ mod history;
 mod input;
 mod recover;
 mod state;
+mod step;
 mod turn;
 
 pub use ask::{Fit, messages, place};
 pub use budget::{Budget, Budgets, DAY_MS, Meter, Price, Spent};
-pub use decide::{Stepped, decide, hold, step};
+pub use decide::decide;
 pub use history::{Cut, HISTORY_BYTES_MAX, History};
 pub use input::{Accepted, Compaction, Decided, Effect, Input, InputKind, Limits, Model, Rejection, Rules, Timer};
 pub use recover::CRASHES_MAX;
 pub use state::{
     DISK_FULL, FINISHED_MAX, Finished, GRANTS_MAX, KEYS_MAX, Key, Learned, OFFLINE, Queued, State, digest,
 };
+pub use step::{Stepped, hold, step};
 pub use turn::{Call, CallStatus, Phase, Repeat, Turn};
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 mod budgets;
+mod full;
 mod models;
 mod walks;
 
@@ -84,6 +85,8 @@ struct Bench {
     /// What all sessions have spent today.
     today: Spent,
     effects: Vec<Effect>,
+    /// Nothing new is begun.
+    held: bool,
 }
 
 impl Bench {
@@ -95,6 +98,7 @@ impl Bench {
             now: 1_000_000,
             today: Spent::default(),
             effects: Vec::new(),
+            held: false,
         };
         let (session, agent) = ("s".to_owned(), "a".to_owned());
         bench.input(InputKind::Create { session, agent, title: None, parent: None }).expect("create");
@@ -104,7 +108,10 @@ impl Bench {
     fn input(&mut self, kind: InputKind) -> Result<Taken, Rejection> {
         self.now += 1;
         let input = Input { at_ms: self.now, today: self.today, kind };
-        let stepped = step(&mut self.state, &self.rules, input)?;
+        let stepped = match self.held {
+            false => step(&mut self.state, &self.rules, input)?,
+            true => hold(&mut self.state, &self.rules, input, DISK_FULL)?,
+        };
         self.effects.extend(stepped.effects);
         self.log.extend_from_slice(&stepped.events);
         Ok(Taken { events: stepped.events.into_iter().map(|e| e.body).collect(), accepted: stepped.accepted })
