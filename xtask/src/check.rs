@@ -3,7 +3,7 @@
 //! A stage counts as one, or as the tests it ran. The last line is `N passed, M failed`.
 
 use crate::repo::{self, Repo};
-use crate::{Failure, Result, Tally, crash, golden, portable, size, soak, tidy};
+use crate::{Failure, Result, Tally, crash, cross, golden, portable, size, soak, tidy};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -25,6 +25,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
     ("curl", "curl"),
+    ("faketime", "faketime"),
+    ("ip", "iproute2"),
     ("openssl", "openssl"),
     ("strip", "binutils"),
     ("nginx", "nginx-light"),
@@ -37,6 +39,9 @@ const TOOLS: &[(&str, &str)] = &[
     ("s6-svscan", "s6"),
     ("debootstrap", "debootstrap"),
 ];
+
+/// What `cargo xtask cross` does of its own in a check: the binaries are there already, from the budgets' stage.
+const BOARDS: [&str; 4] = ["armv7-unknown-linux-musleabihf", "aarch64-unknown-linux-musl", "--test", "--slice"];
 
 /// Parts of the Rust toolchain, and how rustup names them.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
@@ -55,7 +60,7 @@ struct Stage {
     run: fn(&Repo, &Options) -> Result<Tally>,
 }
 
-const STAGES: [Stage; 13] = [
+const STAGES: [Stage; 14] = [
     Stage { name: "system tools", slow: false, run: system_tools },
     Stage { name: "format", slow: false, run: |repo, _| cargo(repo, &["fmt", "--all", "--check"]) },
     Stage {
@@ -68,12 +73,13 @@ const STAGES: [Stage; 13] = [
     Stage { name: "without TLS", slow: true, run: |repo, _| without_tls(repo) },
     Stage { name: "documentation", slow: false, run: |repo, _| documentation(repo) },
     Stage { name: "release build", slow: true, run: |repo, _| repo.build(true).map(|_| Tally::default()) },
-    Stage { name: "size", slow: true, run: |repo, options| budgets(repo, options.install) },
+    Stage { name: "size", slow: true, run: |repo, _| size::run(repo, &["--cross".to_owned()]) },
     Stage {
         name: "golden",
         slow: false,
         run: |repo, options| golden::compare(repo, &repo.build(!options.fast)?, false, &[]),
     },
+    Stage { name: "boards slice", slow: true, run: |repo, _| cross::run(repo, &BOARDS.map(str::to_owned)) },
     Stage { name: "crash slice", slow: true, run: |repo, _| crash::run(repo, &["--slice".to_owned()]) },
     Stage { name: "soak slice", slow: true, run: |repo, _| soak::run(repo, &["--slice".to_owned()]) },
     // Last, for where the libraries of these systems have to be compiled first.
@@ -146,12 +152,6 @@ fn without_tls(repo: &Repo) -> Result<Tally> {
     cargo(repo, &lints.collect::<Vec<_>>())?;
     let tests = ["test", "--quiet"].into_iter().chain(package).chain(["--lib", "--", "no_tls"]);
     counted(&mut repo.cargo(tests))
-}
-
-/// Where packages may be installed, also what is built for other machines.
-fn budgets(repo: &Repo, install: bool) -> Result<Tally> {
-    let args: &[String] = if install { &["--cross".to_owned()] } else { &[] };
-    size::run(repo, args)
 }
 
 /// Unit, integration and documentation tests. None may be ignored: a test that does not run proves nothing.

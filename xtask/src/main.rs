@@ -70,9 +70,9 @@ usage: cargo xtask COMMAND
   size --what [TARGET]                        where the bytes are, by crate and by symbol
   sign --key KEY.pem DIR                      makes a release for `duragent upgrade` of the binaries that cross has put into DIR
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
-  cross TARGET…|--all [--no-tls] [--out DIR] [--twice] [--test [--slice] [--seed N]]
+  cross TARGET…|--all [--no-tls] [--out DIR] [--twice [--control]] [--test [--slice] [--seed N]]
                                               binaries for other machines, static or for glibc (docs/porting.md); --twice
-                                              builds in two folders and compares, --test tries them on emulated boards
+                                              builds in two folders and compares, --control also with paths, --test tries them on emulated boards
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
                                               the fault campaign on the release binary, power cuts (as root) included; a
                                               slice takes about a minute
