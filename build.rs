@@ -83,7 +83,8 @@ fn pack(mut text: Vec<u8>, name: &str) -> Result<(), String> {
 fn leave_out_unwind_tables() {
     let out = std::env::var_os("OUT_DIR").unwrap_or_default();
     let script = Path::new(&out).join("no-unwind-tables.ld");
-    let tables = "*(.eh_frame) *(.eh_frame_hdr) *(.gcc_except_table .gcc_except_table.*)";
+    let tables = "*(.eh_frame) *(.eh_frame_hdr) *(.gcc_except_table .gcc_except_table.*) \
+                  *(.ARM.exidx .ARM.exidx.*) *(.ARM.extab .ARM.extab.*)";
     let text = format!("SECTIONS {{ /DISCARD/ : {{ {tables} }} }} INSERT AFTER .rodata;\n");
     match std::fs::write(&script, text) {
         Ok(()) => argument(&format!("-Wl,-T,{}", script.display())),

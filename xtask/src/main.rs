@@ -70,9 +70,9 @@ usage: cargo xtask COMMAND
   size --what [TARGET]                        where the bytes are, by crate and by symbol
   sign --key KEY.pem DIR                      makes a release for `duragent upgrade` of the binaries that cross has put into DIR
   golden [--bless] [--release] [NAME…]        command-line output against tests/golden/*.case
-  cross TARGET…|--all [--no-tls] [--out DIR] [--twice] [--test [--slice] [--seed N]]
+  cross TARGET…|--all [--no-tls] [--out DIR] [--twice [--control]] [--test [--slice] [--seed N]]
                                               binaries for other machines, static or for glibc (docs/porting.md); --twice
-                                              builds in two folders and compares, --test tries them on emulated boards
+                                              builds in two folders and compares, --control also with paths, --test tries them on emulated boards
   crash [--slice] [--seed N] [--jobs N] [--keep] [--binary FILE] [FAMILY…]
                                               the fault campaign on the release binary, power cuts (as root) included; a
                                               slice takes about a minute
@@ -87,7 +87,7 @@ usage: cargo xtask COMMAND
                                               promises; a slice takes four minutes, profiles included
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
-  board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|plug]… [--script FILE]
+  board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|later|plug]… [--script FILE]
                                               binaries that are there already, on emulated machines; --script runs a
                                               shell script on a booted one
   openapi [--examples N] [--seed N]           a long campaign of schemathesis against the server (needs python3 and PyPI)

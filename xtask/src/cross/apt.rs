@@ -90,6 +90,8 @@ fn command(program: &str, apt: &Path, architecture: &str) -> Command {
         set(key, &architecture);
     }
     set("Acquire::Languages", &"none");
+    // Images of containers empty the cache.
+    set("APT::Keep-Downloaded-Packages", &"true");
     // Where root runs this, the folder need not be open to the user who downloads otherwise.
     set("APT::Sandbox::User", &"root");
     command.arg("--quiet").stdin(Stdio::null()).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");

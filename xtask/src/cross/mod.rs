@@ -27,6 +27,7 @@ struct Options {
     targets: Vec<&'static Target>,
     no_tls: bool,
     twice: bool,
+    control: bool,
     test: bool,
     slice: bool,
     seed: u64,
@@ -47,7 +48,7 @@ pub fn run(repo: &Repo, args: &[String]) -> Result<Tally> {
     let (mut tally, mut binaries) = (Tally::default(), Vec::new());
     for target in options.targets {
         let done = if options.twice {
-            twice::compare(repo, target, options.no_tls)
+            twice::compare(repo, target, options.no_tls, options.control)
         } else {
             kept(repo, target, &order, &out).map(|(told, kept)| {
                 binaries.push((target.name.to_owned(), kept));
@@ -100,6 +101,7 @@ fn read(args: &[String]) -> Result<Options> {
             "--all" => options.targets = TARGETS.iter().collect(),
             "--no-tls" => options.no_tls = true,
             "--twice" => options.twice = true,
+            "--control" => options.control = true,
             "--test" => options.test = true,
             "--slice" => options.slice = true,
             "--seed" => {

@@ -1,8 +1,8 @@
 //! `cargo xtask cross --twice`: the same commit makes the same bytes, wherever it is checked out and built.
 //!
-//! What is committed is checked out into two folders with names of different lengths, and each is built in a folder of its
-//! own. Two more builds of the binary alone, without other names for the paths, are the control: where they differ, the
-//! comparison can see what it is there to see.
+//! What is committed is built where it is, as always, and once more in a folder with another name, in a target folder of its
+//! own. A tree with changes is not built at all: what is committed is checked out twice. With `--control` the same once more,
+//! with the names of paths left as they are: if those differ, the comparison sees what it is there to see.
 //!
 //! Absent: another day or another machine. A build reads neither a clock nor the name of the machine; it does depend on the
 //! versions of the compilers, which the list of parts names in part.
@@ -18,29 +18,45 @@ use std::process::{Command, Stdio};
 /// Two places that have nothing in common but their beginning.
 const PLACES: [&str; 2] = ["a", "another/place/with-a-longer-name"];
 
-/// Builds twice and compares; then twice without other names for paths, for comparison. Returns what to tell.
+/// Builds twice and compares, and returns what to tell.
 ///
 /// # Errors
 /// If the bytes differ, or it does not build.
-pub fn compare(repo: &Repo, target: &Target, no_tls: bool) -> Result<String> {
+pub fn compare(repo: &Repo, target: &Target, no_tls: bool, control: bool) -> Result<String> {
     let folder = apt::folder(repo)?.join("twice");
-    let mut git = Command::new("git");
-    let commit = repo::capture(git.args(["rev-parse", "HEAD"]).current_dir(&repo.root).stdin(Stdio::null()))?;
-    let compared = [false, true].map(|keep_paths| -> Result<bool> {
-        let [first, second] = PLACES.map(|place| {
-            let order = Order { no_tls, target_dir: folder.join(place).join("target"), keep_paths, strip: true };
-            built(repo, target, &order, commit.trim_end(), &folder.join(place).join("source"))
-        });
-        Ok(first? == second?)
-    });
-    let removed = std::fs::remove_dir_all(&folder).map_err(|e| at(&folder, &e));
-    let [same, control] = compared;
-    if !same? {
-        return Err(Failure::new("expected the same bytes from two folders, found different ones"));
+    let same = is_same(repo, target, no_tls, false, &folder)?;
+    if !same {
+        return Err(Failure::new(format!("expected the same bytes from two folders, see {}", folder.display())));
     }
-    removed?;
-    let control = if control? { "are the same as well" } else { "differ" };
-    Ok(format!("the same bytes from two folders; with the paths of this machine in them, they {control}"))
+    let mut told = String::from("the same bytes from two folders");
+    if control {
+        let same = is_same(repo, target, no_tls, true, &folder)?;
+        told.push_str("; with the names of paths left as they are, they ");
+        told.push_str(if same { "are the same as well" } else { "differ" });
+    }
+    std::fs::remove_dir_all(&folder).map_err(|e| at(&folder, &e))?;
+    Ok(told)
+}
+
+fn is_same(repo: &Repo, target: &Target, no_tls: bool, keep_paths: bool, folder: &Path) -> Result<bool> {
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        repo::capture(git.args(args).current_dir(&repo.root).stdin(Stdio::null()))
+    };
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let is_clean = git(&["status", "--porcelain"])?.is_empty();
+    let other = |place: &str| {
+        let target_dir = folder.join(place).join("target");
+        let order = Order { no_tls, target_dir, keep_paths, strip: true };
+        built(repo, target, &order, commit.trim_end(), &folder.join(place).join("source"))
+    };
+    let first = if is_clean && !keep_paths {
+        let binary = build::build(repo, target, &Order { no_tls, ..Order::usual(repo)? })?;
+        std::fs::read(&binary).map_err(|e| at(&binary, &e))?
+    } else {
+        other(PLACES[0])?
+    };
+    Ok(first == other(PLACES[1])?)
 }
 
 /// Builds what is committed, checked out at `place`.
