@@ -3,7 +3,7 @@
 //! A board without a battery starts in 1970, or with the time at which it was last seen (`fake-hwclock`), and knows better once
 //! there is a network.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// First millisecond of the year of this release: a clock that stands before it was never set.
 pub const RELEASE_MS: u64 = 1_767_225_600_000;
@@ -14,7 +14,36 @@ const LATE_MS_MAX: u64 = 86_400_000;
 /// Milliseconds since the Unix epoch; 0 if the clock stands before it, as on a board that has none.
 #[must_use]
 pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    u64::try_from(wall().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Since the Unix epoch; nothing if the clock stands before it. To be taken instead of `SystemTime::now`, see [`since_epoch`].
+#[must_use]
+pub fn wall() -> Duration {
+    since_epoch()
+}
+
+/// Asks the kernel for 64 bits. The standard library has 32 here, since its musl is older than 1.2, and from 03:14:08 UTC on 19
+/// January 2038 its clock panics.
+#[cfg(all(target_os = "linux", target_env = "musl", target_pointer_width = "32"))]
+fn since_epoch() -> Duration {
+    /// clock_gettime64(2), Linux 5.1: the same number on all machines of 32 bits.
+    const CLOCK_GETTIME64: libc::c_long = 403;
+    // struct __kernel_timespec.
+    let mut time = [0_i64; 2];
+    // SAFETY: the kernel writes two numbers of 64 bits, for which there is room.
+    let result = unsafe { libc::syscall(CLOCK_GETTIME64, libc::CLOCK_REALTIME, time.as_mut_ptr()) };
+    match (result, time.map(u64::try_from)) {
+        (0, [Ok(seconds), Ok(nanoseconds)]) => Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds),
+        (0, _) => Duration::ZERO,
+        // An older kernel, which has no more than 32 bits itself.
+        _ => std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "musl", target_pointer_width = "32")))]
+fn since_epoch() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// True if the clock has been set, as far as that can be told from what it says.

@@ -216,8 +216,8 @@ pub fn has_room(dir: &Path) -> io::Result<()> {
     if free < SPARE_BYTES.min(all / 16) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
-/// Bytes that this process can still write on the file system of `path` (statvfs(3)), and its size. Root may use what is kept
-/// from others.
+/// Bytes that an ordinary user can still write on the file system of `path` (statvfs(3)), and its size. What is kept for root is not
+/// counted for root either: `df` says 100 % then, and not all of it can be had (ext4 keeps some for itself).
 ///
 /// # Errors
 /// As statvfs(3).
@@ -234,9 +234,7 @@ pub fn space(path: &Path) -> io::Result<(u64, u64)> {
         stat.assume_init()
     };
     #[allow(clippy::unnecessary_cast, reason = "the fields are 32 bits wide on some targets")]
-    let (block, all) = (stat.f_frsize as u64, stat.f_blocks as u64);
-    #[allow(clippy::unnecessary_cast, reason = "the fields are 32 bits wide on some targets")]
-    let free = if crate::process::uid() == 0 { stat.f_bfree as u64 } else { stat.f_bavail as u64 };
+    let (block, free, all) = (stat.f_frsize as u64, stat.f_bavail as u64, stat.f_blocks as u64);
     Ok((block * free, block * all))
 }
 

@@ -162,7 +162,7 @@ fn mixed_u64() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let clock = crate::clock::wall();
     let mut hasher = std::hash::RandomState::new().build_hasher();
     hasher.write_u128(clock.as_nanos());
     hasher.write_u32(std::process::id());

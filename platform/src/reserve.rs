@@ -135,10 +135,10 @@ fn held(file: &File) -> io::Result<u64> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let length = libc::off64_t::try_from(bytes).unwrap_or(libc::off64_t::MAX);
+    let length = libc::off_t::try_from(bytes).unwrap_or(libc::off_t::MAX);
     loop {
         // SAFETY: takes numbers only; the descriptor is open as long as `file` is borrowed.
-        if unsafe { libc::fallocate64(file.as_raw_fd(), 0, 0, length) } == 0 {
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();

@@ -84,12 +84,12 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     let signals = Signals::new().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
     let _only = only_server(&dir)?;
     // Now, while the name still leads to this very file.
-    let place = Place::own()?;
-    let trial = Trial::begin(&place);
+    let place = Place::own();
+    let trial = place.as_ref().ok().and_then(Trial::begin);
     let ended = smol::block_on(serve(&dir, options, signals, trial.clone()));
     log::file::flush(LOG_FLUSH);
     match (ended, trial) {
-        (Ok(Ended::Again), _) => Err(upgrade::again(&place.binary)),
+        (Ok(Ended::Again), _) => Err(upgrade::again(&place?.binary)),
         (Ok(Ended::Code(code)), _) => Ok(code),
         (Err(failure), trial) => {
             if let Some(trial) = trial {

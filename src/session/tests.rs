@@ -117,6 +117,7 @@ impl Fixture {
                 turn_ms_max: 60_000,
                 attempts_max: 2,
                 approval_ms_max: 60_000,
+                queue_max: u64::MAX,
                 ..Limits::default()
             },
             ..Rules::default()

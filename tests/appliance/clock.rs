@@ -122,7 +122,7 @@ fn a_clock_that_is_set_while_a_turn_runs_ends_nothing() {
     assert_eq!(server.turn("c"), "completed");
     server.wait_for_status("b", "waiting");
     server.decide("b", "grant");
-    until("its turn", || fs::read_to_string(&log("b")).expect("a log").contains("turn_finished").then_some(()));
+    until("its turn", || fs::read_to_string(log("b")).expect("a log").contains("turn_finished").then_some(()));
     assert!(fs::read_to_string(log("b")).expect("a log").contains("\"decision\":\"grant\""));
     server.stop();
 }

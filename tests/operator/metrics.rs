@@ -7,8 +7,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-/// What asking itself moves, and what no test can foresee.
-const SKIP: [&str; 6] = ["http_", "process_", "pool_", "_sum", "_bucket", "sse_events"];
+/// What asking itself moves, what no test can foresee, and what `tests/wear` holds against the kernel.
+const SKIP: [&str; 8] = ["http_", "process_", "pool_", "_sum", "_bucket", "sse_events", "disk_written_", "fsyncs_"];
 
 /// Does something, and requires exactly these changes.
 fn check(server: &Served, what: &str, act: impl FnOnce(), expected: &[(&str, f64)]) {

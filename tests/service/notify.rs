@@ -1,10 +1,8 @@
 //! What the server tells a supervisor, to a socket that listens as systemd's does.
 
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -232,16 +230,12 @@ fn tools_know_nothing_of_it() {
 #[test]
 fn a_line_feed_goes_to_the_ready_fd_whoever_owns_it() {
     let mut house = House::new("ready");
-    let (mut reader, writer) = std::io::pipe().expect("a pipe");
-    let fd = writer.as_raw_fd();
-    let mut command = house.command(&["serve", "--ready-fd", "3"]);
-    command.stderr(Stdio::null());
-    // SAFETY: dup2(2) is async-signal-safe, and both descriptors are numbers of the child.
-    unsafe {
-        command.pre_exec(move || if libc::dup2(fd, 3) == 3 { Ok(()) } else { Err(std::io::Error::last_os_error()) });
-    }
-    house.server = Some(command.spawn().expect("the binary starts"));
-    drop(writer);
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" serve --ready-fd 3 3>&1 1>/dev/null", env!("CARGO_BIN_EXE_duragent")]);
+    command.current_dir(&house.root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut server = command.spawn().expect("sh can be run");
+    let mut reader = server.stdout.take().expect("a pipe");
+    house.server = Some(server);
     let mut said = [0; 1];
     std::io::Read::read_exact(&mut reader, &mut said).expect("it says something");
     assert_eq!(&said, b"\n");

@@ -84,7 +84,7 @@ impl House {
         let house = Self::empty();
         let binary = house.path("bin/duragent");
         fs::create_dir_all(binary.parent().expect("a folder")).expect("made");
-        fs::copy(stripped(), &binary).expect("copied");
+        install(stripped(), &binary);
         house.key("key");
         fs::copy(house.path("key.pub"), house.path("bin/duragent.pub")).expect("copied");
         house.workspace(HELLO);
@@ -125,6 +125,12 @@ impl House {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         fs::write(path, bytes).expect("written");
+    }
+
+    /// A program of these bytes in the folder of the binary.
+    pub fn program(&self, name: &str, bytes: &[u8]) {
+        self.write("bytes", bytes);
+        install(&self.path("bytes"), &self.path("bin").join(name));
     }
 
     pub fn read(&self, name: &str) -> Vec<u8> {
@@ -248,6 +254,15 @@ impl Drop for House {
 pub fn sha256(path: &Path) -> String {
     let output = good(Command::new("sha256sum").arg(path));
     String::from_utf8(output.stdout).expect("UTF-8").split(' ').next().expect("a sum").to_owned()
+}
+
+/// Puts a program into its place, whole. Copied by a process of its own: what this one has open for writing, a child of another
+/// test may have open too, and then it cannot be run (ETXTBSY).
+pub fn install(from: &Path, to: &Path) {
+    let new = to.with_extension("installing");
+    good(Command::new("cp").arg(from).arg(&new));
+    executable(&new);
+    fs::rename(&new, to).expect("renamed");
 }
 
 pub fn executable(path: &Path) {

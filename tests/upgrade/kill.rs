@@ -1,7 +1,7 @@
 //! The upgrade is killed at every system call that changes something on disk: a whole binary is always there, and the next
 //! upgrade goes through.
 
-use super::house::{House, VERSION, executable, later, script};
+use super::house::{House, VERSION, later, script};
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -21,13 +21,6 @@ fn killed_at(house: &House, call: &str, n: usize, args: &[&str]) -> bool {
     strace.status().expect("strace is there").success()
 }
 
-/// Puts a program into the place of the binary, as an upgrade would.
-fn put(house: &House, bytes: &[u8]) {
-    house.write("x", bytes);
-    executable(&house.path("x"));
-    fs::rename(house.path("x"), house.path("bin/duragent")).expect("renamed");
-}
-
 #[test]
 fn a_kill_at_any_step_leaves_a_binary_that_runs() {
     const FROM: [&str; 3] = ["upgrade", "--from", "rel/release.txt"];
@@ -40,7 +33,7 @@ fn a_kill_at_any_step_leaves_a_binary_that_runs() {
             assert!(n < CALLS_MAX);
             if killed_at(&house, call, n, &FROM) {
                 assert_eq!(house.version(), later());
-                put(&house, &old);
+                house.program("duragent", &old);
                 break;
             }
             let (version, step) = (house.version(), format!("{call} {n}"));
@@ -57,13 +50,13 @@ fn a_kill_at_any_step_leaves_a_binary_that_runs() {
                 );
             }
             // The whole way from what is left, and back to the beginning.
-            put(&house, &old);
+            house.program("duragent", &old);
             let out = house.good(&FROM);
             assert!(out.contains("has replaced"), "{step}: {out}");
             assert_eq!(house.names(), ["duragent", "duragent.old", "duragent.pub", "duragent.upgrade"], "{step}");
             fs::remove_file(house.path("bin/duragent.old")).expect("it is there");
             fs::remove_file(house.path("bin/duragent.upgrade")).expect("it is there");
-            put(&house, &old);
+            house.program("duragent", &old);
         }
     }
     assert!(kills > 10 && replaced > 0, "{kills} kills, {replaced} after the change: is anything injected?");
@@ -77,9 +70,8 @@ fn a_kill_at_any_step_of_going_back_leaves_a_binary_that_runs() {
     for call in CALLS.split(',') {
         for n in 1.. {
             assert!(n < CALLS_MAX);
-            put(&house, &new);
-            house.write("bin/duragent.old", &old);
-            executable(&house.path("bin/duragent.old"));
+            house.program("duragent", &new);
+            house.program("duragent.old", &old);
             house.write("bin/duragent.upgrade", format!("from 0.0.1\nto {VERSION}\nseconds 1\ntries 0\n"));
             let done = killed_at(&house, call, n, &["upgrade", "--rollback"]);
             let version = house.version();

@@ -1,6 +1,6 @@
 //! An upgrade under a server: it becomes the new binary, or stays what it was.
 
-use super::house::{House, Served, VERSION, ended, executable, get, later, real_later, script, until};
+use super::house::{House, Served, VERSION, ended, get, later, real_later, script, until};
 use duragent_core::json::Value;
 use std::fs;
 use std::net::TcpListener;
@@ -97,8 +97,7 @@ fn a_binary_whose_server_ends_at_once_is_taken_back() {
 fn on_trial(seconds: u64, tries: u64) -> House {
     let house = House::new();
     fs::rename(house.path("bin/duragent"), house.path("bin/duragent.old")).expect("renamed");
-    house.write("bin/duragent", real_later());
-    executable(&house.path("bin/duragent"));
+    house.program("duragent", &real_later());
     house.write("bin/duragent.upgrade", format!("from {VERSION}\nto {}\nseconds {seconds}\ntries {tries}\n", later()));
     house
 }
@@ -192,6 +191,7 @@ fn hooks_of_a_service_manager_count_starts_for_a_server_that_may_not() {
     let house = on_trial(60, 0);
     assert!(house.good(&["upgrade", "--settle"]).contains("is on trial"));
     let server = house.serve();
+    until("the end of the trial", || (!house.names().contains(&"duragent.upgrade".to_owned())).then_some(()));
     house.write("bin/duragent.upgrade", format!("from {VERSION}\nto {}\nseconds 60\ntries 1\n", later()));
     assert!(house.good(&["upgrade", "--settle"]).contains("its trial is over"));
     assert_eq!(house.good(&["upgrade", "--settle"]), "nothing is on trial\n");

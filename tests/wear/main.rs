@@ -25,11 +25,16 @@ const GROWTH_MAX: f64 = 1.10;
 /// Syncs that a window may have more than another: a session that rests in the middle of it is opened once more.
 const SYNCS_MORE_MAX: u64 = 10;
 
-const CONFIG: &str = "sandbox: {mode: trust}\nlimits: {session_idle_seconds: 1}\nproviders:\n  near: {kind: replay, context_tokens: 4096, file: t.jsonl}\n";
+const CONFIG: &str = "sandbox: {mode: trust}\nlimits: {session_idle_seconds: 1}\nproviders:\n  near: {kind: replay, context_tokens: 4096, file: t.jsonl}\n  edits: {kind: replay, file: e.jsonl}\n";
 const AGENT: &str = "apiVersion: duragent/v1alpha1\nkind: Agent\nmetadata:\n  name: a\nspec:\n  model:\n    provider: near\n    \
                      name: m\n  tools: []\n";
 const TRANSCRIPT: &str =
     "{\"repeat\":true}\n{\"deltas\":[\"The pressure fell below two bar before each stop; check the valve.\"]}\n";
+
+/// Each turn edits a file, and what it is about to do is noted first.
+const EDITS: &str = "{\"repeat\":true}\n\
+    {\"tool_calls\":[{\"name\":\"edit_file\",\"arguments\":{\"path\":\"f\",\"old\":\"a\",\"new\":\"b\"}}]}\n{\"deltas\":[\"Done.\"]}\n\
+    {\"tool_calls\":[{\"name\":\"edit_file\",\"arguments\":{\"path\":\"f\",\"old\":\"b\",\"new\":\"a\"}}]}\n{\"deltas\":[\"Done.\"]}\n";
 
 /// A folder that goes away.
 struct Folder(PathBuf);
@@ -121,6 +126,11 @@ impl Server {
         folder.put("ws/.duragent/duragent.yaml", CONFIG);
         folder.put("ws/.duragent/t.jsonl", TRANSCRIPT);
         folder.put("ws/.duragent/agents/a/agent.yaml", AGENT);
+        folder.put("ws/.duragent/e.jsonl", EDITS);
+        folder.put("ws/.duragent/policy.yaml", "mode: allow\n");
+        let editor = AGENT.replace("name: a", "name: e").replace("provider: near", "provider: edits");
+        folder.put("ws/.duragent/agents/e/agent.yaml", &editor.replace("tools: []", "tools: [edit_file]"));
+        folder.put("ws/f", "a");
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
         let address = free.expect("a free port").to_string();
         let mut command = traced(trace);
@@ -212,6 +222,30 @@ fn is_steady(early: Wear, late: Wear) -> bool {
     early.bytes > 0
         && late.bytes as f64 <= early.bytes as f64 * GROWTH_MAX
         && late.syncs <= early.syncs + SYNCS_MORE_MAX
+}
+
+#[test]
+fn a_turn_that_edits_writes_as_much_after_three_hundred_as_after_ten() {
+    // As many as there are between two times that the notes of edits are cut to the last ones.
+    const EDITS_WINDOW: u64 = 66;
+    let folder = Folder::new("edits");
+    let trace = folder.0.join("trace");
+    let server = Server::start(&folder, &trace);
+    assert_eq!(
+        server.ask("POST", "/api/v1/sessions", "{\"agent\":\"e\",\"id\":\"s\"}").map(|(status, _)| status),
+        Some(201)
+    );
+    let mut looks = Vec::new();
+    for turns in [EARLY, EDITS_WINDOW, 200, EDITS_WINDOW] {
+        server.turns("s", turns);
+        server.rest();
+        looks.push(read(&trace, &folder.0.join("ws")));
+    }
+    assert!(fs::read_to_string(folder.0.join("ws/f")).is_ok_and(|text| text.trim() == "a"), "an even number of edits");
+    let (early, late) = (looks[1].minus(looks[0]), looks[3].minus(looks[2]));
+    println!("{EDITS_WINDOW} turns that edit: {early:?} after {EARLY}, {late:?} after 276");
+    assert!(is_steady(early, late), "{early:?} {late:?}");
+    assert!(late.bytes < EDITS_WINDOW * 3500, "{late:?}");
 }
 
 #[test]

@@ -25,6 +25,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
     ("curl", "curl"),
+    ("faketime", "faketime"),
+    ("ip", "iproute2"),
     ("openssl", "openssl"),
     ("strip", "binutils"),
     ("nginx", "nginx-light"),

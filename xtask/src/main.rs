@@ -87,7 +87,7 @@ usage: cargo xtask COMMAND
                                               promises; a slice takes four minutes, profiles included
   portable [--by WAY] [TARGET…]               core and platform compile for macOS, FreeBSD and Linux on ARM; WAY says where the
                                               standard library comes from: installed, source (rust-src), or debian
-  board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|plug]… [--script FILE]
+  board [--slice] [--seed N] [--plugs N] [--keep] --binary TARGET=FILE… [user|story|later|plug]… [--script FILE]
                                               binaries that are there already, on emulated machines; --script runs a
                                               shell script on a booted one
   openapi [--examples N] [--seed N]           a long campaign of schemathesis against the server (needs python3 and PyPI)

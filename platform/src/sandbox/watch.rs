@@ -11,7 +11,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A protected name that nothing could be mounted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +100,7 @@ fn open_up(path: &Path) -> io::Result<()> {
 
 /// A name that nothing runs, beside: so that the move is one rename.
 fn aside(name: &OsStr) -> OsString {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = crate::clock::wall();
     let mut aside = name.to_owned();
     // A workspace that was moved aside must not be taken for one.
     aside.push(format!(".refused-by-duragent-{}", now.as_millis()));

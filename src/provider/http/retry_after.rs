@@ -1,7 +1,7 @@
 //! `Retry-After` (RFC 9110, 10.2.3): seconds, or an HTTP date in its preferred form (5.6.7). The two obsolete forms of
 //! dates are not read; no server we talk to sends them.
 
-use std::time::SystemTime;
+use duragent_platform::clock;
 
 /// Longest wait that is passed on: a day in milliseconds. Whoever asks for more is down, not busy.
 pub(super) const RETRY_AFTER_MAX: u64 = 24 * 3600 * 1000;
@@ -13,14 +13,10 @@ pub(super) fn milliseconds(value: &str, date: Option<&str>) -> Option<u64> {
     let seconds = if let Ok(seconds) = value.parse::<u64>() {
         seconds
     } else {
-        let now = date.and_then(epoch_seconds).or_else(local_seconds)?;
+        let now = date.and_then(epoch_seconds).unwrap_or_else(|| clock::wall().as_secs());
         epoch_seconds(value)?.saturating_sub(now)
     };
     Some(seconds.saturating_mul(1000).min(RETRY_AFTER_MAX))
-}
-
-fn local_seconds() -> Option<u64> {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|d| d.as_secs())
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` as seconds since the epoch.

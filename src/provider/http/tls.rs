@@ -139,8 +139,18 @@ impl KeyProvider for NoKeys {
     }
 }
 
+/// The one that knows the years after 2038 on machines of 32 bits too.
+#[derive(Debug)]
+struct Clock;
+
+impl rustls::time_provider::TimeProvider for Clock {
+    fn current_time(&self) -> Option<rustls::pki_types::UnixTime> {
+        Some(rustls::pki_types::UnixTime::since_unix_epoch(duragent_platform::clock::wall()))
+    }
+}
+
 fn config(roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(algorithms()));
+    let builder = ClientConfig::builder_with_details(Arc::new(algorithms()), Arc::new(Clock));
     let builder = builder.with_protocol_versions(ALL_VERSIONS)?;
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }

@@ -82,3 +82,52 @@ fn look(dir: &Path, paths: &[PathBuf]) -> Result<Option<Frozen>, StoreError> {
     }
     Ok(Some(Frozen { segments: open, seq: found.seq, damage, artifacts }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Batch;
+    use crate::store::file::FileStore;
+    use duragent_core::event::LOG_VERSION;
+
+    fn event(seq: u64) -> Batch {
+        let body = match seq {
+            1 => Body::SessionCreated {
+                v: LOG_VERSION,
+                session: "s".into(),
+                agent: "a".into(),
+                title: None,
+                parent: None,
+            },
+            _ => Body::TurnStarted { turn: seq },
+        };
+        Batch { events: vec![Event { seq, at_ms: 0, body }], effects: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_frozen_stays_and_a_segment_that_was_missed_is_noticed() {
+        let root = std::env::temp_dir().join(format!("duragent-freeze-{}", std::process::id()));
+        std::fs::remove_dir_all(&root).ok();
+        // Every commit closes a segment.
+        let store = FileStore::new(root.clone(), 1);
+        let mut log = store.create("s").expect("new");
+        let dir = store.dir("s");
+        assert!(freeze(&dir).expect("readable").is_none(), "nothing was acknowledged");
+        (1..=4).for_each(|seq| drop(log.commit(event(seq)).expect("commit")));
+        let paths = segments(&dir).expect("segments");
+        let frozen = look(&dir, &paths).expect("readable").expect("a session");
+        assert_eq!((frozen.segments.len(), frozen.seq, frozen.damage), (4, 4, None));
+        // The newest one is closed, under another name, and written to no more.
+        log.commit(event(5)).expect("commit");
+        let newest = &mut frozen.segments.into_iter().next_back().expect("segments");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut newest.1, &mut text).expect("readable");
+        assert!(text.starts_with("{\"seq\":4,") && text.len() as u64 == newest.2, "{text}");
+        // Stale names: the gap shows, and looking again finds what is there.
+        assert!(look(&dir, &paths).expect("readable").expect("a session").damage.is_some());
+        let again = freeze(&dir).expect("readable").expect("a session");
+        assert_eq!((again.segments.len(), again.seq, again.damage), (5, 5, None));
+        drop(log);
+        std::fs::remove_dir_all(&root).expect("removed");
+    }
+}

@@ -23,8 +23,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(90);
 pub struct Start {
     /// Syncs of the workspace's disk do nothing: the control.
     pub unsynced: bool,
-    /// What its clock shows at the start instead of our time, as `2040-01-01T00:00:00`.
-    pub clock: Option<&'static str>,
 }
 
 /// A running board. Dropped, it is killed.
@@ -50,12 +48,11 @@ impl Machine {
         // Whoever started it may be killed; a board nobody wants would go on for ever.
         command.args(["--pdeathsig", "KILL", image.kind.system]).args(image.kind.machine);
         let unsynced = if how.unsynced { " board.unsynced" } else { "" };
-        let clock = how.clock.unwrap_or("utc");
         let memory = MEMORY_MIB.to_string();
         command
             .args(["-m", &memory, "-smp", "1", "-display", "none", "-monitor", "none", "-no-reboot"])
             .args(["-serial", &format!("file:{}", serial.display())])
-            .args(["-rtc", &format!("base={clock}")])
+            .args(["-rtc", "base=utc"])
             .arg("-kernel")
             .arg(&image.kernel)
             .arg("-initrd")

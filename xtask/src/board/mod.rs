@@ -51,7 +51,7 @@ const TOOLS: [(&str, &str); 7] = [
 ];
 
 /// The parts, as they are named on the command line.
-const PARTS: [&str; 3] = ["user", "story", "plug"];
+const PARTS: [&str; 4] = ["user", "story", "later", "plug"];
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
@@ -143,7 +143,7 @@ fn tried(repo: &Repo, options: &Options, folder: &Path, report: &mut Report) -> 
     if options.slice {
         boards.truncate(1);
     }
-    if !(wants("story") || wants("plug") || options.script.is_some()) {
+    if options.parts.iter().any(|part| part == "user") && options.parts.len() == 1 {
         return Ok(());
     }
     for (kind, binary) in boards {
@@ -156,9 +156,9 @@ fn tried(repo: &Repo, options: &Options, folder: &Path, report: &mut Report) -> 
         let model = Model::start(repo)?;
         if wants("story") {
             story::tell(&image, &model, report)?;
-            if !options.slice {
-                story::later(&image, &model, report)?;
-            }
+        }
+        if wants("later") && !options.slice {
+            story::later(&image, &model, report)?;
         }
         if wants("plug") {
             let plugs = options.plugs.unwrap_or(if options.slice { PLUGS_SLICE } else { PLUGS });

@@ -22,11 +22,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Messages of a session: more turns than fit before most plugs.
-const MESSAGES: usize = 4;
+/// Messages of a session.
+const MESSAGES: usize = 6;
 
-/// The latest plug after the first message is said, in milliseconds: two to three turns of an emulated board.
-const WORK_MS: usize = 7000;
+/// The latest plug after the first message is said, in milliseconds. The model's pauses make all turns together longer than that,
+/// however fast the board is.
+const WORK_MS: usize = 6000;
 
 /// Plugs of the control; the first that loses something is enough.
 const CONTROL_PLUGS: usize = 4;
@@ -51,7 +52,7 @@ pub fn pull(image: &Image, model: &Model, plugs: usize, seed: u64, report: &mut 
 }
 
 fn control(image: &Image, model: &Model, seed: u64, report: &mut Report) -> Result<()> {
-    let unsynced = Start { unsynced: true, ..Start::default() };
+    let unsynced = Start { unsynced: true };
     let mut campaign = Campaign::new(image, model, "control", seed, unsynced)?;
     for number in 0..CONTROL_PLUGS {
         campaign.plug(number)?;
@@ -231,7 +232,7 @@ impl Teller {
             let file = format!("report-{number}.txt");
             let script = format!(
                 "call bash {{\"command\":{once}}}\ncall write_file {{\"path\":\"{file}\",\"content\":\"all is well\"}}\n\
-                 call read_file {{\"path\":\"{file}\"}}\nslow 30 say one two three four\n"
+                 call read_file {{\"path\":\"{file}\"}}\nslow 250 say one two three four\n"
             );
             let body = format!("{{\"content\":{}}}", quoted(&script));
             let (path, key) = (format!("/api/v1/sessions/{session}/messages"), format!("message-{number}"));
