@@ -292,7 +292,7 @@ fn init(board: &mut Machine, report: &mut Report) -> Result<()> {
         ),
         0,
     )?;
-    step(board, "stop", &format!("{pid}a=$(pid); {SCRIPT} stop && [ ! -e /proc/$a ]"), 0)?;
+    step(board, "stop", &format!("{pid}a=$(pid); {SCRIPT} stop && ! grep -q '^State:.[^Z]' /proc/$a/status"), 0)?;
     step(board, "it stays stopped", &format!("sleep 4; {SCRIPT} status"), 3)?;
     step(board, "start, and it is ready", &format!("{SCRIPT} start && {SCRIPT} status"), 0)?;
     board.ready()?;
