@@ -11,6 +11,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// Bytes of an artifact after which it is synced before more of it is taken. 1 MiB: what waits for the disk is memory, and a tool
+/// prints faster than a card writes.
+const SYNC_BYTES: u64 = 1024 * 1024;
+
 /// Bytes of a call id that go into the name of its artifact; a hash makes up for what is cut.
 const ID_BYTES_MAX: usize = 64;
 
@@ -103,12 +107,18 @@ impl<'a> Capture<'a> {
         let room = self.context.artifact_bytes_max.saturating_sub(*written);
         let bytes = bytes.get(..usize::try_from(room).unwrap_or(usize::MAX)).unwrap_or(bytes);
         // The last bytes of the disk are for saying how the call ended.
-        match has_room(self.context.artifacts).and_then(|()| file.write_all(bytes)) {
-            Ok(()) => {
-                *written += bytes.len() as u64;
-                wear::wrote(What::Artifacts, bytes.len());
+        let stored = has_room(self.context.artifacts).and_then(|()| file.write_all(bytes)).and_then(|()| {
+            let step = *written / SYNC_BYTES;
+            *written += bytes.len() as u64;
+            wear::wrote(What::Artifacts, bytes.len());
+            if *written / SYNC_BYTES == step {
+                return Ok(());
             }
-            Err(error) => self.artifact = Artifact::Failed(error),
+            wear::synced(What::Artifacts);
+            file.sync_data()
+        });
+        if let Err(error) = stored {
+            self.artifact = Artifact::Failed(error);
         }
     }
 
