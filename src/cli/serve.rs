@@ -21,8 +21,12 @@ use duragent_platform::signal::{Signal, Signals};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use supervisor::{ReadyFd, Supervisor};
+
+/// How long the lock may be held by what a server leaves that has just ended: a child between fork and exec, which has all its
+/// descriptors.
+const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How long running turns and requests get to finish after TERM: below the ninety seconds that systemd waits.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -111,14 +115,23 @@ enum Ended {
 /// One server a workspace: two would take turns at being found by clients.
 fn only_server(dir: &Path) -> Result<Lease, Failure> {
     let path = dir.join("server.lock");
-    Lease::acquire(&path).map_err(|error| match error {
-        LeaseError::Held(pid) => {
-            let by = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
-            Failure::new(format!("another server runs in {}{by}", dir.display()))
-                .hint("clients find it by themselves; stop it with TERM first to start another")
+    let until = Instant::now() + LOCK_TIME_MAX;
+    loop {
+        match Lease::acquire(&path) {
+            Ok(lease) => return Ok(lease),
+            Err(LeaseError::Held(_)) if Instant::now() < until => std::thread::sleep(LOCK_TIME_MAX / 20),
+            Err(LeaseError::Held(pid)) => {
+                let by = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+                let error = format!("another server runs in {}{by}", dir.display());
+                return Err(
+                    Failure::new(error).hint("clients find it by themselves; stop it with TERM first to start another")
+                );
+            }
+            Err(LeaseError::Io(error)) => {
+                return Err(Failure::new(format!("cannot lock {}: {error}", path.display())));
+            }
         }
-        LeaseError::Io(error) => Failure::new(format!("cannot lock {}: {error}", path.display())),
-    })
+    }
 }
 
 async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc<Trial>>) -> Result<Ended, Failure> {
