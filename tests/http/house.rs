@@ -68,6 +68,7 @@ fn assistant(folder: &std::path::Path) -> Agent {
             turn_ms_max: 0,
             attempts_max: 1,
             approval_ms_max: 600_000,
+            queue_max: 64,
             ..TurnLimits::default()
         },
         ..Rules::default()
