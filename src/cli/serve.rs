@@ -21,8 +21,12 @@ use duragent_platform::signal::{Signal, Signals};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use supervisor::{ReadyFd, Supervisor};
+
+/// How long the lock may be held by what a server leaves that has just ended: a child between fork and exec, which has all its
+/// descriptors.
+const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How long running turns and requests get to finish after TERM: below the ninety seconds that systemd waits.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -84,12 +88,12 @@ pub fn run(common: Common, mut parser: lexopt::Parser) -> Result<u8, Failure> {
     let signals = Signals::new().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
     let _only = only_server(&dir)?;
     // Now, while the name still leads to this very file.
-    let place = Place::own()?;
-    let trial = Trial::begin(&place);
+    let place = Place::own();
+    let trial = place.as_ref().ok().and_then(Trial::begin);
     let ended = smol::block_on(serve(&dir, options, signals, trial.clone()));
     log::file::flush(LOG_FLUSH);
     match (ended, trial) {
-        (Ok(Ended::Again), _) => Err(upgrade::again(&place.binary)),
+        (Ok(Ended::Again), _) => Err(upgrade::again(&place?.binary)),
         (Ok(Ended::Code(code)), _) => Ok(code),
         (Err(failure), trial) => {
             if let Some(trial) = trial {
@@ -111,14 +115,23 @@ enum Ended {
 /// One server a workspace: two would take turns at being found by clients.
 fn only_server(dir: &Path) -> Result<Lease, Failure> {
     let path = dir.join("server.lock");
-    Lease::acquire(&path).map_err(|error| match error {
-        LeaseError::Held(pid) => {
-            let by = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
-            Failure::new(format!("another server runs in {}{by}", dir.display()))
-                .hint("clients find it by themselves; stop it with TERM first to start another")
+    let until = Instant::now() + LOCK_TIME_MAX;
+    loop {
+        match Lease::acquire(&path) {
+            Ok(lease) => return Ok(lease),
+            Err(LeaseError::Held(_)) if Instant::now() < until => std::thread::sleep(LOCK_TIME_MAX / 20),
+            Err(LeaseError::Held(pid)) => {
+                let by = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+                let error = format!("another server runs in {}{by}", dir.display());
+                return Err(
+                    Failure::new(error).hint("clients find it by themselves; stop it with TERM first to start another")
+                );
+            }
+            Err(LeaseError::Io(error)) => {
+                return Err(Failure::new(format!("cannot lock {}: {error}", path.display())));
+            }
         }
-        LeaseError::Io(error) => Failure::new(format!("cannot lock {}: {error}", path.display())),
-    })
+    }
 }
 
 async fn serve(dir: &Path, options: Options, signals: Signals, trial: Option<Arc<Trial>>) -> Result<Ended, Failure> {

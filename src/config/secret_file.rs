@@ -30,8 +30,8 @@ impl SecretError {
 }
 
 /// Reads a file that holds a secret and nothing else; the white space around it is dropped. Group and others must not be
-/// able to read or write it, checked on the open file. The group of root may read: systemd hands a credential to one user more
-/// by an access control list, and then the group's bits are the list's mask (acl(5)).
+/// able to read or write it, checked on the open file. One exception is what systemd hands to a service that is not root's: a file of
+/// root with mode 0440 and an access control list for that user, whose mask is what the group's bits show (acl(5)).
 ///
 /// # Errors
 /// What is wrong with the file, and what was expected.
@@ -50,8 +50,7 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
     let file = std::fs::File::open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
     let mode = metadata.mode() & 0o777;
-    let others = if metadata.gid() == 0 { 0o037 } else { 0o077 };
-    if mode & others != 0 {
+    if mode & 0o077 != 0 && !is_credential(&metadata, duragent_platform::process::uid()) {
         return Err(bad(format!("mode {mode:04o} lets other users at it; run chmod 600 on it")));
     }
     let mut text = String::new();
@@ -63,27 +62,30 @@ pub fn read(path: &Path) -> Result<Secret, SecretError> {
     Ok(Secret::new(text.to_owned()))
 }
 
+/// True of a credential of systemd, for a process of user `uid`.
+fn is_credential(metadata: &std::fs::Metadata, uid: u32) -> bool {
+    metadata.mode() & 0o777 == 0o440 && (metadata.uid(), metadata.gid()) == (0, 0) && uid != 0
+}
+
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{is_credential, read};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
-    fn only_its_owner_and_the_group_of_root_may_read_it() {
+    fn only_its_owner_may_read_it_and_who_has_it_from_systemd() {
         let path = std::env::temp_dir().join(format!("duragent-secret-{}", std::process::id()));
         std::fs::write(&path, "secret\n").expect("a file");
-        // As whoever runs the tests has it: root's group or another one.
-        let of_root = std::fs::metadata(&path).expect("a file").gid() == 0;
         for (mode, good) in
-            [(0o400, true), (0o600, true), (0o440, of_root), (0o640, of_root), (0o660, false), (0o444, false)]
+            [(0o400, true), (0o600, true), (0o440, false), (0o640, false), (0o660, false), (0o444, false)]
         {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+            // An ordinary user who runs this owns the file, so it is none of root's.
             assert_eq!(read(&path).is_ok(), good, "{mode:o}");
-        }
-        if of_root {
-            std::os::unix::fs::chown(&path, None, Some(1)).expect("root may");
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).expect("it is ours");
-            assert!(read(&path).is_err(), "the control: a group of others");
+            let metadata = std::fs::metadata(&path).expect("a file");
+            let of_root = (metadata.uid(), metadata.gid()) == (0, 0);
+            assert_eq!(is_credential(&metadata, 1000), of_root && mode == 0o440, "{mode:o}");
+            assert!(!is_credential(&metadata, 0), "{mode:o}");
         }
         std::fs::remove_file(path).ok();
     }

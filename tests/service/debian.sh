@@ -5,6 +5,9 @@
 set -eu
 here=$(dirname "$0")
 clean=$1 package=$2
+TREE=$(mktemp -d)
+export TREE
+trap 'rmdir "$TREE"' EXIT
 path=/usr/sbin:/usr/bin:/sbin:/bin
 
 # up PREPARE PROCESS_1…: $init is its process 1.
@@ -22,13 +25,13 @@ up() {
 }
 
 down() {
-    kill -9 "$outer"
+    kill -9 "$outer" || true
     wait "$outer" || true
 }
 
 fail() {
     echo "$*" >&2
-    kill -9 "$outer" 2>/dev/null || true
+    down 2>/dev/null
     exit 1
 }
 

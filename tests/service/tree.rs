@@ -2,7 +2,9 @@
 //! written goes to memory and is gone with it. Takes root, as the other tests of what keeps processes apart.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything: the machine may be very busy.
@@ -19,6 +21,8 @@ pub struct Tree {
     outer: Child,
     /// Process 1 of the tree, as it is numbered outside.
     init: String,
+    /// Where it is mounted for itself; empty for all others.
+    folder: PathBuf,
 }
 
 impl Tree {
@@ -28,7 +32,11 @@ impl Tree {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--cgroup", "--uts", "--ipc", "--net", "--"]);
         command.args(["sh", script, kind, env!("CARGO_BIN_EXE_duragent"), prepare]).args(init);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("duragent-tree-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        command.env("TREE", &folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut outer = command.spawn().expect("unshare (util-linux) can be run");
         let pid = outer.id().to_string();
         let start = Instant::now();
@@ -37,10 +45,11 @@ impl Tree {
             let init = children.split_whitespace().next().unwrap_or_default().to_owned();
             // Its root is the tree only after it has become the tree's.
             if !init.is_empty() && std::fs::exists(format!("/proc/{init}/root/run/tree-is-up")).unwrap_or(false) {
-                return Self { outer, init };
+                return Self { outer, init, folder };
             }
             if outer.try_wait().expect("our child").is_some() || start.elapsed() > PATIENCE {
                 outer.kill().ok();
+                std::fs::remove_dir(&folder).ok();
                 let mut said = String::new();
                 outer.stderr.take().map(|mut pipe| pipe.read_to_string(&mut said));
                 panic!("no tree (these tests need root, overlayfs and cgroup v2): {said}");
@@ -98,5 +107,6 @@ impl Drop for Tree {
         // unshare dies, and by --kill-child process 1 of the tree with all that is in it.
         self.outer.kill().ok();
         self.outer.wait().ok();
+        std::fs::remove_dir(&self.folder).ok();
     }
 }

@@ -1,15 +1,15 @@
 #!/bin/sh
 # Makes a tree in namespaces of its own and becomes its process 1. $1: `bare`, BusyBox and nothing else, `whole`, this system
 # with nothing written to it, or the folder of another system. $2: a file, $TO, /usr/bin/duragent if that is unset, in the
-# tree. $3: a script that prepares the tree, run in it. The rest: process 1.
+# tree. $3: a script that prepares the tree, run in it. The rest: process 1. $TREE: an empty folder, for others it stays so.
 set -eu
 kind=$1 file=$2 prepare=$3
 to=${TO:-/usr/bin/duragent}
 shift 3
 mount --make-rprivate /
-tree=$(mktemp -d /tmp/duragent-tree-XXXXXX)
+tree=${TREE:?}
+# With the last process of the namespace its mounts go.
 mount -t tmpfs tree "$tree"
-# Whatever happens, nothing stays: with the last process of the namespace its mounts go, and the folder is empty below them.
 mkdir "$tree/up" "$tree/work" "$tree/root"
 if [ "$kind" != bare ]; then
     [ "$kind" != whole ] || kind=/

@@ -139,7 +139,7 @@ impl Server {
         let child = command.stderr(Stdio::null()).spawn().expect("strace");
         let server = Self { child, url: format!("http://{address}") };
         let start = Instant::now();
-        while !server.ask("GET", "/readyz", "").is_some_and(|(status, _)| status == 200) {
+        while server.ask("GET", "/readyz", "").is_none_or(|(status, _)| status != 200) {
             assert!(start.elapsed() < PATIENCE, "the server is not ready");
             thread::sleep(Duration::from_millis(20));
         }

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 /// canary of the sandbox takes seconds.
 const TIME_MAX: Duration = Duration::from_secs(120);
 
+/// How long the last lines of the log may take.
+const LOG_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// How often it is looked whether it has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -164,6 +167,8 @@ fn go_back(place: &Place, why: &str) {
 /// Becomes the binary that is at `path` now, with the same arguments. Returns only if that cannot be done.
 #[must_use]
 pub fn again(path: &Path) -> Failure {
+    // What is said in a file is written by a thread, which ends here.
+    log::file::flush(LOG_TIME_MAX);
     let error = Command::new(path).args(std::env::args_os().skip(1)).exec();
     Failure::new(format!("cannot start {} again: {error}", path.display()))
 }

@@ -21,6 +21,13 @@ use std::time::{Duration, Instant};
 /// Longest wait for a server to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the emulator says when its own threads have collided, once in some hundred servers on a busy machine (QEMU 7.2, SIGBUS); a
+/// whole board never does. That is tried again, and nothing else is.
+const LOST: &str = "qemu: uncaught target signal 7";
+
+/// Attempts with the server.
+const ATTEMPTS_MAX: usize = 3;
+
 const CONFIG: &str = "\
 providers:
   recorded:
@@ -179,6 +186,19 @@ impl Smoke<'_> {
     }
 
     fn server(&mut self) -> Result<()> {
+        let mut findings = Vec::new();
+        for attempt in 0..ATTEMPTS_MAX {
+            findings = self.served(&format!("served-{attempt}"))?;
+            if !findings.iter().any(|finding| finding.contains(LOST)) {
+                break;
+            }
+            println!("  the emulator lost its way among threads, again: {}", findings.join("; "));
+        }
+        self.report.check("a server, killed and started again, with a turn by HTTP each time", &findings);
+        Ok(())
+    }
+
+    fn served(&self, session: &str) -> Result<Vec<String>> {
         let socket = self.program.scratch.join("s");
         let listen = format!("unix:{}", socket.display());
         let client = Client::new(&socket);
@@ -190,28 +210,26 @@ impl Smoke<'_> {
             while client.ask("GET", "/readyz", &[], "").is_none_or(|answer| answer.status != 200) {
                 if !server.is_alive()? || start.elapsed() > PATIENCE {
                     let ended = server.stop()?;
-                    return Err(Failure::new(format!("serve: {}: {}", ended.describe(), ended.err)));
+                    return Ok(vec![format!("serve: {}: {}", ended.describe(), ended.err)]);
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
             let ask = |path: &str, body: &str| client.ask("POST", path, &[], body).map(|a| (a.status, a.body));
-            ask("/api/v1/sessions", "{\"agent\":\"witness\",\"id\":\"served\"}");
-            let said = ask("/api/v1/sessions/served/messages?wait=60", "{\"content\":\"go on\"}");
+            ask("/api/v1/sessions", &format!("{{\"agent\":\"witness\",\"id\":\"{session}\"}}"));
+            let said = ask(&format!("/api/v1/sessions/{session}/messages?wait=60"), "{\"content\":\"go on\"}");
             if !said.as_ref().is_some_and(|(status, body)| *status == 200 && body.contains("It is done")) {
                 findings.push(format!("round {round}: {said:?}"));
             }
-            if round == 0 {
-                server.stop()?;
-                continue;
+            let is_last = round > 0;
+            if is_last {
+                ask("/api/admin/v1/shutdown", "");
             }
-            ask("/api/admin/v1/shutdown", "");
-            let ended = server.end()?;
-            if ended.code() != Some(0) {
-                findings.push(format!("at shutdown: {}: {}", ended.describe(), ended.err));
+            let ended = if is_last || !server.is_alive()? { server.end()? } else { server.stop()? };
+            if (is_last || ended.err.contains(LOST)) && ended.code() != Some(0) {
+                findings.push(format!("round {round}: {}: {}", ended.describe(), ended.err));
             }
         }
-        findings.extend(oracle::check(&self.log("served")?, true));
-        self.report.check("a server, killed and started again, with a turn by HTTP each time", &findings);
-        Ok(())
+        findings.extend(oracle::check(&self.log(session)?, true));
+        Ok(findings)
     }
 }
