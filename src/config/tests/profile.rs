@@ -78,13 +78,13 @@ fn what_the_file_says_goes_over_the_profile_and_the_profile_over_the_default() {
     );
     let (workspace, dump) = dumped(&text, None);
     let config = &workspace.config;
-    assert_eq!((config.limits.sessions_live_max, config.limits.workers_max, config.limits.steps_max), (5, 8, 20));
+    assert_eq!((config.limits.sessions_live_max, config.limits.workers_max, config.limits.steps_max), (5, 6, 20));
     let windows = ["near", "far", "said", "ollama", "anthropic"].map(|name| config.providers[name].context_tokens);
     assert_eq!(windows, [4096, 16384, 600, 4096, 16384]);
     for line in [
         "profile: \"gateway-armv7\"",
         "  sessions_live_max: 5  # duragent.yaml",
-        "  workers_max: 8  # profile",
+        "  workers_max: 6  # profile",
         "  steps_max: 20",
         "  ping_seconds: 9  # duragent.yaml",
         "  connections_max: 32  # profile",
