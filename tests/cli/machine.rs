@@ -103,7 +103,7 @@ fn completions_name_every_command_and_bash_understands_them() {
     }
     house.write("completions.bash", &house.good(&["completions", "bash"]));
     for (line, expected) in [
-        ("duragent se", "serve session"),
+        ("duragent se", "serve session service"),
         ("duragent --dir x rel", "reload"),
         ("duragent session ver", "verify"),
         ("duragent session log --", "--json"),
