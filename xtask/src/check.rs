@@ -43,6 +43,9 @@ const TOOLS: &[(&str, &str)] = &[
 /// What `cargo xtask cross` does of its own in a check: the binaries are there already, from the budgets' stage.
 const BOARDS: [&str; 4] = ["armv7-unknown-linux-musleabihf", "aarch64-unknown-linux-musl", "--test", "--slice"];
 
+/// What `cargo xtask deb` does of its own in a check: the package that this machine can install.
+const PACKAGE: [&str; 3] = ["--arch", "amd64", "--test"];
+
 /// Parts of the Rust toolchain, and how rustup names them.
 const COMPONENTS: [(&str, &str); 2] = [("fmt", "rustfmt"), ("clippy", "clippy")];
 
@@ -60,7 +63,7 @@ struct Stage {
     run: fn(&Repo, &Options) -> Result<Tally>,
 }
 
-const STAGES: [Stage; 14] = [
+const STAGES: [Stage; 15] = [
     Stage { name: "system tools", slow: false, run: system_tools },
     Stage { name: "format", slow: false, run: |repo, _| cargo(repo, &["fmt", "--all", "--check"]) },
     Stage {
@@ -80,6 +83,7 @@ const STAGES: [Stage; 14] = [
         run: |repo, options| golden::compare(repo, &repo.build(!options.fast)?, false, &[]),
     },
     Stage { name: "boards slice", slow: true, run: |repo, _| cross::run(repo, &BOARDS.map(str::to_owned)) },
+    Stage { name: "package", slow: true, run: |repo, _| cross::deb::run(repo, &PACKAGE.map(str::to_owned)) },
     Stage { name: "crash slice", slow: true, run: |repo, _| crash::run(repo, &["--slice".to_owned()]) },
     Stage { name: "soak slice", slow: true, run: |repo, _| soak::run(repo, &["--slice".to_owned()]) },
     // Last, for where the libraries of these systems have to be compiled first.
