@@ -17,7 +17,7 @@ pub fn wall_ms() -> u64 {
     u64::try_from(wall().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Since the Unix epoch; nothing if the clock stands before it. To be taken instead of `SystemTime::now`, see [`since_epoch`].
+/// Since the Unix epoch; nothing if the clock stands before it. To be taken instead of `SystemTime::now`, see `since_epoch`.
 #[must_use]
 pub fn wall() -> Duration {
     since_epoch()

@@ -1,4 +1,4 @@
-//! Lines for whoever operates the runtime, on standard error or in a file ([`file`]): text for people or JSON for programs, with a journald
+//! Lines for whoever operates the runtime, on standard error or in a file ([`mod@file`]): text for people or JSON for programs, with a journald
 //! priority in front when asked for (sd-daemon(3)).
 //!
 //! Invariants: one entry is one line of at most [`LINE_BYTES_MAX`] bytes, in one write(2). Nothing that comes from outside

@@ -1,7 +1,7 @@
 //! Telling a supervisor how we are: the protocol of sd_notify(3), and the descriptor that s6 and scripts wait at.
 //!
 //! Invariant: nobody has to listen. What cannot be said is an error value, and a supervisor that does not read holds up its
-//! sender for [`SEND_TIME_MAX`] at most.
+//! sender for `SEND_TIME_MAX` at most.
 //!
 //! Absent: the environment (who calls has read it), barriers, and descriptors that a supervisor keeps for us.
 

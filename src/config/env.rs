@@ -13,7 +13,7 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Most bytes of one value after expansion.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 
-/// `--profile` of the command line, which goes over the variable [`super::profile::VARIABLE`].
+/// `--profile` of the command line, which goes over the variable `VARIABLE`.
 pub static PROFILE: OnceLock<String> = OnceLock::new();
 
 /// The environment of this process. A variable that is not UTF-8 counts as unset.

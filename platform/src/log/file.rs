@@ -2,7 +2,7 @@
 //!
 //! Invariants: whoever has a line to log puts it into a queue and goes on; a disk that hangs makes us drop lines, which are
 //! counted, and never makes anybody wait. A file that is long enough is never appended to, whatever fails meanwhile:
-//! rotation is a [`Stage`], and after a failure it goes on where it was. What a file holds is on disk before the file gets
+//! rotation is a `Stage`, and after a failure it goes on where it was. What a file holds is on disk before the file gets
 //! another name. Lines that the file does not take go to standard error. The last bytes of a disk are left to sessions.
 //!
 //! Absent: compression, and times of day at which a file is closed. Whoever wants that has `logrotate` rename the file and

@@ -16,7 +16,7 @@ pub struct Stepped {
     pub events: Vec<Event>,
     /// To be run after that commit, in this order.
     pub effects: Vec<Effect>,
-    /// As in [`Decided`].
+    /// As in [`Decided`](super::input::Decided).
     pub accepted: Option<Accepted>,
 }
 
